@@ -149,6 +149,12 @@ impl Error {
         }
         messages
     }
+
+    /// The [chain](Error::chain), and the next step in parentheses.
+    pub fn chain_with_step(&self) -> String {
+        let step = self.next_step().map(|step| format!(" ({step})"));
+        self.chain() + &step.unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Error {

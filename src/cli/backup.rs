@@ -49,7 +49,7 @@ fn report_text(report: &BackupReport) -> String {
     );
     push_line(&mut text, &figures);
     push_line(&mut text, &format!("  engine {}, consistency {}", m.engine.name, m.consistency.achieved));
-    push_line(&mut text, &format!("  {}", report.place));
+    push_line(&mut text, &format!("  {}", report.facts.place));
     for line in m.warnings.iter().chain(&report.problems) {
         push_line(&mut text, &format!("  needs a look: {line}"));
     }
@@ -59,7 +59,7 @@ fn report_text(report: &BackupReport) -> String {
 fn plan_text(plan: &BackupPlan) -> String {
     let mut text = String::new();
     for namespace in &plan.namespaces {
-        push_line(&mut text, &namespace.to_string());
+        push_line(&mut text, namespace);
     }
     // The built-in role `backup` has no right to read the raw size.
     let raw = plan.raw_bytes.map(|bytes| format!(", {} raw", units::bytes(bytes)));

@@ -9,15 +9,15 @@ use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::notify::Event;
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::health::{CheckOutcome, CheckRow, HealthReport, HealthRequest, run_health};
+use crate::ops::health::{CheckOutcome, CheckRow, HealthOptions, HealthReport, run_health};
 
 pub async fn run(args: &HealthArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     // `--email` without a mail service is wrong usage, which is reported before any check.
     let notices = if args.email { Some(RunNotices::new(run)?) } else { None };
     notices.as_ref().map_or(Ok(()), RunNotices::require_mail)?;
-    let request =
-        HealthRequest { only: args.only.clone(), skip: args.skip.clone(), allow_empty: args.allow_empty };
-    let report = run_health(run, &request).await?;
+    let (only, skip, allow_empty) = (args.only.clone(), args.skip.clone(), args.allow_empty);
+    let options = HealthOptions { only, skip, allow_empty, ..HealthOptions::default() };
+    let report = run_health(run, &options).await?;
     output.report(log, &report, report_text(&report));
     // A mail that cannot be sent does not change the report. The check `mail` covers mails.
     let unsent = match &notices {

@@ -17,7 +17,7 @@ use crate::config::place::Place;
 use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
-use crate::ops::health::{HealthReport as Health, HealthRequest, run_health};
+use crate::ops::health::{HealthOptions, HealthReport as Health, run_health};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
 use crate::ops::init::{self, InitOptions, InitReport, LeftOut};
 
@@ -126,7 +126,7 @@ async fn try_file(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>)
         Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &run.config.machine)?;
     let skip = vec!["freshness".into(), "drill".into()];
     let run = Run { config: &config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
-    run_health(&run, &HealthRequest { skip, ..HealthRequest::default() }).await
+    run_health(&run, &HealthOptions { skip, ..HealthOptions::default() }).await
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {

@@ -13,10 +13,9 @@ use crate::base::files::replace;
 use crate::config::notify::{EVENTS, Event, MailOptions, SignalOptions, WebhookOptions};
 use crate::notify::message::{Message, Sender};
 use crate::notify::metrics::MetricsFile;
-use crate::notify::ping::{Ping, PingKind};
 use crate::notify::resend::Mailer;
 use crate::notify::run::Run;
-use crate::notify::webhook::{self, Webhook};
+use crate::notify::signals::{self, PingKind};
 use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT, samples};
 
 /// The text of the test ping.
@@ -155,22 +154,21 @@ async fn signal(
         results.push(SignalResult { signal, event, outcome, failure });
     };
     if requested.is_empty() {
-        if let Some(address) = ping.clone() {
-            add("ping_url", None, Ping::new(address).send(PingKind::Log, PING_TEXT.into()).await);
+        if let Some(address) = ping {
+            add("ping_url", None, signals::ping(address, PingKind::Log, PING_TEXT.into()).await);
         }
         if let Some(path) = metrics.clone() {
             add("metrics_file", None, MetricsFile::new(path).update("", &[]).await.map(drop));
         }
     }
     let Some(options) = webhook else { return results };
-    let webhook = Webhook::new(options.clone());
     let wanted = |event: &Event| match requested {
-        [] => webhook.wants(*event),
+        [] => options.events.contains(event),
         requested => requested.contains(event),
     };
     for event in EVENTS.into_iter().filter(wanted) {
-        if let Some(document) = webhook::sample(event, run.clock.now(), &run.config.machine.host) {
-            add("webhook_url", Some(event), webhook.post(event, &document, SIGNAL_LIMIT).await);
+        if let Some(document) = signals::sample_document(event, run.clock.now(), &run.config.machine.host) {
+            add("webhook_url", Some(event), signals::post(options, event, &document, SIGNAL_LIMIT).await);
         }
     }
     results

@@ -29,14 +29,14 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
     // The target of a drill is checked before hours of reading.
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
     let store = cancel.or(open_place(config)).await?;
+    let job = args.backups.job.as_deref();
+    let (selection, job) = match args.all {
+        true => (VerifySelection::Sample(args.sample.unwrap_or(100)), job),
+        false => (VerifySelection::One(args.which.clone()), job_meant(&args.which, job, config)),
+    };
     let options = VerifyOptions {
-        selection: match args.all {
-            true => VerifySelection::Sample(args.sample.unwrap_or(100), args.backups.job.clone()),
-            false => {
-                let job = job_meant(&args.which, args.backups.job.as_deref(), config).map(str::to_string);
-                VerifySelection::One(args.which.clone(), job)
-            }
-        },
+        selection,
+        job: job.map(str::to_string),
         reading: run.reading(),
         workers: config.machine.cores,
         host: config.machine.host.clone(),

@@ -1,10 +1,10 @@
-//! The data that notifications are made from: how a run ended, and the facts of that end. The webhook serializes these types
-//! as docs/json.md describes.
+//! The end of a run and its facts. Mails, pings, metrics and the webhook are made from them; docs/json.md describes the
+//! webhook's JSON.
 
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Serialize, Serializer};
 
 use super::message::{LOG_LINES, Table, Tone};
@@ -21,7 +21,7 @@ use crate::store::Store;
 pub enum RunKind {
     Backup,
     Cleanup,
-    /// Another operation that runs unattended, by its name.
+    /// The name of another operation that runs unattended.
     Other(&'static str),
 }
 
@@ -40,12 +40,12 @@ impl fmt::Display for RunKind {
 pub struct NotifiedRun {
     pub job: String,
     pub operation: RunKind,
-    /// A name that no other run has: the id of a backup, or an id made in the same way for another operation.
+    /// The unique id of the run. A backup's run has the id of the backup.
     pub run: String,
 }
 
 impl NotifiedRun {
-    /// The run in a subject line. Only the id of a backup is of use to a person.
+    /// The run in a subject line. Only the id of a backup is useful to a person.
     pub(super) fn name(&self) -> String {
         match self.operation {
             RunKind::Backup => format!("{} ({})", self.job, self.run),
@@ -58,10 +58,10 @@ impl NotifiedRun {
 #[derive(Debug, Clone)]
 pub enum RunOutcome {
     Success(BackupSuccess),
-    /// Any operation failed.
+    /// The operation failed.
     Failure(RunFailure),
     Cleanup(CleanupSuccess),
-    /// A cleanup deletes nothing until a person has looked.
+    /// A cleanup that deletes nothing until a person has looked.
     Frozen(CleanupFrozen),
 }
 
@@ -69,7 +69,7 @@ impl RunOutcome {
     /// The exit code of the run, unless a notification fails as well.
     pub fn exit(&self) -> Exit {
         match self {
-            RunOutcome::Success(s) if s.warnings.is_empty() => Exit::Done,
+            RunOutcome::Success(s) if s.problems.is_empty() => Exit::Done,
             RunOutcome::Cleanup(c) if c.problems.is_empty() => Exit::Done,
             RunOutcome::Success(_) | RunOutcome::Cleanup(_) | RunOutcome::Frozen(_) => Exit::NeedsLook,
             RunOutcome::Failure(f) => f.exit,
@@ -78,54 +78,63 @@ impl RunOutcome {
 
     /// Returns true if nobody needs to know: another run held the lock, and there is a fresh backup.
     pub fn is_harmless(&self, now: DateTime<Utc>) -> bool {
-        matches!(self, RunOutcome::Failure(failure) if failure.is_harmless(now))
+        let RunOutcome::Failure(failure) = self else { return false };
+        failure.exit == Exit::Busy
+            && matches!(failure.newest_good, NewestGood::At(_))
+            && failure.too_old(now).is_none()
+    }
+
+    /// Returns true if the run ended well. A frozen cleanup did not: it waits for a person.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self, RunOutcome::Success(_) | RunOutcome::Cleanup(_))
     }
 }
 
-/// The facts of a backup that was made.
+/// The figures of a backup, for its JSON and its notifications.
 #[derive(Debug, Clone, Serialize)]
-pub struct BackupSuccess {
-    /// The place of the artifact.
+pub struct BackupFacts {
+    /// The place of the artifact: a path or an `s3://` address.
     pub place: String,
-    #[serde(rename = "started_at", serialize_with = "to_the_second")]
-    pub started: DateTime<Utc>,
+    pub started_at: DateTime<Utc>,
     /// When the artifact was complete.
-    #[serde(rename = "finished_at", serialize_with = "to_the_second")]
-    pub finished: DateTime<Utc>,
+    pub finished_at: DateTime<Utc>,
     pub engine: String,
     pub consistency: String,
     pub namespaces: u64,
     pub documents: u64,
     pub raw_bytes: u64,
-    /// The size of the artifact.
     pub stored_bytes: u64,
-    /// Problems that a person should look at.
-    #[serde(rename = "problems")]
-    pub warnings: Vec<String>,
-    /// Problems that the run solved.
-    pub notes: Vec<String>,
 }
 
-impl BackupSuccess {
-    /// The backup of a manifest. The artifact is at `place`.
-    pub fn of(manifest: &Manifest, place: &str) -> BackupSuccess {
-        BackupSuccess {
-            place: place.into(),
-            started: manifest.started_at,
-            finished: manifest.finished_at,
+impl BackupFacts {
+    /// The facts of a manifest. The artifact is at `place`.
+    pub fn of(manifest: &Manifest, place: String) -> BackupFacts {
+        BackupFacts {
+            place,
+            started_at: manifest.started_at,
+            finished_at: manifest.finished_at,
             engine: manifest.engine.name.clone(),
             consistency: manifest.consistency.achieved.clone(),
             namespaces: manifest.totals.namespaces,
             documents: manifest.totals.documents,
             raw_bytes: manifest.totals.raw_bytes,
             stored_bytes: manifest.artifact.size,
-            warnings: manifest.warnings.clone(),
-            notes: manifest.notes.clone(),
         }
     }
 }
 
-/// The newest good backup of a job.
+/// A backup that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupSuccess {
+    #[serde(flatten)]
+    pub facts: BackupFacts,
+    /// Problems that a person should look at.
+    pub problems: Vec<String>,
+    /// Problems that the run solved.
+    pub notes: Vec<String>,
+}
+
+/// The age of the newest good backup of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewestGood {
     /// The store did not answer.
@@ -149,23 +158,23 @@ impl NewestGood {
 
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            NewestGood::At(at) => to_the_second(at, serializer),
-            NewestGood::Missing | NewestGood::Unknown => serializer.serialize_none(),
+            NewestGood::At(at) => Some(at.trunc_subsecs(0)),
+            NewestGood::Missing | NewestGood::Unknown => None,
         }
+        .serialize(serializer)
     }
 }
 
 /// The facts of a run that failed.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunFailure {
-    /// The error and its causes.
     pub error: String,
     pub next_step: Option<String>,
     #[serde(skip)]
     pub exit: Exit,
     #[serde(rename = "newest_good_at", serialize_with = "NewestGood::serialize")]
     pub newest_good: NewestGood,
-    /// The newest good backup is too old if it is older.
+    /// The age from which the newest good backup is too old.
     #[serde(skip)]
     pub max_age: Duration,
     /// The last lines of the log.
@@ -192,12 +201,6 @@ impl RunFailure {
         let age = between(at, now);
         let times = age.as_secs() / self.max_age.as_secs().max(1);
         (age > self.max_age).then_some((age, u32::try_from(times).unwrap_or(u32::MAX)))
-    }
-
-    fn is_harmless(&self, now: DateTime<Utc>) -> bool {
-        self.exit == Exit::Busy
-            && matches!(self.newest_good, NewestGood::At(_))
-            && self.too_old(now).is_none()
     }
 }
 
@@ -240,7 +243,6 @@ pub struct CleanupFrozen {
     pub why: Vec<String>,
     /// How many backups would be deleted.
     pub waiting: u64,
-    /// How many backups there are.
     pub backups: u64,
     pub problems: Vec<String>,
 }
@@ -251,35 +253,62 @@ pub struct ReportMail {
     pub tone: Tone,
     /// Status and job, for the subject line: `health: 2 checks failed: db1`.
     pub subject: String,
-    /// The same as a sentence.
+    /// The same in a sentence.
     pub headline: String,
-    /// Pairs of label and value.
     pub facts: Vec<(String, String)>,
     pub paragraphs: Vec<String>,
     pub tables: Vec<Table>,
     pub next_step: Option<String>,
 }
 
-/// The result of one check of `health`.
-#[derive(Debug, Clone)]
-pub struct CheckResult {
+/// The result of a check of `health`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    Ok,
+    /// A backup will work, but a person should look.
+    Warning,
+    /// A person must do something.
+    Failed,
+    /// Not run: not selected, or a check that it depends on failed, or there is nothing to check yet.
+    Skipped,
+    /// The settings for it are not set.
+    NotConfigured,
+}
+
+impl CheckOutcome {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            CheckOutcome::Ok => "ok",
+            CheckOutcome::Warning => "warning",
+            CheckOutcome::Failed => "failed",
+            CheckOutcome::Skipped => "skipped",
+            CheckOutcome::NotConfigured => "not configured",
+        }
+    }
+}
+
+/// A check of `health` and its result. Serializes as docs/json.md describes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckRow {
     pub name: &'static str,
-    /// The outcome in words.
-    pub word: &'static str,
-    /// [`Tone::Good`] also for a check that was skipped.
-    pub tone: Tone,
+    pub outcome: CheckOutcome,
     pub detail: String,
+    /// How long the check took; zero if it was not run.
+    #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
     pub took: Duration,
+    /// What to do; always set after a failure and a warning.
     pub next_step: Option<String>,
 }
 
-/// The time between; zero if a clock was set back meanwhile.
-pub(super) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
-    (to - from).to_std().unwrap_or_default()
+fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(took.as_millis() as u64)
 }
 
-fn to_the_second<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Secs, true))
+/// The time between two dates; zero if a clock was set back meanwhile.
+pub(super) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
+    (to - from).to_std().unwrap_or_default()
 }
 
 fn last_lines<S: Serializer>(log: &[String], serializer: S) -> Result<S::Ok, S::Error> {

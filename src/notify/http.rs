@@ -8,16 +8,15 @@ use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::base::error::{Error, Result};
-use crate::base::retry;
-use crate::base::units;
+use crate::base::{retry, units};
 use crate::config::notify::Address;
 
 /// How often a request is repeated.
 const REPEATS: usize = 3;
-/// The pause before the first repetition is one to two times as long, chosen at random; each further pause is twice as
-/// long. The random part keeps machines whose crons start in the same second from coming back together.
+/// The first pause is one to two times as long, chosen at random; each further pause is twice as long. Without the random
+/// part, machines whose crons start in the same second would repeat at the same time.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause that a service may ask for; the deadline of the request may end it earlier.
+/// The longest pause that is granted to a service. The deadline of the request may end it earlier.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of an answer that is read, in bytes.
@@ -38,7 +37,6 @@ pub(super) enum HttpFailure {
         after: Option<Duration>,
     },
     NoAnswer(String),
-    /// The request cannot be built.
     Invalid(String),
 }
 
@@ -47,7 +45,7 @@ impl HttpFailure {
         let status = response.status();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let after = header("retry-after").and_then(|text| retry_after(text, header("date")));
-        // A proxy in between may answer anything, at any length.
+        // A proxy may answer anything, at any length.
         let body = body(response).await;
         let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         let text = |key: &str| quoted(json[key].as_str().unwrap_or_default());
@@ -78,9 +76,9 @@ impl HttpFailure {
     pub(super) fn unreached_step(&self, service: &str) -> String {
         match self {
             HttpFailure::NoAnswer(why) if why.contains("certificate") => {
-                "See whether this machine's clock and its CA certificates are right".into()
+                "Check this machine's clock and its CA certificates".into()
             }
-            _ => format!("See whether {service} can be reached from this machine"),
+            _ => format!("Check that {service} can be reached from this machine"),
         }
     }
 
@@ -94,10 +92,10 @@ impl HttpFailure {
         let service = address.service();
         let hint = match self {
             HttpFailure::Refused { .. } if self.may_pass() => {
-                format!("Nothing on this machine can solve that: see whether {service} works")
+                format!("The problem is not on this machine: check that {service} works")
             }
             HttpFailure::Refused { .. } => {
-                format!("Correct {variable} ({key}), or what {service} does with it")
+                format!("Correct {variable} ({key}), or the setup of {service}")
             }
             _ => self.unreached_step(&service),
         };
@@ -121,10 +119,6 @@ impl fmt::Display for HttpFailure {
     }
 }
 
-/// Builds the client.
-///
-/// # Errors
-/// Returns an error if TLS cannot be set up.
 pub(super) fn client() -> Result<reqwest::Client> {
     // Without a provider the builder panics. `main` installs the same one; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -135,7 +129,7 @@ pub(super) fn client() -> Result<reqwest::Client> {
         // The address is a secret of the configured service: no redirect may pass it to another one.
         .redirect(reqwest::redirect::Policy::none())
         .build()
-        .map_err(|e| Error::failed(format!("cannot speak HTTP: {}", chain(e))))
+        .map_err(|e| Error::failed(format!("cannot create an HTTP client: {}", chain(e))))
 }
 
 /// Sends a request to `service`, which the log names, and returns the beginning of the answer's body. The request is
@@ -169,8 +163,8 @@ pub(super) async fn send(
     }
 }
 
-/// The pause of a `retry-after` header, which is in seconds or a date. A date counts from the `date` header of the same
-/// answer, so the clock of this machine does not matter.
+/// The pause of a `retry-after` header, which has seconds or a date. A date is compared with the `date` header of the same
+/// answer, so this machine's clock does not matter.
 fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
     let text = text.trim();
     let asked = match text.parse::<f64>() {
@@ -277,11 +271,11 @@ mod tests {
             (refused(404, "not found"), "404, not found. Correct PING_URL (ping_url)"),
             (
                 refused(503, ""),
-                "503. Nothing on this machine can solve that: see whether https://hc.example works",
+                "503. The problem is not on this machine: check that https://hc.example works",
             ),
             (
                 HttpFailure::NoAnswer("refused".into()),
-                "refused. See whether https://hc.example can be reached",
+                "refused. Check that https://hc.example can be reached",
             ),
         ] {
             let text = line(&failure.not_delivered(("ping_url", "PING_URL"), "the start", &address));

@@ -5,17 +5,38 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::events::{
-    BackupSuccess, CheckResult, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun, ReportMail,
-    RunFailure, RunKind, between,
+    BackupSuccess, CheckOutcome, CheckRow, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun,
+    ReportMail, RunFailure, RunKind, RunOutcome, between,
 };
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
 use crate::base::units;
 use crate::config::notify::Event;
 
-/// The mail about a backup that was made.
-pub(super) fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
-    let (tone, status, headline) = match s.warnings.len() {
+/// The mail about the end of a run. `streak` counts the failures in a row: up to this one, or before this success.
+pub(super) fn outcome(
+    run: &NotifiedRun,
+    outcome: &RunOutcome,
+    streak: Option<FailureStreak>,
+    now: DateTime<Utc>,
+    sender: &Sender,
+) -> Message {
+    let good = match outcome {
+        RunOutcome::Failure(f) => {
+            return failure(run, f, streak.unwrap_or(FailureStreak { failures: 1, since: now }), now, sender);
+        }
+        RunOutcome::Frozen(f) => return frozen(run, f, sender),
+        RunOutcome::Success(s) => success(run, s, sender),
+        RunOutcome::Cleanup(c) => cleanup(run, c, sender),
+    };
+    match streak {
+        Some(streak) => recovered(run, streak, good),
+        None => good,
+    }
+}
+
+fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
+    let (tone, status, headline) = match s.problems.len() {
         0 => (Tone::Good, "backup done", format!("{} is backed up", run.job)),
         _ => (
             Tone::Warning,
@@ -23,27 +44,27 @@ pub(super) fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> 
             format!("{} is backed up, but something needs a look", run.job),
         ),
     };
-    let size = format!("{} raw, {} stored", units::bytes(s.raw_bytes), units::bytes(s.stored_bytes));
+    let facts = &s.facts;
+    let size = format!("{} raw, {} stored", units::bytes(facts.raw_bytes), units::bytes(facts.stored_bytes));
     let (documents, namespaces) =
-        (units::several(s.documents, "document"), units::several(s.namespaces, "namespace"));
+        (units::several(facts.documents, "document"), units::several(facts.namespaces, "namespace"));
     let mut message =
         Message::new(Event::Success, tone, &format!("{status}: {}", run.name()), &headline, sender)
             .fact("Backup", &run.run)
             .fact("Job", &run.job)
             .fact("Size", size)
             .fact("Content", format!("{documents} in {namespaces}"))
-            .fact("Began", time(s.started))
-            .fact("Took", units::duration(between(s.started, s.finished)))
-            .fact("Engine", format!("{}, consistency {}", s.engine, s.consistency))
-            .fact("Place", &s.place);
-    message.paragraphs = needs_a_look(&s.warnings).collect();
+            .fact("Began", time(facts.started_at))
+            .fact("Took", units::duration(between(facts.started_at, facts.finished_at)))
+            .fact("Engine", format!("{}, consistency {}", facts.engine, facts.consistency))
+            .fact("Place", &facts.place);
+    message.paragraphs = needs_a_look(&s.problems).collect();
     message.facts.extend(s.notes.iter().map(|note| ("Note".into(), note.clone())));
     message
 }
 
-/// The mail about a run that failed. The longer there has been no good backup, the more urgent it sounds. `streak` counts
-/// this failure too.
-pub(super) fn failure(
+/// The mail about a run that failed. It sounds more urgent the older the newest good backup is.
+fn failure(
     run: &NotifiedRun,
     f: &RunFailure,
     streak: FailureStreak,
@@ -65,12 +86,12 @@ pub(super) fn failure(
     message = message.fact(
         "Newest good backup",
         match f.newest_good {
-            NewestGood::Unknown => "not known: the place of the backups could not be asked".into(),
+            NewestGood::Unknown => "unknown: the place of the backups did not answer".into(),
             NewestGood::Missing => "there is none".into(),
             NewestGood::At(at) => format!("{}, {} old", time(at), units::duration(between(at, now))),
         },
     );
-    let log = "The log of this run says more, and uzima-backup list which backups there are";
+    let log = "Read the log of this run; `uzima-backup list` shows the backups";
     message.next_step = Some(f.next_step.clone().unwrap_or_else(|| log.into()));
     message.log = f.log.clone();
     message
@@ -103,7 +124,7 @@ fn failure_words(run: &NotifiedRun, f: &RunFailure, now: DateTime<Utc>) -> (Stri
         _ => (
             format!("NO GOOD BACKUP FOR {}", age.to_uppercase()),
             format!(
-                "{job} is not protected: there has been no good backup for {age}. All that was written since would be lost"
+                "{job} is not protected: there has been no good backup for {age}. A failure of the server would lose all writes since then"
             ),
         ),
     }
@@ -117,8 +138,8 @@ fn roughly(age: Duration) -> String {
     }
 }
 
-/// The mail about a success that ends a streak of failures, made from the mail about that success.
-pub(super) fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Message {
+/// Turns the mail about a success into the mail that runs succeed again.
+fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Message {
     let headline = match run.operation {
         RunKind::Backup => format!("Backups of {} work again", run.job),
         operation @ (RunKind::Cleanup | RunKind::Other(_)) => {
@@ -137,12 +158,11 @@ pub(super) fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Messa
     message
 }
 
-/// The mail about a cleanup that was not frozen.
-pub(super) fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
+fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
     let count = c.deleted.len() as u64;
     let freed = units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).sum());
     let done = match count {
-        0 => "no backup was old enough to go".to_string(),
+        0 => "no backup was old enough to delete".to_string(),
         _ => format!("{} deleted, {freed} freed", units::several(count, "backup")),
     };
     let (tone, status) = match c.problems.len() {
@@ -168,19 +188,21 @@ pub(super) fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) ->
     message
 }
 
-/// The mail about a frozen cleanup.
-pub(super) fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
+fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
     let headline = format!("Cleanup of {} deletes nothing until a person looks", run.job);
     let subject = format!("cleanup frozen: {}", run.name());
     let mut message = Message::new(Event::Frozen, Tone::Warning, &subject, &headline, sender)
         .fact("Job", &run.job)
-        .fact("Would go", format!("{} of {}", units::count(f.waiting), units::several(f.backups, "backup")))
+        .fact(
+            "To be deleted",
+            format!("{} of {}", units::count(f.waiting), units::several(f.backups, "backup")),
+        )
         .fact("Place", &f.place);
     let why = f.why.iter().map(|why| format!("Why: {why}"));
     message.paragraphs = why.chain(needs_a_look(&f.problems)).collect();
     message.next_step = Some(
-        "Look at the plan: uzima-backup cleanup --dry-run. If it is right, cleanup --accept ID accepts the \
-         backup that is named here, and cleanup --force lets many go at once."
+        "Look at the plan: uzima-backup cleanup --dry-run. If it is right, accept the named backup with \
+         cleanup --accept ID, or delete many backups at once with cleanup --force."
             .into(),
     );
     message
@@ -197,11 +219,11 @@ pub(super) fn report(event: Event, report: ReportMail, sender: &Sender) -> Messa
     }
 }
 
-/// The report of `health`. `job` is `None` if the settings are wrong.
-pub fn health(job: Option<&str>, checks: Vec<CheckResult>, now: DateTime<Utc>) -> ReportMail {
+/// The mail about a report of `health`. `job` is `None` if the settings are wrong.
+pub fn health_mail(job: Option<&str>, checks: &[CheckRow], now: DateTime<Utc>) -> ReportMail {
     let job = job.unwrap_or("settings that are wrong");
-    let count = |tone| checks.iter().filter(|check| check.tone == tone).count() as u64;
-    let (tone, status) = match (count(Tone::Bad), count(Tone::Warning)) {
+    let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count() as u64;
+    let (tone, status) = match (count(CheckOutcome::Failed), count(CheckOutcome::Warning)) {
         (0, 0) => (Tone::Good, "healthy".to_string()),
         (0, warnings) => (Tone::Warning, format!("healthy, {}", units::several(warnings, "warning"))),
         (failed, _) => {
@@ -212,10 +234,11 @@ pub fn health(job: Option<&str>, checks: Vec<CheckResult>, now: DateTime<Utc>) -
         .iter()
         .filter_map(|check| Some(format!("{}: {}", check.name, check.next_step.as_ref()?)))
         .collect();
-    let row = |check: CheckResult| {
-        vec![check.name.to_string(), check.word.to_string(), check.detail, units::brief(check.took)]
+    let row = |check: &CheckRow| {
+        let (name, word) = (check.name.to_string(), check.outcome.word().to_string());
+        vec![name, word, check.detail.clone(), units::brief(check.took)]
     };
-    let rows = checks.into_iter().map(row).collect();
+    let rows = checks.iter().map(row).collect();
     ReportMail {
         tone,
         subject: format!("health: {status}: {job}"),

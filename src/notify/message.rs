@@ -1,4 +1,4 @@
-//! A mail before it is sent: every event uses the same few parts. Askama renders them as HTML and as plain text.
+//! A mail before it is sent. All events use the same parts, which Askama renders as HTML and as plain text.
 
 use askama::Template;
 use comfy_table::{CellAlignment, ContentArrangement, presets};
@@ -7,8 +7,7 @@ use crate::base::escape::steers;
 use crate::base::secret::Redactor;
 use crate::config::notify::Event;
 
-/// The rows of a table that a mail has room for. Mail programs cut a mail off at about 100 kB; a row has some 700 bytes of
-/// HTML.
+/// The most rows of a table. Mail programs cut a mail off at about 100 kB, and a row has some 700 bytes of HTML.
 const ROWS: usize = 60;
 /// The longest text, in characters: some servers put whole commands into their errors.
 const LONGEST: usize = 1500;
@@ -29,7 +28,17 @@ pub enum Tone {
 }
 
 impl Tone {
-    /// The same in words: plain text has no colour, and some people do not see it.
+    /// The class in the mail's style sheet, which has a light and a dark version, and the colour for programs that drop style
+    /// sheets: dark enough for white letters.
+    fn style(self) -> (&'static str, &'static str) {
+        match self {
+            Tone::Good => ("good", "#1a7f37"),
+            Tone::Warning => ("warning", "#9a6700"),
+            Tone::Bad => ("bad", "#b42318"),
+        }
+    }
+
+    /// The tone in words, because plain text has no colour, and some people do not see colours.
     pub fn word(self) -> &'static str {
         match self {
             Tone::Good => "All is well",
@@ -42,7 +51,6 @@ impl Tone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Column {
     title: String,
-    /// Numbers are aligned to the right.
     numeric: bool,
 }
 
@@ -51,7 +59,6 @@ struct Column {
 pub struct Table {
     title: String,
     columns: Vec<Column>,
-    /// A cell for each column.
     pub(super) rows: Vec<Vec<String>>,
     /// How many rows are left out.
     more: usize,
@@ -80,7 +87,7 @@ impl Table {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        // Mail programs wrap long lines. A table that wraps its cells as well cannot be read.
+        // Mail programs wrap long lines. A table with wrapped cells as well cannot be read.
         out.set_content_arrangement(ContentArrangement::Disabled);
         let mut lines: Vec<String> =
             out.to_string().lines().map(|line| format!("  {}", line.trim())).collect();
@@ -94,9 +101,7 @@ impl Table {
 /// The program and machine that send a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
-    /// The tool and its version.
     pub tool: String,
-    /// The name of the machine.
     pub host: String,
 }
 
@@ -110,20 +115,16 @@ impl Sender {
 /// A mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The event that the mail is about.
     pub event: Event,
     /// Status, job and id in one line.
     pub subject: String,
     /// What happened, in one sentence.
     pub headline: String,
-    /// How urgent it is.
     pub tone: Tone,
-    /// Pairs of label and value.
     pub facts: Vec<(String, String)>,
     pub(super) paragraphs: Vec<String>,
     pub(super) tables: Vec<Table>,
     pub(super) next_step: Option<String>,
-    /// The last lines of the log.
     pub(super) log: Vec<String>,
     pub(super) sender: Sender,
 }
@@ -151,8 +152,8 @@ impl Message {
         self
     }
 
-    /// Removes secrets and characters that steer the program that shows the mail, and shortens long texts. Names of
-    /// collections and lines of other programs' logs may hold anything.
+    /// Removes secrets and control characters, and shortens long texts. Names of collections and log lines of other programs
+    /// may contain anything.
     pub(super) fn cleaned(mut self, redactor: &Redactor) -> Message {
         let clean = |text: &mut String| *text = shortened(&plain(&redactor.clean(text)), LONGEST);
         self.log.drain(..self.log.len().saturating_sub(LOG_LINES));
@@ -173,21 +174,20 @@ impl Message {
         self
     }
 
-    /// Marks the message as a test, so that nobody is alarmed by a sample.
+    /// Marks the message as a test, so that a sample alarms nobody.
     pub fn as_test(mut self) -> Message {
         self.subject = self.subject.replacen("[uzima-backup] ", "[uzima-backup] TEST: ", 1);
         self.headline = format!("Test: {}", self.headline);
-        let notice = "This mail is a test, sent by `uzima-backup notify --test`. What it says is made up.";
+        let notice = "This mail is a test, sent by `uzima-backup notify --test`. Its content is invented.";
         self.paragraphs.insert(0, notice.into());
         self
     }
 
-    /// Renders the mail as HTML.
     pub fn html(&self) -> String {
-        HtmlMail { m: self }.render().expect("rendering to memory does not fail") + "\n"
+        let (class, colour) = self.tone.style();
+        HtmlMail { m: self, class, colour }.render().expect("rendering to memory does not fail") + "\n"
     }
 
-    /// Renders the mail as plain text.
     pub fn text(&self) -> String {
         let width = self.facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or_default();
         let facts = self.facts.iter().map(|(label, value)| format!("{label:width$}  {value}")).collect();
@@ -202,6 +202,8 @@ impl Message {
 #[template(path = "mail.html")]
 struct HtmlMail<'a> {
     m: &'a Message,
+    class: &'static str,
+    colour: &'static str,
 }
 
 #[derive(Template)]
@@ -212,27 +214,7 @@ struct TextMail<'a> {
     tables: Vec<String>,
 }
 
-impl HtmlMail<'_> {
-    /// The class of the tone in the style sheet, which has a light and a dark version.
-    fn tone(&self) -> &'static str {
-        match self.m.tone {
-            Tone::Good => "good",
-            Tone::Warning => "warning",
-            Tone::Bad => "bad",
-        }
-    }
-
-    /// The colour of the tone for programs that drop style sheets: dark enough for white letters.
-    fn colour(&self) -> &'static str {
-        match self.m.tone {
-            Tone::Good => "#1a7f37",
-            Tone::Warning => "#9a6700",
-            Tone::Bad => "#b42318",
-        }
-    }
-}
-
-/// Replaces characters without a shape by spaces: with Unicode's direction marks, one name could be read as another.
+/// Replaces control characters by spaces. Unicode's direction marks, for example, could make a name look like another name.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! The metrics file, which node_exporter's textfile collector reads for Prometheus. It holds the samples of all jobs of this
+//! The metrics file, which node_exporter's textfile collector reads for Prometheus. It has the samples of all jobs of this
 //! machine; a run changes only the samples of its job. The file is replaced under a lock on its folder.
 //!
 //! The format is Prometheus' text exposition format, 0.0.4, with base units.
@@ -12,14 +12,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::events::{RunKind, RunOutcome};
+use super::events::{BackupSuccess, RunKind, RunOutcome};
 use crate::base::beneath::{Folder, settled};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::files::replace;
 use crate::base::units;
 
-/// The prefix of all names.
 const PREFIX: &str = "uzima_backup_";
 
 /// The label with the job's name. Prometheus uses `job` for the scrape and would rename an exported label of that name
@@ -32,44 +31,27 @@ const LARGEST: u64 = 1024 * 1024;
 /// The collector, which runs as another user, must be able to read the file.
 const MODE: u32 = 0o644;
 
-/// A metric. All of them are gauges.
-#[derive(Debug)]
-pub struct Metric {
-    pub name: &'static str,
-    pub help: &'static str,
-}
-
-const fn metric(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, help }
-}
-
-/// Every metric, in the order of the file.
-pub const METRICS: &[Metric] = &[
-    metric("uzima_backup_last_success_timestamp_seconds", "When the last good backup was complete."),
-    metric("uzima_backup_last_success_duration_seconds", "How long the last good backup took."),
-    metric("uzima_backup_last_success_stored_bytes", "The size of the last good backup's artifact."),
-    metric("uzima_backup_last_success_raw_bytes", "The length of the documents in the last good backup."),
-    metric("uzima_backup_last_success_documents", "How many documents the last good backup holds."),
-    metric("uzima_backup_last_success_namespaces", "How many namespaces the last good backup holds."),
-    metric("uzima_backup_last_run_timestamp_seconds", "When backup last ended, well or badly."),
-    metric("uzima_backup_last_run_duration_seconds", "How long the last run of backup took."),
-    metric("uzima_backup_last_run_exit_code", "The exit code of the last run of backup."),
-    metric("uzima_backup_last_run_success", "1 if the last run of backup made a good one, else 0."),
-    metric("uzima_backup_cleanup_last_success_timestamp_seconds", "When cleanup last did its work."),
-    metric("uzima_backup_cleanup_deleted_backups", "How many backups the last cleanup deleted."),
-    metric(
-        "uzima_backup_cleanup_deleted_bytes",
-        "The stored size of the backups that the last cleanup deleted.",
-    ),
-    metric("uzima_backup_cleanup_kept_backups", "How many backups the last cleanup kept."),
-    metric("uzima_backup_cleanup_kept_bytes", "The stored size of the backups that the last cleanup kept."),
-    metric("uzima_backup_cleanup_last_run_timestamp_seconds", "When cleanup last ended, well or badly."),
-    metric("uzima_backup_cleanup_last_run_duration_seconds", "How long the last run of cleanup took."),
-    metric("uzima_backup_cleanup_last_run_exit_code", "The exit code of the last run of cleanup."),
-    metric(
-        "uzima_backup_cleanup_last_run_success",
-        "1 if the last cleanup did its work, else 0 (also frozen).",
-    ),
+/// The name and the help of every metric, in the order of the file. All are gauges.
+pub const METRICS: &[(&str, &str)] = &[
+    ("uzima_backup_last_success_timestamp_seconds", "When the last good backup was complete."),
+    ("uzima_backup_last_success_duration_seconds", "How long the last good backup took."),
+    ("uzima_backup_last_success_stored_bytes", "The size of the last good backup's artifact."),
+    ("uzima_backup_last_success_raw_bytes", "The length of the documents in the last good backup."),
+    ("uzima_backup_last_success_documents", "How many documents the last good backup holds."),
+    ("uzima_backup_last_success_namespaces", "How many namespaces the last good backup holds."),
+    ("uzima_backup_last_run_timestamp_seconds", "When backup last ended, well or badly."),
+    ("uzima_backup_last_run_duration_seconds", "How long the last run of backup took."),
+    ("uzima_backup_last_run_exit_code", "The exit code of the last run of backup."),
+    ("uzima_backup_last_run_success", "1 if the last run of backup made a good one, else 0."),
+    ("uzima_backup_cleanup_last_success_timestamp_seconds", "When cleanup last did its work."),
+    ("uzima_backup_cleanup_deleted_backups", "How many backups the last cleanup deleted."),
+    ("uzima_backup_cleanup_deleted_bytes", "The stored size of the backups that the last cleanup deleted."),
+    ("uzima_backup_cleanup_kept_backups", "How many backups the last cleanup kept."),
+    ("uzima_backup_cleanup_kept_bytes", "The stored size of the backups that the last cleanup kept."),
+    ("uzima_backup_cleanup_last_run_timestamp_seconds", "When cleanup last ended, well or badly."),
+    ("uzima_backup_cleanup_last_run_duration_seconds", "How long the last run of cleanup took."),
+    ("uzima_backup_cleanup_last_run_exit_code", "The exit code of the last run of cleanup."),
+    ("uzima_backup_cleanup_last_run_success", "1 if the last cleanup did its work, else 0 (also frozen)."),
 ];
 
 /// The name of a metric without [`PREFIX`], and its value.
@@ -82,49 +64,47 @@ pub(super) fn samples(
     exit: Exit,
     (started, now): (DateTime<Utc>, DateTime<Utc>),
 ) -> Vec<Sample> {
-    let (end, took, code) = (seconds(now), length(now - started), f64::from(exit.code()));
-    let ended = |good: bool| match operation {
-        RunKind::Cleanup => vec![
-            ("cleanup_last_run_timestamp_seconds", end),
-            ("cleanup_last_run_duration_seconds", took),
-            ("cleanup_last_run_exit_code", code),
-            ("cleanup_last_run_success", f64::from(u8::from(good))),
+    let good = f64::from(u8::from(outcome.is_good()));
+    let ended = [seconds(now), length(now - started), f64::from(exit.code()), good];
+    let names: &[&str] = match operation {
+        RunKind::Cleanup => &[
+            "cleanup_last_run_timestamp_seconds",
+            "cleanup_last_run_duration_seconds",
+            "cleanup_last_run_exit_code",
+            "cleanup_last_run_success",
         ],
-        RunKind::Backup => vec![
-            ("last_run_timestamp_seconds", end),
-            ("last_run_duration_seconds", took),
-            ("last_run_exit_code", code),
-            ("last_run_success", f64::from(u8::from(good))),
+        RunKind::Backup => &[
+            "last_run_timestamp_seconds",
+            "last_run_duration_seconds",
+            "last_run_exit_code",
+            "last_run_success",
         ],
-        RunKind::Other(_) => Vec::new(),
+        RunKind::Other(_) => &[],
     };
+    let mut samples = Vec::new();
     match outcome {
-        RunOutcome::Success(s) => {
-            let mut samples = vec![
-                ("last_success_timestamp_seconds", seconds(s.finished)),
-                ("last_success_duration_seconds", length(s.finished - s.started)),
-                ("last_success_stored_bytes", s.stored_bytes as f64),
-                ("last_success_raw_bytes", s.raw_bytes as f64),
-                ("last_success_documents", s.documents as f64),
-                ("last_success_namespaces", s.namespaces as f64),
-            ];
-            samples.extend(ended(true));
-            samples
-        }
+        RunOutcome::Success(BackupSuccess { facts, .. }) => samples.extend([
+            ("last_success_timestamp_seconds", seconds(facts.finished_at)),
+            ("last_success_duration_seconds", length(facts.finished_at - facts.started_at)),
+            ("last_success_stored_bytes", facts.stored_bytes as f64),
+            ("last_success_raw_bytes", facts.raw_bytes as f64),
+            ("last_success_documents", facts.documents as f64),
+            ("last_success_namespaces", facts.namespaces as f64),
+        ]),
         RunOutcome::Cleanup(c) => {
             let freed: u64 = c.deleted.iter().map(|deletion| deletion.stored_bytes).sum();
-            let mut samples = vec![
-                ("cleanup_last_success_timestamp_seconds", end),
+            samples.extend([
+                ("cleanup_last_success_timestamp_seconds", seconds(now)),
                 ("cleanup_deleted_backups", c.deleted.len() as f64),
                 ("cleanup_deleted_bytes", freed as f64),
                 ("cleanup_kept_backups", c.kept as f64),
                 ("cleanup_kept_bytes", c.kept_bytes as f64),
-            ];
-            samples.extend(ended(true));
-            samples
+            ]);
         }
-        RunOutcome::Failure(_) | RunOutcome::Frozen(_) => ended(false),
+        RunOutcome::Failure(_) | RunOutcome::Frozen(_) => {}
     }
+    samples.extend(names.iter().copied().zip(ended));
+    samples
 }
 
 fn seconds(at: DateTime<Utc>) -> f64 {
@@ -143,14 +123,9 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Writes this file. The path must name a folder.
+    /// Uses the file at `path`, which must include a folder.
     pub fn new(path: PathBuf) -> MetricsFile {
         MetricsFile { path }
-    }
-
-    /// The path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Sets samples of a job and keeps all other samples. Returns a warning if lines of the old file were damaged.
@@ -166,23 +141,23 @@ impl MetricsFile {
         }
         replace(&path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
         log::info!("wrote {}", self.path.display());
-        let told = format!(
-            "metrics_file: left out {} of {}; figures of earlier runs may be missing until the next ones",
+        let warning = format!(
+            "metrics_file: left out {} of {}; figures of earlier runs may be missing until the next runs",
             units::several(lost as u64, "damaged line"),
             self.path.display()
         );
-        Ok((lost > 0).then_some(told))
+        Ok((lost > 0).then_some(warning))
     }
 
     /// Locks the folder: the file itself is replaced, and a lock file beside it would be left behind.
     async fn lock(&self) -> Result<Option<File>> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let folder = File::open(folder).map_err(|e| self.failed("cannot be written", e))?;
-        let late = Instant::now() + LOCK_WAIT;
+        let deadline = Instant::now() + LOCK_WAIT;
         loop {
             match folder.try_lock() {
                 Ok(()) => return Ok(Some(folder)),
-                Err(TryLockError::WouldBlock) if Instant::now() < late => {
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(TryLockError::WouldBlock) => {
@@ -203,10 +178,10 @@ impl MetricsFile {
             Err(e) => return Err(self.failed("cannot be read", e)),
         };
         match MetricsPage::read(&text) {
-            PageRead::Page(page, lost) => Ok((page, lost)),
-            PageRead::Foreign(n) => {
-                let whose = io::Error::other(format!("line {n} is a metric of another program"));
-                Err(self.failed("is left as it is", whose))
+            Ok(read) => Ok(read),
+            Err(n) => {
+                let foreign = io::Error::other(format!("line {n} is a metric of another program"));
+                Err(self.failed("was not changed", foreign))
             }
         }
     }
@@ -229,37 +204,30 @@ struct MetricsPage {
     samples: BTreeMap<(usize, String), f64>,
 }
 
-/// The result of parsing the file.
-#[derive(Debug, PartialEq)]
-enum PageRead {
-    /// The page, and the number of damaged lines.
-    Page(MetricsPage, usize),
-    /// This line, counted from 1, holds a metric of another program.
-    Foreign(usize),
-}
-
 impl MetricsPage {
     /// Sets a sample of a job. `name` has no [`PREFIX`].
     fn set(&mut self, name: &str, job: &str, value: f64) {
-        let place = METRICS.iter().position(|metric| metric.name[PREFIX.len()..] == *name);
+        let place = METRICS.iter().position(|(full, _)| full[PREFIX.len()..] == *name);
         self.samples.insert((place.expect("it is in the list"), job.into()), value);
     }
 
     fn text(&self) -> String {
         let mut text = String::new();
-        for (place, metric) in METRICS.iter().enumerate() {
+        for (place, (name, help)) in METRICS.iter().enumerate() {
             let mut samples = self.samples.iter().filter(|((at, _), _)| *at == place).peekable();
             if samples.peek().is_some() {
-                text.push_str(&format!("# HELP {0} {1}\n# TYPE {0} gauge\n", metric.name, metric.help));
+                text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
             }
             for ((_, job), value) in samples {
-                text.push_str(&format!("{}{{{LABEL}=\"{}\"}} {value}\n", metric.name, escaped(job)));
+                text.push_str(&format!("{name}{{{LABEL}=\"{}\"}} {value}\n", escaped(job)));
             }
         }
         text
     }
 
-    fn read(text: &str) -> PageRead {
+    /// Returns the page and the number of damaged lines. The error is the number, from 1, of a line with a metric of another
+    /// program.
+    fn read(text: &str) -> Result<(MetricsPage, usize), usize> {
         let (mut page, mut lost) = (MetricsPage::default(), 0);
         for (n, line) in text.split_inclusive('\n').enumerate() {
             // A line without its end may hold only the first digits of its number.
@@ -271,19 +239,19 @@ impl MetricsPage {
                 Some((place, job, value)) => {
                     page.samples.insert((place, job), value);
                 }
-                None if is_foreign(line) => return PageRead::Foreign(n + 1),
+                None if is_foreign(line) => return Err(n + 1),
                 None if line.starts_with('#') || line.is_empty() => {}
                 None => lost += 1,
             }
         }
-        PageRead::Page(page, lost)
+        Ok((page, lost))
     }
 }
 
 /// Parses `name{backup_job="..."} number`.
 fn sample(line: &str) -> Option<(usize, String, f64)> {
     let (name, rest) = line.split_once(&format!("{{{LABEL}=\""))?;
-    let place = METRICS.iter().position(|metric| metric.name == name)?;
+    let place = METRICS.iter().position(|(full, _)| *full == name)?;
     let (job, value) = rest.rsplit_once("\"} ")?;
     let value: f64 = value.parse().ok()?;
     Some((place, unescaped(job)?, value)).filter(|_| value.is_finite())

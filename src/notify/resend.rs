@@ -11,8 +11,7 @@ use super::http::{self, HttpFailure};
 use super::message::Message;
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
-use crate::config::notify::Event;
-use crate::config::notify::MailOptions;
+use crate::config::notify::{Event, MailOptions};
 
 /// The rights of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +29,6 @@ const NAMED: usize = 5;
 /// The timeout of one try.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sends mails with one key.
 #[derive(Debug)]
 pub struct Mailer {
     options: MailOptions,
@@ -38,18 +36,21 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Makes a mailer, without any request.
     pub fn new(options: MailOptions) -> Mailer {
         let redactor = Redactor::new(&[], &[options.key.expose_secret()]);
         Mailer { options, redactor }
     }
 
+    /// Returns true if the settings ask for mails about this event.
+    pub(super) fn wants(&self, event: Event) -> bool {
+        self.options.events.contains(&event)
+    }
+
     /// Sends a message to all recipients within `limit`. `run` is the id of the run: the service treats a second mail about
     /// the same event of the same run as a repetition and does not send it again.
     ///
-    /// Because of one bad address the service refuses the whole mail, without naming the address. A refused mail is
-    /// therefore sent to each half of its recipients. Returns the error of the refused addresses if other recipients got the
-    /// mail.
+    /// The service refuses a whole mail because of one bad address, without naming the address. A refused mail is therefore
+    /// sent to each half of its recipients. Returns the error of the refused addresses if other recipients got the mail.
     ///
     /// # Errors
     /// Returns an error if nobody got the mail, or if the service failed before all groups of recipients were tried.
@@ -103,7 +104,7 @@ impl Mailer {
             }
             Err(failure) => {
                 let hint = next_step(&failure, &self.options);
-                let asked = format!("{} does not take the key of the mails", self.options.base_url);
+                let asked = format!("{} does not accept the mail key", self.options.base_url);
                 Err(Error::failed(self.redactor.clean(&format!("{asked}: {failure}"))).hint(hint))
             }
         }
@@ -162,7 +163,6 @@ fn idempotency_key(event: Event, run: &str, group: &str) -> String {
     format!("uzima-backup/{event}/{run}/{group}")
 }
 
-/// The next step after a failure.
 fn next_step(failure: &HttpFailure, options: &MailOptions) -> String {
     let HttpFailure::Refused { status, name, words, .. } = failure else {
         return failure.unreached_step(&options.base_url);
@@ -184,13 +184,15 @@ fn next_step(failure: &HttpFailure, options: &MailOptions) -> String {
         (300..400, _) | (404 | 405, _) => {
             format!("Correct RESEND_BASE_URL (mail.base_url, now {})", options.base_url)
         }
-        _ => "Nothing on this machine can solve that: https://resend-status.com shows whether the service works".into(),
+        _ => {
+            "The problem is not on this machine: https://resend-status.com shows if the service works".into()
+        }
     }
 }
 
 fn from_step(options: &MailOptions) -> String {
     format!(
-        "Set EMAIL_FROM (mail.from, now {}) to an address at a domain that is verified: https://resend.com/domains",
+        "Set EMAIL_FROM (mail.from, now {}) to an address at a verified domain: https://resend.com/domains",
         options.from
     )
 }

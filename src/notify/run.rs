@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome};
-use super::signals::Signals;
-use super::{Notifier, UNKNOWN_JOB};
+use super::metrics::{self, MetricsFile};
+use super::signals::{self, PingKind};
+use super::{Notifier, UNKNOWN_JOB, line};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::lock::{self, LockOutcome, LockRequest, Operation};
 use crate::catalog::CatalogOptions;
-use crate::config::Config;
-use crate::config::notify::Event;
+use crate::config::notify::{Address, Event};
+use crate::config::{Config, JobSettings};
 use crate::model::id::{BackupId, NewId};
 use crate::store;
 
@@ -29,27 +33,38 @@ pub trait RunLog: Send + Sync {
     fn tail(&self) -> Vec<String>;
 }
 
-/// What a recorded and notified operation gets from its caller.
+/// The resources of an operation that is recorded and notified.
 pub struct Run<'a> {
-    /// The settings.
     pub config: &'a Config,
-    /// Ends the run early.
     pub cancel: &'a Cancel,
-    /// The log of the process.
     pub log: Arc<dyn RunLog>,
-    /// The clock of the run, started when the run began.
+    /// Started when the run began.
     pub clock: Clock,
-    /// Makes ids.
     pub new_id: NewId,
 }
 
 impl Run<'_> {
-    /// Reads the backups of the settings' place at the present time.
+    /// The options to read the backups of the place at the present time.
     pub fn reading(&self) -> CatalogOptions {
         CatalogOptions::remembering(self.config.state_dir.clone(), self.clock.now())
     }
 
-    /// An id for notices of a run that has no backup id.
+    /// Locks an operation of the job. `wait` is how long to wait for another run.
+    ///
+    /// # Errors
+    /// Returns an error if another run holds the lock.
+    pub async fn lock(
+        &self,
+        settings: &JobSettings,
+        operation: Operation,
+        wait: Option<Duration>,
+    ) -> Result<LockOutcome> {
+        let JobSettings { job, host, state_dir, .. } = settings.clone();
+        let started = self.clock.started();
+        lock::take(&LockRequest { state_dir, job, operation, host, started, wait }, self.cancel).await
+    }
+
+    /// An id for the notices of a run that has no backup id.
     pub fn fresh_id(&self) -> String {
         (self.new_id)(self.clock.now()).to_string()
     }
@@ -59,32 +74,34 @@ impl Run<'_> {
 pub struct RunNotices<'a> {
     run: &'a Run<'a>,
     notifier: Notifier,
-    signals: Signals,
+    ping: Option<Address>,
+    metrics: Option<MetricsFile>,
 }
 
 impl<'a> RunNotices<'a> {
     /// Prepares the notices that the settings ask for.
     ///
     /// # Errors
-    /// Returns an error if the settings of mails, signals or the webhook are wrong, before the run does anything: a failure
-    /// would reach nobody.
+    /// Returns an error if the settings of mails, signals or the webhook are wrong. Call it before the run does anything,
+    /// because its failure could not be reported.
     pub fn new(run: &'a Run<'a>) -> Result<RunNotices<'a>> {
         let (config, redactor) = (run.config, run.config.redactor.clone());
         let (mail, host) = (config.mail.clone()?, &config.machine.host);
-        let notifier = Notifier::new(mail, config.state_dir.clone(), redactor.clone(), host)
-            .with_webhook(config.webhook.clone()?)
-            .ending_by(run.cancel.clone());
-        let signals = Signals::new(config.signals.clone()?, redactor, host);
-        Ok(RunNotices { run, notifier, signals })
+        let webhook = config.webhook.clone()?;
+        let notifier = Notifier::new(mail, config.state_dir.clone(), redactor, host);
+        let notifier = Notifier { webhook, cancel: run.cancel.clone(), ..notifier };
+        let signals = config.signals.clone()?;
+        Ok(RunNotices { run, notifier, ping: signals.ping, metrics: signals.metrics.map(MetricsFile::new) })
     }
 
-    /// Reports the start of a backup. Returns a line for each notice that failed.
-    pub async fn started(&self) -> Vec<String> {
-        let started = async { Ok(self.signals.started().await) };
+    /// Pings that a backup starts. Returns the problem if the ping failed.
+    pub async fn started(&self) -> Option<String> {
+        let address = self.ping.as_ref()?;
+        let pinged = async { Ok(self.problem(signals::ping(address, PingKind::Start, String::new()).await)) };
         // If a signal ends the run meanwhile, the end of the run reports it.
-        let problems = self.run.cancel.or(started).await.unwrap_or_default();
-        problems.iter().for_each(|problem| log::warn!("{problem}"));
-        problems
+        let problem = self.run.cancel.or(pinged).await.ok().flatten();
+        problem.iter().for_each(|problem| log::warn!("{problem}"));
+        problem
     }
 
     /// Reports the outcome of a run. Returns a line for each notice that failed.
@@ -96,7 +113,7 @@ impl<'a> RunNotices<'a> {
         let channel = if self.notifier.mails() { "a mail could not be sent" } else { "webhook_url" };
         let (mut problems, ping) = tokio::join!(
             self.in_time(channel, self.notifier.outcome(&of, outcome.clone(), now)),
-            self.in_time("ping_url", self.signals.ended(&of, &outcome, now)),
+            self.in_time("ping_url", self.ping_end(&of, &outcome, now)),
         );
         problems.extend(ping);
         let exit = match outcome.exit() {
@@ -104,29 +121,55 @@ impl<'a> RunNotices<'a> {
             exit => exit,
         };
         // The metrics come last, because they contain the exit code.
-        let times = (self.run.clock.started(), self.run.clock.now());
-        let measured = self.signals.measured(&of, &outcome, exit, times);
-        problems.extend(self.in_time("metrics_file", measured).await);
+        problems.extend(self.in_time("metrics_file", self.write_metrics(&of, &outcome, exit)).await);
         problems
     }
 
+    /// Pings the end of a backup. A monitor of backups waits for no other operation.
+    async fn ping_end(&self, run: &NotifiedRun, outcome: &RunOutcome, now: DateTime<Utc>) -> Option<String> {
+        let address = self.ping.as_ref().filter(|_| run.operation == RunKind::Backup)?;
+        let Notifier { sender, redactor, .. } = &self.notifier;
+        let (kind, body) = signals::ping_about(run, outcome, now, sender, redactor);
+        self.problem(signals::ping(address, kind, body).await)
+    }
+
+    async fn write_metrics(&self, run: &NotifiedRun, outcome: &RunOutcome, exit: Exit) -> Option<String> {
+        let file = self.metrics.as_ref().filter(|_| run.job != UNKNOWN_JOB)?;
+        let times = (self.run.clock.started(), self.run.clock.now());
+        let samples = metrics::samples(run.operation, outcome, exit, times);
+        match file.update(&self.notifier.redactor.clean(&run.job), &samples).await {
+            Ok(left_out) => left_out,
+            Err(error) => self.problem(Err(error)),
+        }
+    }
+
+    fn problem(&self, sent: Result<()>) -> Option<String> {
+        sent.err().map(|error| self.notifier.redactor.clean(&line(&error)))
+    }
+
     /// Returns the problems of `work`, or the problem that a signal left no time for it.
-    async fn in_time(&self, what: &str, work: impl Future<Output = Vec<String>>) -> Vec<String> {
-        let late = || vec![format!("{what}: there was no more time, a signal came meanwhile")];
-        self.run.cancel.within(LastStep::Notices, work).await.unwrap_or_else(late)
+    async fn in_time<P: IntoIterator<Item = String>>(
+        &self,
+        what: &str,
+        work: impl Future<Output = P>,
+    ) -> Vec<String> {
+        match self.run.cancel.within(LastStep::Notices, work).await {
+            Some(problems) => problems.into_iter().collect(),
+            None => vec![format!("{what}: a signal left no time for it")],
+        }
     }
 
     /// Reports a failed run. Notices that fail are only logged, because the run has failed already.
     pub async fn failed(&self, operation: RunKind, error: &Error) {
         let job =
             self.run.config.job.as_ref().map_or_else(|_| self.named_job(), |settings| settings.job.clone());
-        // After a signal there is no time to ask, and an unknown job has no backups.
+        // After a signal there is no time to ask the store. An unknown job has no backups.
         let ask = self.is_configured() && self.run.cancel.error().is_none() && job != UNKNOWN_JOB;
         let newest = if ask { self.newest_good(&job).await } else { NewestGood::Unknown };
         self.job_failed(operation, job, error, newest).await;
     }
 
-    /// Reports a run whose settings could not all be read, so that its job is known only if a setting names it.
+    /// Reports a run whose settings could not be read. Its job is known only if a setting names it.
     pub async fn unread(&self, operation: RunKind, error: &Error) {
         self.job_failed(operation, self.named_job(), error, NewestGood::Unknown).await;
     }
@@ -168,7 +211,7 @@ impl<'a> RunNotices<'a> {
 
     /// Returns true if a failing run sends a notice: mail, ping, metrics or webhook.
     pub fn is_configured(&self) -> bool {
-        self.notifier.is_configured() || self.signals.is_configured()
+        self.notifier.is_configured() || self.ping.is_some() || self.metrics.is_some()
     }
 
     /// Checks that mails are set up, for `--email`.

@@ -1,17 +1,17 @@
-//! A mail about each event with made-up figures, for `notify --test` and the pages under docs/mail.
+//! A mail about each event with invented figures, for `notify --test` and the pages under docs/mail.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::events::{
-    BackupSuccess, CheckResult, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun, ReportMail,
-    RunFailure, RunKind, RunOutcome,
+    BackupFacts, BackupSuccess, CheckOutcome, CheckRow, CleanupFrozen, CleanupSuccess, Deletion, NewestGood,
+    NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome,
 };
 use super::mails;
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
-use crate::base::exit::Exit;
+use crate::base::error::Error;
 use crate::config::notify::Event;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -30,10 +30,10 @@ fn occasion(operation: RunKind) -> NotifiedRun {
     NotifiedRun { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
 }
 
-pub(super) fn a_success() -> (NotifiedRun, BackupSuccess) {
-    let success = BackupSuccess {
-        started: now(),
-        finished: now() + Duration::from_secs(137),
+pub(super) fn a_success() -> BackupSuccess {
+    let facts = BackupFacts {
+        started_at: now(),
+        finished_at: now() + Duration::from_secs(137),
         place: "s3://my-backups/daily-backups/2026/11/20261123T030000Z-7k3q9d/dump.tar.gz".into(),
         engine: "native".into(),
         consistency: "none".into(),
@@ -41,31 +41,22 @@ pub(super) fn a_success() -> (NotifiedRun, BackupSuccess) {
         documents: 18_402_233,
         raw_bytes: 23_622_320_128,
         stored_bytes: 8_160_437_862,
-        warnings: vec![],
-        notes: vec![],
     };
-    (occasion(RunKind::Backup), success)
+    BackupSuccess { facts, problems: vec![], notes: vec![] }
 }
 
 fn a_failure(newest_good: NewestGood) -> RunFailure {
     let line = |text: &str| format!("2026-11-23T03:0{text}");
-    RunFailure {
-        error: "cannot read shop.orders: connection to db1.example.com:27017 was lost 5 times: \
-                timed out waiting for an answer"
-            .into(),
-        next_step: Some(
-            "See whether the server is up and not overloaded: mongosh mongodb://db1.example.com:27017".into(),
-        ),
-        exit: Exit::Failed,
-        log: vec![
-            line("0:00Z INFO  reading 214 namespaces of db1.example.com:27017 with the native engine"),
-            line("1:10Z INFO  7.2 GiB of 22.0 GiB read, 118 MB/s"),
-            line("1:31Z WARN  the cursor on shop.orders was lost, going on behind document 6,211,004"),
-            line("4:02Z ERROR cannot read shop.orders: timed out waiting for an answer"),
-        ],
-        newest_good,
-        max_age: Duration::from_secs(26 * 3600),
-    }
+    let error = "cannot read shop.orders: connection to db1.example.com:27017 was lost 5 times: \
+                 timed out waiting for an answer";
+    let step = "Check that the server is up and not overloaded: mongosh mongodb://db1.example.com:27017";
+    let log = vec![
+        line("0:00Z INFO  reading 214 namespaces of db1.example.com:27017 with the native engine"),
+        line("1:10Z INFO  7.2 GiB of 22.0 GiB read, 118 MB/s"),
+        line("1:31Z WARN  the cursor on shop.orders was lost, continuing after document 6,211,004"),
+        line("4:02Z ERROR cannot read shop.orders: timed out waiting for an answer"),
+    ];
+    RunFailure::of(&Error::failed(error).hint(step), log, newest_good, Duration::from_secs(26 * 3600))
 }
 
 fn deletions() -> Vec<Deletion> {
@@ -89,7 +80,7 @@ fn a_cleanup() -> CleanupSuccess {
         kept: 31,
         kept_bytes: 250_181_844_992,
         problems: vec![],
-        notes: vec!["an upload that a killed run left behind was ended".into()],
+        notes: vec!["an unfinished upload of a killed run was aborted".into()],
     }
 }
 
@@ -97,7 +88,7 @@ fn a_freeze() -> CleanupFrozen {
     CleanupFrozen {
         place: "s3://my-backups/daily-backups/".into(),
         why: vec![
-            "the newest backup 20261123T030000Z-7k3q9d collapsed: it holds 41 % of the documents of \
+            "the newest backup 20261123T030000Z-7k3q9d collapsed: it has 41 % of the documents of \
              20261122T030000Z-b2x7nd, the last good one; if that is right: --accept 20261123T030000Z-7k3q9d"
                 .into(),
         ],
@@ -109,15 +100,15 @@ fn a_freeze() -> CleanupFrozen {
 
 /// The run that the sample of an event is about, and the number of failures before it. `None` for a report.
 pub(super) fn run(event: Event) -> Option<(NotifiedRun, RunOutcome, u32)> {
-    let (of, s) = a_success();
-    Some(match event {
-        Event::Success => (of, RunOutcome::Success(s), 0),
-        Event::Recovered => (of, RunOutcome::Success(s), 3),
-        Event::Failure => (of, RunOutcome::Failure(a_failure(NewestGood::At(now() - DAY))), 0),
-        Event::Cleanup => (occasion(RunKind::Cleanup), RunOutcome::Cleanup(a_cleanup()), 0),
-        Event::Frozen => (occasion(RunKind::Cleanup), RunOutcome::Frozen(a_freeze()), 0),
+    let (operation, outcome, failures) = match event {
+        Event::Success => (RunKind::Backup, RunOutcome::Success(a_success()), 0),
+        Event::Recovered => (RunKind::Backup, RunOutcome::Success(a_success()), 3),
+        Event::Failure => (RunKind::Backup, RunOutcome::Failure(a_failure(NewestGood::At(now() - DAY))), 0),
+        Event::Cleanup => (RunKind::Cleanup, RunOutcome::Cleanup(a_cleanup()), 0),
+        Event::Frozen => (RunKind::Cleanup, RunOutcome::Frozen(a_freeze()), 0),
         Event::Stats | Event::Health => return None,
-    })
+    };
+    Some((occasion(operation), outcome, failures))
 }
 
 /// The sample mail about an event.
@@ -125,19 +116,8 @@ pub fn of(event: Event, sender: &Sender) -> Message {
     let Some((of, outcome, failures)) = run(event) else {
         return mails::report(event, if event == Event::Stats { stats() } else { health() }, sender);
     };
-    match outcome {
-        RunOutcome::Success(s) if failures > 0 => {
-            let streak = FailureStreak { failures, since: now() - failures * DAY };
-            mails::recovered(&of, streak, mails::success(&of, &s, sender))
-        }
-        RunOutcome::Success(s) => mails::success(&of, &s, sender),
-        RunOutcome::Failure(f) => {
-            let streak = FailureStreak { failures: 1, since: ended() };
-            mails::failure(&of, &f, streak, ended(), sender)
-        }
-        RunOutcome::Cleanup(c) => mails::cleanup(&of, &c, sender),
-        RunOutcome::Frozen(f) => mails::frozen(&of, &f, sender),
-    }
+    let streak = (failures > 0).then(|| FailureStreak { failures, since: now() - failures * DAY });
+    mails::outcome(&of, &outcome, streak, ended(), sender)
 }
 
 fn stats() -> ReportMail {
@@ -169,23 +149,32 @@ fn stats() -> ReportMail {
 }
 
 fn health() -> ReportMail {
-    let check = |name, tone, millis, detail: &str| CheckResult {
+    let check = |name, outcome, millis, detail: &str| CheckRow {
         name,
-        word: if tone == Tone::Bad { "failed" } else { "ok" },
-        tone,
+        outcome,
         detail: detail.into(),
         took: Duration::from_millis(millis),
         next_step: None,
     };
     let mut checks = vec![
-        check("mongodb", Tone::Good, 41, "db1.example.com:27017, MongoDB 7.0.14, 214 namespaces readable"),
-        check("store", Tone::Good, 230, "s3://my-backups/daily-backups/: put, get and delete work"),
-        check("mail", Tone::Good, 180, "the key may send, and nothing else"),
-        check("freshness", Tone::Bad, 96, "the newest good backup is 2 d 3 h old, more than 26 hours"),
+        check(
+            "mongodb",
+            CheckOutcome::Ok,
+            41,
+            "db1.example.com:27017, MongoDB 7.0.14, 214 namespaces readable",
+        ),
+        check("store", CheckOutcome::Ok, 230, "s3://my-backups/daily-backups/: put, get and delete work"),
+        check("mail", CheckOutcome::Ok, 180, "the key may send, and nothing else"),
+        check(
+            "freshness",
+            CheckOutcome::Failed,
+            96,
+            "the newest good backup is 2 d 3 h old, more than 26 hours",
+        ),
     ];
     checks[3].next_step =
         Some("Find out why the backups stopped: the log of the last run, and crontab -l".into());
-    mails::health(Some("all@db1"), checks, now() + Duration::from_secs(3 * 3600))
+    mails::health_mail(Some("all@db1"), &checks, now() + Duration::from_secs(3 * 3600))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Decides whether a run is worth a mail: the first failure of a streak is, then one failure a day, and the success after
-//! them. The decision is pure; `notify.json` in the state directory remembers the mails that were sent. If that file is lost,
-//! one mail too many is sent, so no error of it fails a run.
+//! Decides if a run is worth a mail: the first failure of a streak, then one failure a day, and the next success. The
+//! decision is pure; `notify.json` in the state directory remembers the sent mails. Without that file, one mail too many is
+//! sent, so errors of the file do not fail a run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,17 @@ use super::events::NotifiedRun;
 use crate::base::beneath::Folder;
 use crate::base::files::replace_in;
 
-/// The name of the file.
 pub const FILE: &str = "notify.json";
-/// The version of the file's format.
 const FORMAT: u32 = 1;
-/// The largest file that is read, in bytes. A job takes some hundred.
+/// The largest file that is read, in bytes. A job takes some hundred bytes.
 const LARGEST: u64 = 4 << 20;
-/// A day, less the variation of cron's start and of the length of a run.
+/// A day, minus the variation of cron's start times and of the durations of runs.
 const DAILY: TimeDelta = TimeDelta::hours(23);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RunEnd {
-    Well,
-    /// The run failed or waits for a person.
-    Badly,
-}
 
 /// Failures of one operation and job without a success in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FailureStreak {
     pub failures: u32,
-    /// When the first of them happened.
     pub since: DateTime<Utc>,
 }
 
@@ -41,9 +31,9 @@ pub(super) struct FailureStreak {
 pub(super) struct MailHistory {
     /// How many runs have failed since the last success.
     pub failures: u32,
-    /// When the first of them failed.
+    /// When the first of these runs failed.
     pub since: Option<DateTime<Utc>>,
-    /// When the last mail about one of them was sent.
+    /// When the last mail about one of these failures was sent.
     pub mailed: Option<DateTime<Utc>>,
     /// When a run last ended well.
     pub success: Option<DateTime<Utc>>,
@@ -51,46 +41,41 @@ pub(super) struct MailHistory {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MailDecision {
-    /// Send a mail about this failure.
     Failure(FailureStreak),
     /// Send nothing: a mail about this streak was sent today.
     Silence,
     /// Send the usual mail about a success.
     Success,
-    /// Send a mail that runs succeed again.
+    /// Send a mail that runs succeed again, after these failures.
     Recovered(FailureStreak),
 }
 
 impl MailHistory {
-    /// Decides about a run that ends now.
-    pub fn decide(&self, end: RunEnd, now: DateTime<Utc>) -> MailDecision {
+    /// Decides about a run that ends now. `good` is false if it failed or waits for a person.
+    pub fn decide(&self, good: bool, now: DateTime<Utc>) -> MailDecision {
         let streak = |failures| FailureStreak { failures, since: self.streak_start(now) };
-        match end {
-            RunEnd::Badly => {
-                // A mail from the future was sent before the clock was set right: it silences nothing.
-                let mailed = self.mailed.is_some_and(|at| at <= now && now - at < DAILY);
-                match mailed {
-                    true => MailDecision::Silence,
-                    false => MailDecision::Failure(streak(self.failures.saturating_add(1))),
-                }
-            }
-            RunEnd::Well if self.failures > 0 && self.mailed.is_some() => {
+        // A date in the future comes from a wrong clock and silences nothing.
+        let mailed_today = self.mailed.is_some_and(|at| at <= now && now - at < DAILY);
+        match good {
+            false if mailed_today => MailDecision::Silence,
+            false => MailDecision::Failure(streak(self.failures.saturating_add(1))),
+            true if self.failures > 0 && self.mailed.is_some() => {
                 MailDecision::Recovered(streak(self.failures))
             }
-            RunEnd::Well => MailDecision::Success,
+            true => MailDecision::Success,
         }
     }
 
     /// The history after the run. `mailed` is true if a mail about it was sent.
-    pub fn after(&self, end: RunEnd, mailed: bool, now: DateTime<Utc>) -> MailHistory {
-        match end {
-            RunEnd::Badly => MailHistory {
-                failures: self.failures.saturating_add(1),
-                since: Some(self.streak_start(now)),
-                mailed: if mailed { Some(now) } else { self.mailed },
-                success: self.success,
-            },
-            RunEnd::Well => MailHistory { success: Some(now), ..MailHistory::default() },
+    pub fn after(&self, good: bool, mailed: bool, now: DateTime<Utc>) -> MailHistory {
+        if good {
+            return MailHistory { success: Some(now), ..MailHistory::default() };
+        }
+        MailHistory {
+            failures: self.failures.saturating_add(1),
+            since: Some(self.streak_start(now)),
+            mailed: if mailed { Some(now) } else { self.mailed },
+            success: self.success,
         }
     }
 
@@ -144,7 +129,7 @@ impl MailMemory {
         };
         if let Err(e) = write() {
             log::warn!(
-                "cannot remember in {} which mails were sent; there may be a mail too many: {e}",
+                "cannot record in {} which mails were sent, so a mail may be sent too often: {e}",
                 state_dir.display()
             );
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::exit::Exit;
 use crate::notify::events::RunOutcome;
-use crate::notify::samples;
+use crate::notify::samples::a_success;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -92,11 +92,12 @@ fn a_held_lock_is_harmless_if_there_is_a_fresh_backup() {
 #[test]
 fn a_success_with_warnings_says_so_in_the_subject() {
     let sender = Sender::here("h");
-    let (run, mut s) = samples::a_success();
+    let run = run(RunKind::Backup);
+    let mut s = a_success();
     let message = success(&run, &s, &sender);
     assert_eq!((message.tone, message.paragraphs.len()), (Tone::Good, 0));
     assert_eq!(message.subject, format!("[uzima-backup] backup done: {} ({})", run.job, run.run));
-    s.warnings = vec!["shop.a was dropped".into()];
+    s.problems = vec!["shop.a was dropped".into()];
     s.notes = vec!["a cursor was lost".into()];
     let message = success(&run, &s, &sender);
     assert_eq!(message.tone, Tone::Warning);
@@ -105,7 +106,7 @@ fn a_success_with_warnings_says_so_in_the_subject() {
     assert_eq!(message.facts.last().unwrap(), &("Note".into(), "a cursor was lost".into()));
     let streak = FailureStreak { failures: 3, since: at("2026-11-20T03:00:00Z") };
     let again = recovered(&run, streak, message.clone());
-    assert_eq!(again.tone, message.tone, "a warning stays one");
+    assert_eq!(again.tone, message.tone, "the warning stays");
     assert_eq!(again.facts[0].1, "3 runs in a row, the first at 2026-11-20 03:00 UTC");
     assert!(again.subject.starts_with("[uzima-backup] backup works again: all@db1 ("), "{}", again.subject);
 }

@@ -25,15 +25,15 @@ fn names(samples: &[Sample]) -> Vec<&'static str> {
 
 #[test]
 fn every_metric_has_a_sample_and_every_sample_a_metric() {
-    let success = RunOutcome::Success(a_success().1);
+    let success = RunOutcome::Success(a_success());
     let (backup, cleanup) = (RunKind::Backup, RunKind::Cleanup);
     let good = samples(backup, &success, Exit::Done, times());
     let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
-    let listed: Vec<&str> = METRICS.iter().map(|metric| &metric.name[PREFIX.len()..]).collect();
+    let listed: Vec<&str> = METRICS.iter().map(|(name, _)| &name[PREFIX.len()..]).collect();
     assert_eq!(all, listed);
-    assert!(METRICS.iter().all(|m| m.name.starts_with(PREFIX) && m.help.ends_with('.')));
+    assert!(METRICS.iter().all(|(name, help)| name.starts_with(PREFIX) && help.ends_with('.')));
     let value = |name: &str| good.iter().find(|(n, _)| *n == name).unwrap().1;
     assert_eq!(value("last_run_duration_seconds"), 150.25);
     assert_eq!(value("last_success_duration_seconds"), 137.0);
@@ -72,7 +72,7 @@ fn a_page_reads_back() {
         text.contains("_stored_bytes{backup_job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"),
         "{text}"
     );
-    assert_eq!(MetricsPage::read(&text), PageRead::Page(page, 0));
+    assert_eq!(MetricsPage::read(&text), Ok((page, 0)));
 }
 
 #[test]
@@ -98,15 +98,15 @@ fn damaged_lines_are_counted_and_the_others_kept() {
     for foreign in
         ["node_load1 0.5\n", "up{backup_job=\"x\"} 1\n", "# HELP node_load1 Load.\n", "# TYPE x gauge\n"]
     {
-        assert_eq!(MetricsPage::read(&(sound.clone() + foreign)), PageRead::Foreign(4), "{foreign:?}");
+        assert_eq!(MetricsPage::read(&(sound.clone() + foreign)), Err(4), "{foreign:?}");
     }
-    assert_eq!(MetricsPage::read("# a comment\n\n"), PageRead::Page(MetricsPage::default(), 0));
+    assert_eq!(MetricsPage::read("# a comment\n\n"), Ok((MetricsPage::default(), 0)));
 }
 
 /// The page of a sound text, with one damaged line.
-fn read_one(sound: &str) -> PageRead {
+fn read_one(sound: &str) -> Result<(MetricsPage, usize), usize> {
     match MetricsPage::read(sound) {
-        PageRead::Page(page, 0) => PageRead::Page(page, 1),
+        Ok((page, 0)) => Ok((page, 1)),
         other => panic!("{other:?}"),
     }
 }
@@ -127,7 +127,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
 
     std::fs::write(&path, "node_load1 0.5\n").unwrap();
     let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();
-    assert!(error.chain().contains("is left as it is: line 1 is a metric of another program"), "{error}");
+    assert!(error.chain().contains("was not changed: line 1 is a metric of another program"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "node_load1 0.5\n");
     std::fs::write(&path, text.replace(" 3\n", " three\n")).unwrap();
     let told = file.update("a", &[]).await.unwrap().unwrap();

@@ -10,16 +10,19 @@ use crate::config::notify::EVENTS;
 fn pages(sender: &Sender) -> Vec<(String, Message)> {
     let mut pages: Vec<(String, Message)> =
         EVENTS.map(|event| (event.word().to_string(), of(event, sender))).into();
-    let (run, mut s) = a_success();
-    s.warnings = vec![
+    let run = occasion(RunKind::Backup);
+    let mut s = a_success();
+    s.problems = vec![
         "the collection shop.carts was dropped while it was read".into(),
         "the database legacy, with 12 % of the documents of the last good backup, is gone".into(),
     ];
-    s.notes = vec!["the cursor on shop.orders was lost and went on behind document 6,211,004".into()];
-    pages.push(("success-needs-look".into(), mails::success(&run, &s, sender)));
+    s.notes = vec!["the cursor on shop.orders was lost and went on after document 6,211,004".into()];
+    let mail = mails::outcome(&run, &RunOutcome::Success(s), None, ended(), sender);
+    pages.push(("success-needs-look".into(), mail));
     let f = a_failure(NewestGood::At(now() - 9 * DAY));
     let streak = FailureStreak { failures: 9, since: now() - 8 * DAY };
-    pages.push(("failure-for-days".into(), mails::failure(&run, &f, streak, ended(), sender)));
+    let mail = mails::outcome(&run, &RunOutcome::Failure(f), Some(streak), ended(), sender);
+    pages.push(("failure-for-days".into(), mail));
     pages
 }
 

@@ -11,7 +11,7 @@ fn at(minutes: i64) -> DateTime<Utc> {
 }
 
 /// Plays runs (minute, end, whether a mail can be sent) and returns the decisions.
-fn played(runs: &[(i64, RunEnd, bool)]) -> Vec<MailDecision> {
+fn played(runs: &[(i64, bool, bool)]) -> Vec<MailDecision> {
     let mut history = MailHistory::default();
     let mut decisions = Vec::new();
     for &(minute, ended, works) in runs {
@@ -24,24 +24,25 @@ fn played(runs: &[(i64, RunEnd, bool)]) -> Vec<MailDecision> {
 }
 
 use MailDecision::{Failure, Recovered, Silence, Success};
-use RunEnd::{Badly, Well};
 
+const WELL: bool = true;
+const BADLY: bool = false;
 const DAY: i64 = 24 * 60;
 
 #[test]
 fn the_first_failure_then_one_a_day_then_the_recovery() {
     let streak = |failures, minute| FailureStreak { failures, since: at(minute) };
     let runs = [
-        (0, Well, true),
-        (60, Badly, true),
-        (120, Badly, true),
-        (60 + DAY - 61, Badly, true),
-        (60 + DAY - 60, Badly, true),
-        (60 + DAY, Badly, true),
-        (60 + 2 * DAY, Badly, true),
-        (70 + 2 * DAY, Well, true),
-        (80 + 2 * DAY, Well, true),
-        (90 + 2 * DAY, Badly, true),
+        (0, WELL, true),
+        (60, BADLY, true),
+        (120, BADLY, true),
+        (60 + DAY - 61, BADLY, true),
+        (60 + DAY - 60, BADLY, true),
+        (60 + DAY, BADLY, true),
+        (60 + 2 * DAY, BADLY, true),
+        (70 + 2 * DAY, WELL, true),
+        (80 + 2 * DAY, WELL, true),
+        (90 + 2 * DAY, BADLY, true),
     ];
     let want = [
         Success,
@@ -61,15 +62,15 @@ fn the_first_failure_then_one_a_day_then_the_recovery() {
 #[test]
 fn a_mail_that_could_not_be_sent_does_not_count() {
     let streak = |failures| FailureStreak { failures, since: at(0) };
-    let failed = [(0, Badly, false), (1, Badly, false), (2, Badly, true), (3, Badly, true)];
+    let failed = [(0, BADLY, false), (1, BADLY, false), (2, BADLY, true), (3, BADLY, true)];
     assert_eq!(played(&failed), [Failure(streak(1)), Failure(streak(2)), Failure(streak(3)), Silence]);
-    let unmailed = [(0, Badly, false), (1, Well, true)];
+    let unmailed = [(0, BADLY, false), (1, WELL, true)];
     assert_eq!(played(&unmailed), [Failure(streak(1)), Success], "nobody knows of a failure that is over");
 }
 
 #[test]
 fn a_clock_that_was_set_back_silences_nothing() {
-    let runs = [(100 * DAY, Badly, true), (0, Badly, true), (60, Badly, true), (DAY, Badly, true)];
+    let runs = [(100 * DAY, BADLY, true), (0, BADLY, true), (60, BADLY, true), (DAY, BADLY, true)];
     let streak = |failures| FailureStreak { failures, since: at(0) };
     let played = played(&runs);
     assert_eq!(played[1..3], [Failure(streak(2)), Silence]);
@@ -83,17 +84,17 @@ proptest! {
     fn a_silent_failure_follows_a_mail(
         runs in prop::collection::vec((-3 * DAY..3 * DAY, any::<bool>(), any::<bool>()), 1..60),
     ) {
-        let runs: Vec<_> = runs.into_iter().map(|(m, well, works)| (m, if well { Well } else { Badly }, works)).collect();
+        let runs: Vec<_> = runs.into_iter().map(|(m, well, works)| (m, if well { WELL } else { BADLY }, works)).collect();
         let decisions = played(&runs);
         let mut mails: Vec<i64> = Vec::new();
         let mut failures = 0;
         for (&(minute, ended, works), decision) in runs.iter().zip(decisions) {
             match (ended, decision) {
-                (Badly, Silence) => {
+                (BADLY, Silence) => {
                     failures += 1;
                     prop_assert!(mails.iter().any(|&mail| mail <= minute && minute - mail < DAY));
                 }
-                (Badly, Failure(streak)) => {
+                (BADLY, Failure(streak)) => {
                     failures += 1;
                     prop_assert_eq!(streak.failures, failures);
                     prop_assert!(streak.since <= at(minute));
@@ -101,12 +102,12 @@ proptest! {
                         mails.push(minute);
                     }
                 }
-                (Well, Recovered(streak)) => {
+                (WELL, Recovered(streak)) => {
                     prop_assert!(!mails.is_empty());
                     prop_assert_eq!(streak.failures, failures);
                     (failures, mails) = (0, Vec::new());
                 }
-                (Well, Success) => {
+                (WELL, Success) => {
                     prop_assert!(mails.is_empty());
                     (failures, mails) = (0, Vec::new());
                 }
@@ -119,7 +120,7 @@ proptest! {
     #[test]
     fn a_streak_is_mailed_daily(gaps in prop::collection::vec(1..DAY, 1..200)) {
         let mut minute = 0;
-        let runs: Vec<_> = gaps.iter().map(|gap| { minute += gap; (minute, Badly, true) }).collect();
+        let runs: Vec<_> = gaps.iter().map(|gap| { minute += gap; (minute, BADLY, true) }).collect();
         let mailed: Vec<i64> = runs.iter().zip(played(&runs))
             .filter(|(_, decision)| matches!(decision, Failure(_))).map(|((minute, ..), _)| *minute).collect();
         prop_assert_eq!(mailed[0], runs[0].0);

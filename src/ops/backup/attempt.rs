@@ -1,243 +1,167 @@
-//! One attempt at a backup, from the first question to the manifest.
+//! One attempt at a backup, from the preflight to the manifest.
 
-mod manifest_builder;
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use manifest_builder::Checked;
-
-use super::changes::{self, Change};
-use super::pipeline::{self, Layout, Reader};
+use super::data_path::{self, ArtifactUpload, Reader};
 use super::preflight::Preflight;
-use super::upload::{self, ArtifactUpload};
-use super::{BackupOptions, BackupReport, Resources};
+use super::tries::{AttemptPlan, Seen};
+use super::{AttemptId, BackupOptions, BackupReport, Resources};
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::catalog::{self, compare, layout};
 use crate::config::choices::EngineChoice;
+use crate::config::selection::Pattern;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
-use crate::model::index;
-use crate::model::index::{Index, NamespaceDescription};
-use crate::model::manifest;
-use crate::model::manifest::COLLAPSED;
-use crate::model::manifest::TOOL;
+use crate::model::index::{self, Index, NamespaceDescription};
+use crate::model::manifest::{self, COLLAPSED, Manifest, TOOL};
+use crate::model::namespace::Namespace;
 use crate::model::versions::newer;
-use crate::mongo::notes::Notes;
 use crate::source::describe::{self, Uuids};
 use crate::source::engine::{self, ChosenEngine};
 use crate::source::native::{self, Gone, ReadOptions};
+use crate::source::oplog::SliceBounds;
 use crate::source::snapshot;
 
-/// An attempt that has its id, and nothing else yet.
-pub struct Attempt {
-    id: BackupId,
-    started: DateTime<Utc>,
-    /// How it differs from the options, after attempts that failed.
-    other: Otherwise,
-}
-
-/// How an attempt differs from the options.
-#[derive(Debug, Clone, Default)]
-pub struct Otherwise {
-    /// Why it does not use the consistency that was asked for.
-    pub consistency: Option<String>,
-    /// Why it does not read with the engine that was asked for.
-    pub engine: Option<String>,
-    /// Collections that are renamed or replaced while they are read do not end it: it keeps the documents read so far.
-    pub tolerant: bool,
-    /// Warnings that the backup is less than was asked for.
-    pub less: Vec<String>,
-}
-
-/// What an attempt found out about its server before it read anything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Seen {
-    /// It began an oplog slice.
-    pub slice: bool,
-    /// The server can be read as of one instant.
-    pub snapshot: bool,
-}
-
-impl Attempt {
-    /// Begins one now.
-    pub fn new(resources: &Resources) -> Attempt {
-        let started = resources.clock.now();
-        Attempt { id: (resources.new_id)(started), started, other: Otherwise::default() }
+/// Makes one attempt as `plan` says. Sets `seen` as soon as the server is known.
+pub(super) async fn attempt(
+    resources: &Resources,
+    options: &BackupOptions,
+    (id, started): AttemptId,
+    plan: AttemptPlan,
+    seen: &mut Seen,
+) -> Result<BackupReport> {
+    let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
+    // There is nothing to clean up yet, so a cancelled run ends at once.
+    let mut known = resources.cancel.or(Preflight::run(resources, options)).await?;
+    // mongodump finds an unreadable collection only when it reaches it, and does not name the missing role.
+    if engine.mongodump.is_some() {
+        let proof = describe::prove_readable(&known.server, &known.description.namespaces);
+        resources.cancel.or(proof).await?;
     }
-
-    /// The id of the backup that it makes.
-    pub fn id(&self) -> &BackupId {
-        &self.id
+    let topology = known.server.hello.topology;
+    *seen = Seen {
+        slice: known.consistency.oplog.is_some(),
+        snapshot: snapshot::refused(topology, &known.version).is_none(),
+    };
+    if let Some(why) = plan.consistency_why {
+        known.consistency.why = why;
     }
-
-    /// The same attempt with these differences from the options.
-    pub fn otherwise(self, other: Otherwise) -> Attempt {
-        Attempt { other, ..self }
+    if let Some(why) = plan.engine_why {
+        engine.why = why;
     }
-
-    /// Tries once; `seen` is filled in as soon as the server is known.
-    pub async fn run(
-        self,
-        resources: &Resources,
-        options: &BackupOptions,
-        notes: &Notes,
-        seen: &mut Seen,
-    ) -> Result<BackupReport> {
-        let Attempt { id, started, other } = self;
-        let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
-        // Nothing is begun yet: whoever ends the run here waits for nobody.
-        let mut known = resources.cancel.or(Preflight::run(resources, options, notes)).await?;
-        // mongodump finds out only when it reaches the collection, and does not name the role.
-        if engine.mongodump.is_some() {
-            let proof = describe::prove_readable(&known.server, &known.description.namespaces);
-            resources.cancel.or(proof).await?;
+    let mut warnings = plan.warnings;
+    warnings.extend(newer(&known.version));
+    warnings.extend(known.description.warnings.iter().cloned());
+    if let Some(db) = known.description.unlistable.first().filter(|_| engine.mongodump.is_some()) {
+        let why =
+            format!("mongodump cannot list the collections of {db}, where a view has an invalid definition");
+        if options.settings.engine == EngineChoice::Mongodump {
+            warnings.push(format!("read with the native engine, because {why}"));
         }
-        let topology = known.server.hello.topology;
-        *seen = Seen {
-            slice: known.consistency.oplog.is_some(),
-            snapshot: snapshot::refused(topology, &known.version).is_none(),
-        };
-        if let Some(why) = other.consistency {
-            known.consistency.why = why;
+        engine = ChosenEngine::native(why);
+    }
+    log::info!(
+        "backing up {} of {} ({}) with the {} engine: {}",
+        units::several(known.description.namespaces.len() as u64, "namespace"),
+        known.server.hello.address,
+        options.settings.job,
+        engine.name(),
+        engine.why
+    );
+    let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
+    resources.meter.expect(known.description.raw_bytes, entries as u64);
+    let upload = ArtifactUpload::begin(resources, options, &known, &id).await?;
+    let (tolerant, gone) = (plan.tolerant, Gone::default());
+    let mut work = Work { resources, options, id, started, engine, known, upload, tolerant, gone, warnings };
+    let checked = match work.write().await {
+        Ok(checked) => checked,
+        Err(error) => {
+            work.upload.abort().await;
+            return Err(error);
         }
-        if let Some(why) = other.engine {
-            engine.why = why;
+    };
+    work.upload.completed();
+    match work.commit(&checked).await {
+        Ok(report) => {
+            work.known.server.close().await;
+            Ok(report)
         }
-        let mut less = other.less;
-        less.extend(newer(&known.version));
-        less.extend(known.description.warnings.iter().cloned());
-        if let Some(db) = known.description.unlistable.first().filter(|_| engine.mongodump.is_some()) {
-            let why = format!(
-                "mongodump cannot list the collections of {db}, where a view has an invalid definition"
-            );
-            if options.settings.engine == EngineChoice::Mongodump {
-                less.push(format!("read with the native engine, because {why}"));
-            }
-            engine = ChosenEngine::native(why);
-        }
-        log::info!(
-            "backing up {} of {} ({}) with the {} engine: {}",
-            units::several(known.description.namespaces.len() as u64, "namespace"),
-            known.server.hello.address,
-            options.settings.job,
-            engine.name(),
-            engine.why
-        );
-        let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
-        resources.meter.expect(known.description.raw_bytes, entries as u64);
-        let upload = ArtifactUpload::begin(resources, options, &known, &id, notes).await?;
-        let tolerant = other.tolerant;
-        let gone = Gone::default();
-        let mut work = Work { resources, options, notes, id, engine, known, upload, tolerant, gone, less };
-        let checked = match work.write(started).await {
-            Ok(checked) => checked,
-            Err(error) => {
-                work.upload.abort().await;
-                return Err(error);
-            }
-        };
-        work.upload.completed();
-        match work.commit(&checked, started).await {
-            Ok(report) => {
-                work.known.server.close().await;
-                Ok(report)
-            }
-            Err(error) => {
-                work.remove_body().await;
-                Err(error)
-            }
+        Err(error) => {
+            work.remove_body().await;
+            Err(error)
         }
     }
 }
 
-/// What reads the documents into a sink. Blocks.
+/// Reads the documents into a sink. Blocks.
 type Documents = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
 
-/// An attempt under way.
-pub struct Work<'a> {
-    /// What it works with.
-    pub resources: &'a Resources,
-    /// What was asked for.
-    pub options: &'a BackupOptions,
-    /// What happened on the way.
-    pub notes: &'a Notes,
-    /// The backup's id.
-    pub id: BackupId,
-    /// What reads.
-    pub engine: ChosenEngine,
-    /// The server and what it holds.
-    pub known: Preflight,
-    /// The upload.
-    pub upload: ArtifactUpload,
-    /// As in [`Otherwise`].
-    pub tolerant: bool,
+/// An attempt after its preflight.
+struct Work<'a> {
+    resources: &'a Resources,
+    options: &'a BackupOptions,
+    id: BackupId,
+    started: DateTime<Utc>,
+    engine: ChosenEngine,
+    known: Preflight,
+    upload: ArtifactUpload,
+    tolerant: bool,
     /// The collections that the native engine did not find.
-    pub gone: Gone,
-    /// As in [`Otherwise`].
-    pub less: Vec<String>,
+    gone: Gone,
+    /// Warnings for the manifest.
+    warnings: Vec<String>,
 }
 
 impl Work<'_> {
-    /// Reads and uploads; asks the source whether it belongs together; completes the upload.
-    async fn write(&self, started: DateTime<Utc>) -> Result<Checked> {
-        let options = self.options;
+    /// Reads and uploads, checks that the server and its collections stayed the same, and completes the upload.
+    async fn write(&self) -> Result<CheckedArtifact> {
+        let (settings, version) = (&self.options.settings, &self.known.version);
         let slice = self.known.consistency.oplog.is_some();
         let spec = ArtifactSpec {
-            format: options.settings.format,
-            server_version: self.known.version.clone(),
+            format: settings.format,
+            server_version: version.clone(),
             tool_version: TOOL.into(),
-            started: started.timestamp().max(0) as u64,
-            recovery: recovery_text(
-                self.id.as_str(),
-                options.settings.format,
-                &self.known.version,
-                TOOL,
-                slice,
-            ),
+            started: self.started.timestamp().max(0) as u64,
+            recovery: recovery_text(self.id.as_str(), settings.format, version, TOOL, slice),
         };
-        let layout = Layout {
-            spec,
-            part_size: self.upload.part_size,
-            uploads: upload::concurrency(options.settings.uploads, self.upload.part_size),
-            compressors: options.settings.compressors,
-            check: options.settings.check_compression,
-        };
-        let (meter, cancel) = (self.resources.meter.clone(), &self.resources.cancel);
-        let parts = &self.upload.parts;
-        let (written, bounds) = pipeline::run(layout, self.reader(), parts, meter, cancel).await?;
-        self.resources.meter.doing("asking the server once more".into());
-        let changes = cancel.or(self.belongs_together(&written)).await?;
-        self.resources.meter.doing("completing the upload".into());
-        log::debug!("all was read and sent, {} bytes in {} parts", written.whole.size, written.whole.parts);
-        parts.complete(&written.whole).await?;
-        Ok(Checked { written, bounds, changes })
+        let Resources { meter, cancel, .. } = self.resources;
+        let (written, bounds) =
+            data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel).await?;
+        meter.doing("asking the server once more".into());
+        let changes = cancel.or(self.prove_consistent(&written)).await?;
+        meter.doing("completing the upload".into());
+        log::debug!("sent {} bytes in {} parts", written.whole.size, written.whole.parts);
+        self.upload.parts.complete(&written.whole).await?;
+        Ok(CheckedArtifact { written, bounds, changes })
     }
 
-    /// Asks the source whether everything was read within one life of its server; returns the changes of collections.
-    async fn belongs_together(&self, written: &WrittenArtifact) -> Result<Vec<(usize, Change)>> {
+    /// Checks that the server was not restarted while it was read. Returns the changes of collections.
+    async fn prove_consistent(&self, written: &WrittenArtifact) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
         server.prove_unchanged().await?;
         let mut after = describe::uuids(server, &self.options.settings.selection).await?;
         let known = &self.known.description;
         if self.known.consistency.oplog.is_some() {
-            // Drops are in the slice, what is made anew is there from its first document on, and a rename
-            // ended the run where the slice was read.
+            // The slice contains drops and all documents of recreated collections. A rename would have ended the
+            // reading of the slice.
             after.retain(|key, uuid| known.uuids.get(key) == Some(uuid));
-            changes::left_out(&known.namespaces, &written.namespaces, &after)?;
+            left_out(&known.namespaces, &written.namespaces, &after)?;
             return Ok(Vec::new());
         }
-        changes::left_out(&known.namespaces, &written.namespaces, &after)?;
-        let found = changes::changed(&written.namespaces, &self.watched(), &after, &self.gone);
+        left_out(&known.namespaces, &written.namespaces, &after)?;
+        let found = changed(&written.namespaces, &self.watched(), &after, &self.gone);
         if !self.tolerant {
-            changes::only_drops(&written.namespaces, &found)?;
+            only_drops(&written.namespaces, &found)?;
         }
         Ok(found)
     }
 
-    /// The collections whose reading a drop or a rename can have spoilt: what was read as of one instant was
-    /// there, or its reading failed.
+    /// The collections whose documents a drop or a rename can affect. A collection that is read at a snapshot's instant is
+    /// complete, or its reading fails.
     fn watched(&self) -> Uuids {
         let known = &self.known.description;
         if self.known.consistency.at.is_none() {
@@ -248,20 +172,20 @@ impl Work<'_> {
         keys.filter_map(|key| known.uuids.get(&key).cloned().map(|uuid| (key, uuid))).collect()
     }
 
-    /// What reads the documents, and behind them the oplog slice.
+    /// The work that reads the documents and then the oplog slice.
     fn reader(&self) -> Reader {
         let read = self.documents();
         let Some(slice) = self.known.consistency.oplog.clone() else {
             return Box::new(|sink| read(sink).map(|()| None));
         };
-        let (server, notes) = (self.known.server.clone(), self.notes.clone());
+        let (server, notes) = (self.known.server.clone(), self.resources.notes.clone());
         let (selection, cancel) =
             (self.options.settings.selection.clone(), self.resources.cancel.token().clone());
         Box::new(move |sink| slice.around(&server, &selection, &notes, &cancel, sink, read).map(Some))
     }
 
     fn documents(&self) -> Documents {
-        let (server, notes) = (self.known.server.clone(), self.notes.clone());
+        let (server, notes) = (self.known.server.clone(), self.resources.notes.clone());
         let cancel = self.resources.cancel.token().clone();
         let description = &self.known.description;
         match &self.engine.mongodump {
@@ -282,12 +206,12 @@ impl Work<'_> {
     }
 
     /// Writes index and manifest.
-    async fn commit(&self, checked: &Checked, started: DateTime<Utc>) -> Result<BackupReport> {
+    async fn commit(&self, checked: &CheckedArtifact) -> Result<BackupReport> {
         let (store, cancel) = (&*self.resources.store, &self.resources.cancel);
         for line in store.retries() {
-            self.notes.add(line);
+            self.resources.notes.add(line);
         }
-        let mut manifest = manifest_builder::manifest(self, checked, started);
+        let mut manifest = manifest(self, checked);
         let before = self.known.before.as_deref();
         if let Some(why) = before.and_then(|before| compare::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("{COLLAPSED}{why}"));
@@ -306,7 +230,7 @@ impl Work<'_> {
             return Err(error);
         }
         catalog::commit(store, &manifest).await?;
-        log::debug!("the manifest is written: the backup {} exists", self.id);
+        log::debug!("the backup {} exists: its manifest was written", self.id);
         for warning in &manifest.warnings {
             log::warn!("{warning}");
         }
@@ -316,18 +240,262 @@ impl Work<'_> {
         Ok(BackupReport::new(manifest, place))
     }
 
-    /// Removes a body that has no manifest, and its index. While it is in doubt whether the manifest
-    /// arrived, body and index stay: a manifest without them would be a backup that does not restore.
+    /// Deletes the artifact and the index of a backup without a manifest. If the manifest may have reached the store, they
+    /// stay, because a manifest without them would be a backup that does not restore.
     async fn remove_body(&self) {
-        match self.resources.store.head(&layout::manifest(&self.id)).await {
+        let store = &self.resources.store;
+        let stays = |e| log::warn!("the artifact of the failed backup stays as an orphan: {e}");
+        match store.head(&layout::manifest(&self.id)).await {
             Ok(None) => {}
-            Ok(Some(_)) => return log::warn!("the backup {} may exist: its manifest is there", self.id),
-            Err(e) => return log::warn!("what was uploaded for the failed backup stays as an orphan: {e}"),
+            Ok(Some(_)) => {
+                return log::warn!("the backup {} may exist: its manifest is in the store", self.id);
+            }
+            Err(e) => return stays(e),
         }
         for key in [layout::index(&self.id), layout::artifact(&self.id, self.options.settings.format)] {
-            if let Err(e) = self.resources.store.delete(&key).await {
-                log::warn!("what was uploaded for the failed backup stays as an orphan: {e}");
-            }
+            store.delete(&key).await.map_or_else(stays, drop);
         }
+    }
+}
+
+/// A complete artifact.
+struct CheckedArtifact {
+    written: WrittenArtifact,
+    /// The times of its oplog slice.
+    bounds: Option<SliceBounds>,
+    /// Changes of collections while they were read, each with its place in the list of namespaces.
+    changes: Vec<(usize, Change)>,
+}
+
+/// The manifest of a complete artifact, whose index object is still to be written.
+fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
+    let (settings, known, written) = (&work.options.settings, &work.known, &checked.written);
+    let strings = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+    let hello = &known.server.hello;
+    let namespaces = entries(written, &checked.changes);
+    let changes = checked.changes.iter();
+    let changes = changes.map(|(at, change)| change.warning(&written.namespaces[*at]));
+    Manifest {
+        format: manifest::FORMAT,
+        id: work.id.clone(),
+        job: settings.job.clone(),
+        tool: TOOL.into(),
+        host: settings.host.clone(),
+        started_at: work.started,
+        finished_at: work.resources.clock.now(),
+        source: manifest::SourceServer {
+            topology: hello.topology,
+            member: hello.address.clone(),
+            version: known.version.clone(),
+            feature_compatibility_version: known.description.feature_compatibility,
+            set_name: hello.set_name.clone(),
+            set_id: known.set_id.clone(),
+        },
+        engine: work.engine.entry(),
+        consistency: consistency(work, checked),
+        selection: manifest::SelectionAsked {
+            databases: settings.selection.databases.clone(),
+            include: strings(&settings.selection.include),
+            exclude: strings(&settings.selection.exclude),
+        },
+        artifact: manifest::ArtifactObject {
+            key: layout::artifact(&work.id, settings.format),
+            format: settings.format.to_string(),
+            level: settings.format.codec.level(),
+            size: written.whole.size,
+            crc64nvme: format!("{:016x}", written.whole.crc64nvme),
+            part_size: work.upload.part_size,
+        },
+        index: manifest::IndexObject::default(),
+        totals: manifest::Totals {
+            namespaces: namespaces.len() as u64,
+            documents: namespaces.iter().map(|n| n.documents).sum(),
+            raw_bytes: namespaces.iter().map(|n| n.raw_bytes).sum(),
+        },
+        namespaces,
+        warnings: work.warnings.iter().cloned().chain(changes).collect(),
+        notes: work.resources.notes.lines(),
+    }
+}
+
+fn consistency(work: &Work<'_>, checked: &CheckedArtifact) -> manifest::ConsistencyAchieved {
+    let known = &work.known.consistency;
+    let slice = checked.written.slice.as_ref().zip(checked.bounds);
+    manifest::ConsistencyAchieved {
+        achieved: match (&slice, known.at) {
+            (Some(_), _) => "oplog",
+            (None, Some(_)) => "snapshot",
+            (None, None) => "none",
+        }
+        .into(),
+        why: known.beside.iter().fold(known.why.clone(), |why, beside| format!("{why}; {beside}")),
+        at: checked.bounds.map(|bounds| bounds.end).or(known.at),
+        oplog: slice.map(|(tally, bounds)| manifest::OplogSlice {
+            start: bounds.start,
+            end: bounds.end,
+            entries: tally.documents,
+            raw_bytes: tally.raw_bytes,
+            stored_bytes: tally.stored_bytes,
+            xxh3_sum: format!("{:032x}", tally.sum),
+        }),
+    }
+}
+
+fn entries(written: &WrittenArtifact, changes: &[(usize, Change)]) -> Vec<manifest::NamespaceEntry> {
+    let pairs = written.namespaces.iter().zip(&written.tallies).enumerate();
+    pairs
+        .map(|(at, (namespace, tally))| manifest::NamespaceEntry {
+            db: namespace.db.clone(),
+            collection: namespace.collection.clone(),
+            kind: namespace.kind,
+            uuid: namespace.uuid.clone(),
+            options_blake3: blake3::hash(namespace.options.as_bytes()).to_hex().to_string(),
+            indexes: namespace
+                .indexes
+                .iter()
+                .map(|index| manifest::IndexEntry {
+                    name: index.get_str("name").unwrap_or_default().to_string(),
+                    blake3: blake3::hash(index.as_bytes()).to_hex().to_string(),
+                })
+                .collect(),
+            documents: tally.documents,
+            raw_bytes: tally.raw_bytes,
+            stored_bytes: tally.stored_bytes,
+            xxh3_sum: format!("{:032x}", tally.sum),
+            dropped: changes.contains(&(at, Change::Dropped)),
+        })
+        .collect()
+}
+
+/// What happened to a collection between the list of collections and the end of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Dropped,
+    /// Renamed to this name, `db.collection`.
+    Renamed(String),
+    /// Another collection has the name now: it was created after a drop, or renamed to the name.
+    Replaced,
+    /// The collection was missing under its name while it was read, and has the name again.
+    Away,
+}
+
+impl Change {
+    /// The warning of a backup that keeps the documents read so far.
+    fn warning(&self, namespace: &Namespace) -> String {
+        let missing = "the backup may lack documents of it";
+        match self {
+            Change::Dropped => format!("dropped while it was read: {namespace}"),
+            Change::Renamed(to) => format!("renamed to {to} while it was read, {missing}: {namespace}"),
+            Change::Replaced => {
+                format!("replaced by another collection while it was read, {missing}: {namespace}")
+            }
+            Change::Away => format!("renamed there and back while it was read, {missing}: {namespace}"),
+        }
+    }
+
+    /// The error of an attempt that does not tolerate the change: documents may be of two collections, or missing.
+    fn error(&self, namespace: &Namespace) -> Error {
+        let what = match self {
+            Change::Dropped => "dropped".into(),
+            Change::Renamed(to) => format!("renamed to {to}"),
+            Change::Replaced => "dropped and recreated".into(),
+            Change::Away => "renamed there and back".into(),
+        };
+        Error::moved(format!("{namespace} was {what} while it was read"))
+    }
+}
+
+/// The changes of collections, by their UUIDs before and after the reading, each with its place in `namespaces`. `gone` has
+/// the collections that the native engine did not find.
+fn changed(namespaces: &[Namespace], before: &Uuids, after: &Uuids, gone: &Gone) -> Vec<(usize, Change)> {
+    let change = |(at, namespace): (usize, &Namespace)| {
+        let key = (namespace.db.clone(), namespace.data_collection().to_string());
+        let uuid = before.get(&key)?;
+        if after.get(&key) == Some(uuid) {
+            return gone.has(&key.0, &key.1).then_some((at, Change::Away));
+        }
+        let elsewhere = after.iter().find(|(_, u)| *u == uuid);
+        let change = match elsewhere {
+            Some(((db, collection), _)) => Change::Renamed(format!("{db}.{collection}")),
+            None if after.contains_key(&key) => Change::Replaced,
+            None => Change::Dropped,
+        };
+        Some((at, change))
+    };
+    namespaces.iter().enumerate().filter_map(change).collect()
+}
+
+/// Refuses every change but a drop.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Moved`](crate::base::error::Kind::Moved) for the first such change.
+fn only_drops(namespaces: &[Namespace], changes: &[(usize, Change)]) -> Result<()> {
+    let other = changes.iter().find(|(_, change)| *change != Change::Dropped);
+    other.map_or(Ok(()), |(at, change)| Err(change.error(&namespaces[*at])))
+}
+
+/// Checks that the engine read every collection that existed before and exists still. Collections of `config` and `admin` do
+/// not count: versions of mongodump differ in which of them they dump.
+fn left_out(wanted: &[Namespace], read: &[Namespace], after: &Uuids) -> Result<()> {
+    let read: HashSet<(&str, &str)> = read.iter().map(|n| (n.db.as_str(), n.collection.as_str())).collect();
+    for namespace in wanted {
+        let key = (namespace.db.clone(), namespace.data_collection().to_string());
+        let own = matches!(namespace.db.as_str(), "admin" | "config");
+        if !own && after.contains_key(&key) && !read.contains(&(&namespace.db, &namespace.collection)) {
+            return Err(Error::failed(format!("{namespace} exists, but was not read")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dumpformat::metadata;
+
+    fn uuids(rows: &[(&str, &str)]) -> Uuids {
+        rows.iter().map(|(c, u)| (("d".to_string(), c.to_string()), u.to_string())).collect()
+    }
+
+    #[test]
+    fn a_collection_that_the_engine_leaves_out_is_an_error() {
+        let [a, b] = ["a", "b"].map(|c| metadata::parse("d", c, "").unwrap());
+        let after = uuids(&[("a", "1"), ("b", "2")]);
+        let wanted = [a.clone(), b.clone()];
+        assert!(left_out(&wanted, &wanted, &after).is_ok());
+        let error = left_out(&wanted, std::slice::from_ref(&a), &after).unwrap_err();
+        assert!(error.to_string().contains("d.b exists, but was not read"), "{error}");
+        // A collection that was dropped meanwhile need not be read.
+        assert!(left_out(&wanted, &[a], &uuids(&[("a", "1")])).is_ok());
+    }
+
+    #[test]
+    fn drops_and_renames_are_distinguished() {
+        let namespaces = [metadata::parse("d", "a", "").unwrap(), metadata::parse("d", "b", "").unwrap()];
+        let before = uuids(&[("a", "1"), ("b", "2")]);
+        let changed = |after: &[(&str, &str)], gone: &Gone| {
+            let changes = changed(&namespaces, &before, &uuids(after), gone);
+            let refused = only_drops(&namespaces, &changes).err().map(|e| e.to_string());
+            (changes, refused.unwrap_or_default())
+        };
+        let none = Gone::default();
+        let same = [("a", "1"), ("b", "2")];
+        assert_eq!(changed(&same, &none), (vec![], String::new()));
+        let dropped = changed(&[("b", "2"), ("new", "3")], &none);
+        assert_eq!(dropped, (vec![(0, Change::Dropped)], String::new()));
+        let (renamed, words) = changed(&[("c", "1"), ("b", "2")], &none);
+        assert_eq!(renamed, [(0, Change::Renamed("d.c".into()))]);
+        assert!(words.contains("d.a was renamed to d.c"), "{words}");
+        let (swapped, words) = changed(&[("a", "2"), ("b", "1")], &none);
+        assert!(swapped.len() == 2 && words.contains("renamed"), "{words}");
+        let (anew, words) = changed(&[("a", "9"), ("b", "2")], &none);
+        assert_eq!(anew, [(0, Change::Replaced)]);
+        assert!(words.contains("recreated"), "{words}");
+        // The lists are equal, but the collection was not found while it was read.
+        let gone = Gone::default();
+        gone.add("d", "b");
+        let (away, words) = changed(&same, &gone);
+        assert_eq!(away, [(1, Change::Away)]);
+        assert!(words.contains("d.b was renamed there and back"), "{words}");
     }
 }

@@ -1,61 +1,51 @@
 //! `backup`: reads a server, streams one artifact to the store, checks it, and then writes the manifest that makes it a
 //! backup.
 //!
-//! An attempt connects and describes the server ([`preflight`]), begins the upload ([`upload`]), runs the data path
-//! ([`pipeline`]), checks that everything was read from one life of the server ([`changes`]), completes the upload, and
-//! writes the index and the manifest. If a step before the manifest fails, nothing remains in the store. If a new attempt can
-//! succeed, it follows under a new id ([`tries`]). [`run_backup`] adds the lock, the record of the run ([`recorded`]) and
-//! the notices.
+//! An attempt ([`attempt`]) connects to the server and describes it ([`preflight`]), begins the upload, runs the data path
+//! ([`data_path`]), checks that the server and its collections stayed the same, completes the upload, and writes the index
+//! and the manifest. If a step before the manifest fails, nothing remains in the store. If a new attempt can succeed, it
+//! follows under a new id ([`tries`]). [`run_backup`] adds the lock, the record of the run ([`recorded`]) and the notices.
 
 mod attempt;
-mod changes;
-mod consistency;
-mod pipeline;
+mod data_path;
 mod preflight;
 mod recorded;
 mod tries;
-mod upload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
-use crate::base::lock;
+use crate::base::lock::Operation;
 use crate::base::progress::Meter;
 use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
 use crate::model::manifest::Manifest;
-use crate::model::namespace::Namespace;
 use crate::model::server::Fcv;
 use crate::model::versions;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
-use crate::notify::events::RunOutcome;
-use crate::notify::events::{BackupSuccess, RunKind};
+use crate::notify::events::{BackupFacts, BackupSuccess, RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
 use crate::source::describe::{self, Description};
-use crate::source::engine;
-use crate::source::oplog;
-use crate::store::leftovers;
-use crate::store::{self, Store};
+use crate::source::{engine, oplog};
+use crate::store::{self, Store, leftovers};
 
-use attempt::{Attempt, Seen};
 pub use recorded::{Recording, recorded_backup};
-use tries::Tries;
+use tries::{Seen, Tries};
 
 /// The settings of a backup, and what its flags ask for.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
-    /// The job.
     pub settings: JobSettings,
     /// A server without collections is not an error.
     pub allow_empty: bool,
@@ -73,9 +63,9 @@ impl BackupOptions {
 /// The backups that a place should have before another one is written to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// The backups that the state directory knows. If it knows nothing of the place, the backups of these records.
+    /// The backups that the state directory knows. If it does not know the place, these recorded backups.
     Known(BTreeSet<BackupId>),
-    /// None: the place is new, or its backups are gone for good.
+    /// No backups: the place is new, or its backups are lost.
     Nothing,
 }
 
@@ -85,17 +75,13 @@ impl Default for Expected {
     }
 }
 
-/// What a backup works with.
+/// The resources of a backup.
 pub struct Resources {
-    /// The store that the backup is written to.
     pub store: Arc<dyn Store>,
-    /// The clock of the run.
     pub clock: Clock,
     /// Makes the id of an attempt. Called once when the attempt begins.
     pub new_id: NewId,
-    /// The progress of the run.
     pub meter: Arc<Meter>,
-    /// Ends the run early.
     pub cancel: Cancel,
     /// Collects events that belong in the log and the manifest.
     pub notes: Notes,
@@ -107,21 +93,12 @@ pub struct BackupReport {
     version: u32,
     id: BackupId,
     job: String,
-    /// The place of the artifact: a path or an `s3://` address.
-    pub place: String,
-    started_at: DateTime<Utc>,
-    finished_at: DateTime<Utc>,
-    engine: String,
-    consistency: String,
-    namespaces: u64,
-    documents: u64,
-    raw_bytes: u64,
-    stored_bytes: u64,
+    #[serde(flatten)]
+    pub facts: BackupFacts,
     warnings: Vec<String>,
     notes: Vec<String>,
-    /// Problems beside the backup: missing older backups, failed records and notices.
+    /// Problems that do not concern the backup: missing older backups, failed records and notices.
     pub problems: Vec<String>,
-    /// The manifest of the backup.
     #[serde(skip)]
     pub manifest: Manifest,
 }
@@ -132,20 +109,18 @@ impl BackupReport {
             version: 1,
             id: manifest.id.clone(),
             job: manifest.job.clone(),
-            place,
-            started_at: manifest.started_at,
-            finished_at: manifest.finished_at,
-            engine: manifest.engine.name.clone(),
-            consistency: manifest.consistency.achieved.clone(),
-            namespaces: manifest.totals.namespaces,
-            documents: manifest.totals.documents,
-            raw_bytes: manifest.totals.raw_bytes,
-            stored_bytes: manifest.artifact.size,
+            facts: BackupFacts::of(&manifest, place),
             warnings: manifest.warnings.clone(),
             notes: manifest.notes.clone(),
             problems: Vec::new(),
             manifest,
         }
+    }
+
+    /// The facts for the notifications.
+    pub fn success(&self) -> BackupSuccess {
+        let problems = self.warnings.iter().chain(&self.problems).cloned().collect();
+        BackupSuccess { facts: self.facts.clone(), problems, notes: self.notes.clone() }
     }
 
     /// [`Exit::NeedsLook`] if there are warnings or problems, else [`Exit::Done`].
@@ -155,13 +130,15 @@ impl BackupReport {
     }
 }
 
+/// The id and the start time of an attempt.
+type AttemptId = (BackupId, DateTime<Utc>);
+
 /// What a backup would read. Serializes as docs/json.md describes it.
 #[derive(Debug, Serialize)]
 pub struct BackupPlan {
     version: u32,
     /// The address of the member that would be read.
     pub member: String,
-    /// The version of the server's binary.
     pub server_version: String,
     /// The server's feature compatibility version, if the user may read it.
     pub feature_compatibility_version: Option<Fcv>,
@@ -169,9 +146,7 @@ pub struct BackupPlan {
     pub engine: String,
     /// Why the backup would not belong to one instant, unless the settings chose that.
     pub shortfall: Option<String>,
-    /// The namespaces that would be read.
-    #[serde(serialize_with = "names")]
-    pub namespaces: Vec<Namespace>,
+    pub namespaces: Vec<String>,
     /// The size of the documents in bytes, if the server reports it.
     pub raw_bytes: Option<u64>,
     /// The size on the server's disk in bytes, if the server reports it.
@@ -179,10 +154,6 @@ pub struct BackupPlan {
     pub disk_bytes: Option<u64>,
     /// The warnings that the backup would have before it reads a document.
     pub warnings: Vec<String>,
-}
-
-fn names<S: Serializer>(namespaces: &[Namespace], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(namespaces.iter().map(ToString::to_string))
 }
 
 /// The flags of `backup`.
@@ -210,10 +181,8 @@ pub async fn run_backup(run: &Run<'_>, request: &BackupRequest, meter: &Arc<Mete
             return Err(error);
         }
     };
-    let mut success = BackupSuccess::of(&report.manifest, &report.place);
-    success.warnings.extend(report.problems.iter().cloned());
-    let (job, id) = (report.job.clone(), report.id.to_string());
-    report.problems.extend(notices.ended(RunKind::Backup, &job, id, RunOutcome::Success(success)).await);
+    let (id, success) = (report.id.to_string(), RunOutcome::Success(report.success()));
+    report.problems.extend(notices.ended(RunKind::Backup, &report.job, id, success).await);
     Ok(report)
 }
 
@@ -225,18 +194,7 @@ async fn locked_backup(
 ) -> Result<BackupReport> {
     let (config, cancel) = (run.config, run.cancel);
     let settings = config.job.clone()?;
-    let taken = lock::take(
-        &lock::LockRequest {
-            state_dir: settings.state_dir.clone(),
-            job: settings.job.clone(),
-            operation: lock::Operation::Backup,
-            host: settings.host.clone(),
-            started: run.clock.started(),
-            wait: request.wait,
-        },
-        cancel,
-    )
-    .await?;
+    let taken = run.lock(&settings, Operation::Backup, request.wait).await?;
     // A run that waits for another one has not started.
     let unsent = notices.started().await;
     let recording = Recording {
@@ -269,11 +227,11 @@ async fn locked_backup(
 /// # Errors
 /// Returns an error if there is no backup.
 pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
-    // After a signal the data path ends by itself and cleans up. Everything else only asks questions.
+    // After a signal the data path ends by itself and cleans up. The other steps only read.
     let outcome = resources.cancel.within(LastStep::Work, attempts(resources, options)).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
-        // There is no manifest that could list them.
+        // There is no manifest to list the retries.
         resources.store.retries().iter().for_each(|line| log::warn!("{line}"));
     }
     outcome.map_err(|error| resources.cancel.error().unwrap_or(error))
@@ -281,22 +239,27 @@ pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<Ba
 
 async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
     let notes = &resources.notes;
-    // The attempt begins first, so that every later failure is recorded.
-    let first = Attempt::new(resources);
+    let begin = || -> AttemptId {
+        let started = resources.clock.now();
+        ((resources.new_id)(started), started)
+    };
+    // The first attempt begins before the checks, so that their failures are recorded.
+    let mut id = begin();
     let checked = async {
         resources.store.check().await?;
         // A key that may write but not read would fail only after the whole upload.
-        resources.store.head(&layout::manifest(first.id())).await?;
+        resources.store.head(&layout::manifest(&id.0)).await?;
         let problem = absent(resources, options).await?;
         Ok((leftovers::sweep(options.settings.state_dir.as_deref(), &*resources.store).await, problem))
     };
     let (lines, problem) = resources.cancel.or(checked).await?;
     lines.into_iter().for_each(|line| notes.add(line));
     let mut tries = Tries::new(options);
-    let (mut attempt, mut wanted) = (first, options.clone());
+    let (mut plan, mut wanted) = (tries.first(), options.clone());
     loop {
         let mut seen = Seen::default();
-        let error = match Box::pin(attempt.run(resources, &wanted, notes, &mut seen)).await {
+        let made = attempt::attempt(resources, &wanted, id, plan, &mut seen);
+        let error = match Box::pin(made).await {
             Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
             Err(error) => return Err(error),
             Ok(mut report) => {
@@ -313,10 +276,10 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
             }
         };
         let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
-        notes.add(next.note);
+        notes.add(next.note.clone());
         wanted.settings.consistency = next.consistency;
         wanted.settings.engine = next.engine;
-        attempt = Attempt::new(resources).otherwise(next.other);
+        (id, plan) = (begin(), next);
     }
 }
 
@@ -325,17 +288,13 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
 /// # Errors
 /// Returns an error of the kind [`Kind::Unmounted`] if the newest backup is missing as well.
 async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option<String>> {
-    let reading = CatalogOptions::remembering(options.settings.state_dir.clone(), resources.clock.now());
-    let recorded = match &options.expected {
-        Expected::Known(recorded) => recorded.clone(),
-        Expected::Nothing => {
-            let place = resources.store.place();
-            KnownBackups::update(options.settings.state_dir.as_deref(), &place, |known| {
-                known.backups.clear()
-            });
-            return Ok(None);
-        }
+    let state_dir = &options.settings.state_dir;
+    let Expected::Known(recorded) = options.expected.clone() else {
+        let place = resources.store.place();
+        KnownBackups::update(state_dir.as_deref(), &place, |known| known.backups.clear());
+        return Ok(None);
     };
+    let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now());
     match catalog::missing_backups(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
         Some(absent) => Ok(Some(absent.message())),
@@ -363,7 +322,7 @@ pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<Ba
         feature_compatibility_version: feature_compatibility,
         engine: format!("{}: {}", engine.name(), engine.why),
         shortfall: oplog::shortfall(&server, settings.consistency).await?,
-        namespaces,
+        namespaces: namespaces.iter().map(ToString::to_string).collect(),
         raw_bytes,
         disk_bytes,
     };

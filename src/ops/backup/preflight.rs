@@ -1,22 +1,25 @@
-//! The questions to the server and the store that come before an upload begins.
+//! The checks before an upload begins: the server and its namespaces, the instant of the backup, and the last backup.
 
 use std::sync::Arc;
 
-use super::consistency::{self, Consistency};
 use super::{BackupOptions, Resources};
-use crate::base::error::Result;
+use crate::base::error::{Error, Kind, Result};
 use crate::catalog::{self, CatalogEntry, layout};
+use crate::config::choices::ConsistencyChoice;
 use crate::model::manifest::Manifest;
+use crate::model::optime::OpTime;
+use crate::model::server::Topology;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::retention::CLOCK_TOLERANCE;
 use crate::source::describe::{self, Description};
+use crate::source::oplog::{self, OplogObstacle, SliceStart};
+use crate::source::snapshot;
 
 /// The answers of server and store before a backup begins.
-pub struct Preflight {
-    /// The member that is read.
+pub(super) struct Preflight {
     pub server: Arc<Server>,
-    /// The version of its binary.
+    /// The version of the server's binary.
     pub version: String,
     /// The id of the replica set, if the user may read it.
     pub set_id: Option<String>,
@@ -27,15 +30,15 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    pub async fn run(resources: &Resources, options: &BackupOptions, notes: &Notes) -> Result<Preflight> {
-        let settings = &options.settings;
+    pub async fn run(resources: &Resources, options: &BackupOptions) -> Result<Preflight> {
+        let (settings, notes) = (&options.settings, &resources.notes);
         let server = Server::connect(&settings.mongo_uri, &settings.patience, settings.stall, notes).await?;
         let server = Arc::new(server);
         let version = server.version().await?;
         // The slice begins before the description, so that a collection that is created in between is in one of them.
-        let mut consistency = consistency::begin(&server, &version, options).await?;
+        let mut consistency = Consistency::begin(&server, &version, options).await?;
         let mut description =
-            describe::describe_for_backup(&server, &options.settings.selection, options.allow_empty).await?;
+            describe::describe_for_backup(&server, &settings.selection, options.allow_empty).await?;
         let before = last_of_job(resources, options).await?;
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
@@ -60,8 +63,107 @@ async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<O
                 return Ok(Some(m));
             }
             Some(CatalogEntry::Backup(_) | CatalogEntry::Archived { .. }) | None => {}
-            Some(CatalogEntry::Damaged { key, why, .. }) => log::warn!("{key} cannot be understood: {why}"),
+            Some(CatalogEntry::Damaged { key, why, .. }) => log::warn!("{key} cannot be parsed: {why}"),
         }
     }
     Ok(None)
+}
+
+/// How the data of a backup becomes consistent.
+#[derive(Debug, Clone)]
+pub(super) struct Consistency {
+    /// The beginning of the oplog slice.
+    pub oplog: Option<SliceStart>,
+    /// The instant of the snapshot.
+    pub at: Option<OpTime>,
+    /// Why this consistency was chosen, or why a stronger one is impossible.
+    pub why: String,
+    /// The collections that are not read at the snapshot's instant.
+    pub beside: Option<String>,
+}
+
+impl Consistency {
+    /// Chooses the consistency, and begins the oplog slice if there will be one.
+    async fn begin(server: &Server, version: &str, options: &BackupOptions) -> Result<Consistency> {
+        let none = |why: String| Consistency { oplog: None, at: None, why, beside: None };
+        let why = match options.settings.consistency {
+            ConsistencyChoice::None => return Ok(none("consistency = none".into())),
+            ConsistencyChoice::Snapshot => {
+                let Some(why) = snapshot::refused(server.hello.topology, version) else {
+                    return Ok(none("consistency = snapshot".into()));
+                };
+                let address = &server.hello.address;
+                let text = format!("MongoDB at {address} cannot be read as of one instant: {why}");
+                return Err(Error::failed(text).hint("Use --consistency auto or none (BACKUP_CONSISTENCY)"));
+            }
+            ConsistencyChoice::Auto => "a replica set, whose oplog the user may read",
+            ConsistencyChoice::Oplog => "consistency = oplog",
+        };
+        let begun = match oplog::obstacle(server).await? {
+            None => match SliceStart::take(server).await {
+                Ok(begun) => begun.ok_or_else(|| OplogObstacle {
+                    why: "the last write is not on a majority of the set's members".into(),
+                    hint: "Check them with rs.status()".into(),
+                }),
+                Err(e) if e.kind() == Kind::NoSlice => {
+                    Err(OplogObstacle { why: e.chain(), hint: e.next_step().unwrap_or_default().into() })
+                }
+                Err(e) => return Err(e),
+            },
+            Some(without) => Err(without),
+        };
+        match begun {
+            Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into(), beside: None }),
+            Err(without) if options.settings.consistency == ConsistencyChoice::Auto => {
+                // A standalone would log the same line every night. The manifest, `health` and --dry-run have it.
+                let alone = server.hello.topology == Topology::Standalone;
+                let level = if alone { log::Level::Debug } else { log::Level::Info };
+                log::log!(level, "each collection is read at its own time: {}", without.words());
+                Ok(none(without.words()))
+            }
+            Err(without) => {
+                let address = &server.hello.address;
+                let text = format!("there can be no oplog slice of MongoDB at {address}: {}", without.why);
+                let hint =
+                    format!("{}; or use --consistency auto or none (BACKUP_CONSISTENCY)", without.hint);
+                Err(Error::failed(text).hint(hint))
+            }
+        }
+    }
+
+    /// Chooses the instant of a snapshot. This comes as late as possible, because the server keeps it only for a while.
+    async fn choose_instant(
+        &mut self,
+        server: &Server,
+        options: &BackupOptions,
+        description: &mut Description,
+        notes: &Notes,
+    ) -> Result<()> {
+        if options.settings.consistency != ConsistencyChoice::Snapshot {
+            return Ok(());
+        }
+        let at = snapshot::choose(server, &options.settings.selection, description).await?;
+        self.at = Some(at);
+        match snapshot::window(server).await {
+            Some(seconds) => {
+                log::info!("reading as of {at}, which MongoDB keeps for at least {seconds} s")
+            }
+            None => log::info!("reading as of {at}"),
+        }
+        let apart: Vec<String> = description
+            .namespaces
+            .iter()
+            .filter(|namespace| snapshot::apart(namespace))
+            .map(ToString::to_string)
+            .collect();
+        if !apart.is_empty() {
+            let line = format!(
+                "not as of {at}, which MongoDB cannot, but each at its own time: {}",
+                apart.join(", ")
+            );
+            notes.add(format!("read {line}"));
+            self.beside = Some(line);
+        }
+        Ok(())
+    }
 }

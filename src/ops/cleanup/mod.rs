@@ -1,104 +1,70 @@
 //! `cleanup`: reads the state of the whole store, plans, and only then deletes.
 //!
-//! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]). A
-//! deletion that an earlier run left unfinished, without the manifest, is finished first. If the manifest still exists, the
-//! backup still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
+//! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]). First,
+//! deletions that an earlier run left unfinished are finished if their manifest is deleted. If the manifest exists, the backup
+//! still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
 
 mod delete;
-mod expired;
-mod looks;
-mod orphans;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
-use crate::base::lock;
+use crate::base::lock::{LockOutcome, Operation};
 use crate::base::units::several;
-use crate::catalog::marks::{self, Mark, Tombstone};
+use crate::catalog::fault::BackupFault;
+use crate::catalog::marks::{self, Mark};
 use crate::catalog::place_files::KnownBackups;
+use crate::catalog::state::StoreState;
 use crate::catalog::{CatalogOptions, layout, records};
+use crate::config::JobSettings;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-use crate::notify;
-use crate::notify::events::{CleanupFrozen, CleanupSuccess, Deletion, RunKind};
+use crate::notify::events::{CleanupFrozen, CleanupSuccess, Deletion, RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
-use crate::retention;
-use crate::retention::{PlanContext, RetentionAction, RetentionPlan};
-use crate::store::leftovers;
-use crate::store::{self, Deleted, Store};
+use crate::retention::{self, PlanContext, RetentionAction, RetentionDecision, RetentionPlan, Rule};
+use crate::store::{self, Store, leftovers};
 
-use crate::catalog::state::StoreState;
-use delete::DeleteOutcome;
-pub use orphans::Orphan;
+pub use delete::Orphan;
 
-/// What a clean-up may delete, and how.
-#[derive(Debug, Clone)]
-pub struct CleanupOptions {
-    /// The job whose backups may go.
-    pub job: String,
-    /// How long its backups are kept.
-    pub policy: Policy,
-    /// Backups that a person has checked and accepts.
-    pub accept: Vec<BackupId>,
-    /// Deletes more backups at once than is usual.
-    pub force: bool,
-    /// Deletes artifacts without a manifest as well.
-    pub orphans: bool,
-    /// Changes nothing.
-    pub dry_run: bool,
-    /// The directory that remembers uploads under way.
-    pub state_dir: Option<PathBuf>,
-    /// The name of this machine.
-    pub host: String,
-    /// The backups that the records list for the place. Used if the state directory does not know the place.
-    pub recorded: BTreeSet<BackupId>,
-}
-
-/// What a clean-up did with a backup.
+/// The result of a cleanup for a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CleanupOutcome {
-    /// The backup stays.
     Kept,
-    /// The backup was deleted.
     Deleted,
     /// The backup would be deleted without `--dry-run`.
     Planned,
     /// The backup would be deleted if the plan were not frozen.
     Frozen,
-    /// The backup is due, but its retention period (Object Lock) has not ended.
+    /// The backup would be deleted, but its retention period (Object Lock) has not ended.
     Locked,
-    /// The backup, or a part of it, could not be deleted.
+    /// The backup could not be deleted completely.
     Failed,
 }
 
-/// A backup of the job, and what the clean-up did with it.
+/// A backup of the job and its result.
 #[derive(Debug, Clone, Serialize)]
 pub struct CleanupRow {
     pub id: BackupId,
     pub outcome: CleanupOutcome,
-    /// Why the backup stays or goes.
+    /// Why the backup is kept or deleted.
     pub reason: String,
     pub started_at: DateTime<Utc>,
-    /// The size of its artifact in bytes.
+    /// The size of the artifact in bytes.
     pub stored_bytes: u64,
 }
 
-/// What a clean-up did. Serializes as docs/json.md describes it.
+/// The result of a cleanup. Serializes as docs/json.md describes it.
 #[derive(Debug, Serialize)]
 pub struct CleanupReport {
     version: u32,
-    /// The job.
     pub job: String,
-    /// The place: a path or an `s3://` address.
+    /// A path or an `s3://` address.
     pub place: String,
-    /// Nothing was changed.
     pub dry_run: bool,
     /// Why nothing was deleted; empty if the plan is not frozen.
     pub frozen: Vec<String>,
@@ -112,11 +78,10 @@ pub struct CleanupReport {
     pub orphans: Vec<Orphan>,
     /// Backups of any job with an archived manifest, which are neither counted nor deleted.
     pub archived: Vec<BackupId>,
-    /// What failed or needs a look.
+    /// Failures and other problems that a person should look at.
     pub problems: Vec<String>,
-    /// What else happened.
     pub notes: Vec<String>,
-    /// The store keeps versions of a deleted object.
+    /// True if the store keeps versions of a deleted object.
     #[serde(skip)]
     hidden: bool,
 }
@@ -127,11 +92,11 @@ impl CleanupReport {
         self.going().chain(self.finished.iter().cloned()).collect()
     }
 
-    /// What notifications say about this run.
-    pub fn outcome(&self, now: DateTime<Utc>) -> notify::events::RunOutcome {
+    /// The facts for the notifications.
+    pub fn outcome(&self, now: DateTime<Utc>) -> RunOutcome {
         let with = |outcome| self.backups.iter().filter(move |row| row.outcome == outcome);
         if !self.frozen.is_empty() {
-            return notify::events::RunOutcome::Frozen(CleanupFrozen {
+            return RunOutcome::Frozen(CleanupFrozen {
                 place: self.place.clone(),
                 why: self.frozen.clone(),
                 waiting: with(CleanupOutcome::Frozen).count() as u64,
@@ -145,7 +110,7 @@ impl CleanupReport {
             stored_bytes: row.stored_bytes,
             reason: row.reason.clone(),
         };
-        notify::events::RunOutcome::Cleanup(CleanupSuccess {
+        RunOutcome::Cleanup(CleanupSuccess {
             place: self.place.clone(),
             deleted: with(CleanupOutcome::Deleted).map(deletion).collect(),
             kept: with(CleanupOutcome::Kept).count() as u64,
@@ -171,13 +136,13 @@ impl CleanupReport {
 pub struct CleanupRequest {
     /// Backups that a person has checked and accepts.
     pub accept: Vec<BackupId>,
-    /// Deletes more backups at once than is usual.
+    /// Deletes any number of backups at once.
     pub force: bool,
     /// Deletes artifacts without a manifest as well.
     pub orphans: bool,
     /// Changes nothing.
     pub dry_run: bool,
-    /// How long to wait for another run of the job; `None`: the clean-up fails at once if there is one.
+    /// How long to wait for another run of the job; `None`: the cleanup fails at once if there is one.
     pub wait: Option<Duration>,
 }
 
@@ -185,7 +150,7 @@ pub struct CleanupRequest {
 /// this.
 ///
 /// # Errors
-/// Returns an error if the clean-up could not run. The failure is reported before.
+/// Returns an error if the cleanup could not run. The failure is reported before.
 pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
     let notices = RunNotices::new(run)?;
     let mut report = match run.cancel.or(locked_cleanup(run, request)).await {
@@ -208,31 +173,13 @@ pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clea
 async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
     let settings = run.config.job.as_ref()?;
     run.log.set_run(&format!("cleanup {}", settings.job));
-    let asked = lock::LockRequest {
-        state_dir: settings.state_dir.clone(),
-        job: settings.job.clone(),
-        operation: lock::Operation::Cleanup,
-        host: settings.host.clone(),
-        started: run.clock.started(),
-        wait: request.wait,
+    let taken = match request.dry_run {
+        true => LockOutcome::default(),
+        false => run.lock(settings, Operation::Cleanup, request.wait).await?,
     };
-    let taken =
-        if request.dry_run { lock::LockOutcome::default() } else { lock::take(&asked, run.cancel).await? };
     let store = store::open_existing(run.config.place.as_ref()?).await?;
-    let (state_dir, place) = (settings.state_dir.as_deref(), store.place());
-    let options = CleanupOptions {
-        job: settings.job.clone(),
-        policy: settings.retention,
-        accept: request.accept.clone(),
-        force: request.force,
-        orphans: request.orphans,
-        dry_run: request.dry_run,
-        state_dir: settings.state_dir.clone(),
-        host: settings.host.clone(),
-        recorded: records::expected_backups(&settings.records, state_dir, &place, &settings.host).await,
-    };
-    // The time after the wait for the lock, so that the plan is made for the present.
-    let mut report = cleanup(&*store, &options, run.clock.now()).await?;
+    // The plan is made for the time after the wait for the lock.
+    let mut report = cleanup(&*store, settings, request, run.clock.now()).await?;
     report.problems.extend(taken.problem.clone());
     let deleted = report.deleted();
     if !deleted.is_empty()
@@ -249,104 +196,90 @@ async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clean
 /// Returns an error if the store cannot be read. Deletions that fail are problems of the report.
 pub async fn cleanup(
     store: &dyn Store,
-    options: &CleanupOptions,
+    settings: &JobSettings,
+    request: &CleanupRequest,
     now: DateTime<Utc>,
 ) -> Result<CleanupReport> {
+    let JobSettings { job, records, host, retention: policy, .. } = settings;
+    let (state_dir, place, dry_run) = (settings.state_dir.as_deref(), store.place(), request.dry_run);
+    let recorded = records::expected_backups(records, state_dir, &place, host).await;
     store.check().await?;
-    let mut notes = Vec::new();
-    if !options.dry_run {
-        notes.extend(leftovers::sweep(options.state_dir.as_deref(), store).await);
-    }
+    let notes = if dry_run { Vec::new() } else { leftovers::sweep(state_dir, store).await };
     let store_clock = store.clock().await?;
-    let reading = CatalogOptions {
-        recorded: options.recorded.clone(),
-        ..CatalogOptions::remembering(options.state_dir.clone(), now)
-    };
-    let mut state = StoreState::read(store, &options.job, &reading).await?;
-    accept(store, &mut state, options, now).await?;
-    let around = PlanContext {
-        job: options.job.clone(),
-        now,
-        store_clock,
-        force: options.force,
-        unreadable: state.unreadable.clone(),
-    };
-    let plan = retention::plan(&state.backups(), &options.policy, &around);
+    let reading = CatalogOptions { recorded, ..CatalogOptions::remembering(settings.state_dir.clone(), now) };
+    let mut state = StoreState::read(store, job, &reading).await?;
+    accept(store, &mut state, settings, request, now).await?;
+    let unreadable = state.unreadable.clone();
+    let context = PlanContext { job: job.clone(), now, store_clock, force: request.force, unreadable };
+    let plan = retention::plan(&state.backups(), policy, &context);
     let mut report = CleanupReport {
         version: 1,
-        job: options.job.clone(),
-        place: store.place(),
-        dry_run: options.dry_run,
+        job: job.clone(),
+        place: place.clone(),
+        dry_run,
         frozen: plan.frozen.clone(),
-        backups: rows(&plan, &state, options.dry_run),
+        backups: rows(&plan, &state, dry_run),
         finished: Vec::new(),
         expired: Vec::new(),
-        orphans: orphans::find(&state, store_clock),
+        orphans: delete::find_orphans(&state, store_clock),
         archived: state.archived.clone(),
-        problems: looks::problems(&state, &plan, &options.policy),
+        problems: problems(&state, &plan, policy),
         notes,
         hidden: false,
     };
     if !report.archived.is_empty() {
         report.notes.push(format!(
-            "{} with an archived manifest: retention neither counts nor deletes them; let the bucket's lifecycle rule \
+            "{} with an archived manifest: cleanup neither counts nor deletes them; let the bucket's lifecycle rule \
              expire them",
             several(report.archived.len() as u64, "backup")
         ));
     }
-    let place = report.place.clone();
     let known = |change: &dyn Fn(&mut KnownBackups)| {
-        if !options.dry_run && state.missing.is_none() {
-            KnownBackups::update(options.state_dir.as_deref(), &place, change);
+        if !dry_run && state.missing.is_none() {
+            KnownBackups::update(state_dir, &place, change);
         }
     };
-    // Before the first one goes: a run that is killed cannot say afterwards what it deleted.
+    // The deletions are remembered before the first of them, because a killed run cannot report them afterwards.
     let halfway = state.halfway.iter().map(|(tombstone, _)| tombstone.id.clone());
     let going: Vec<BackupId> = report.going().chain(halfway).collect();
     known(&|known| known.deleted.extend(going.iter().cloned()));
-    finish(store, &state, &mut report).await;
-    apply(store, &state, &mut report, now).await;
-    expired::delete(store, &state, options, &mut report, now).await;
+    delete::finish(store, &state, &mut report).await;
+    delete::apply(store, &state, &mut report, now).await;
+    delete::delete_failures(store, &state, settings, &mut report, now).await;
     let gone = report.deleted();
     known(&|known| known.backups.retain(|id| !gone.contains(id)));
-    let orphans = options.orphans && report.frozen.is_empty();
-    if orphans {
-        orphans::delete(store, &mut report).await;
+    if request.orphans && report.frozen.is_empty() {
+        delete::delete_orphans(store, &mut report).await;
     }
-    if report.hidden {
-        let place = &report.place;
-        match store.versions_expire().await {
-            Some(true) => {}
-            Some(false) => report.problems.push(format!(
-                "{place} keeps versions: the deleted objects are hidden, its bytes remain and cost; let a lifecycle rule \
-                 of the bucket expire noncurrent versions"
-            )),
-            None => report.problems.push(format!(
-                "{place} keeps versions: the deleted objects are hidden, its bytes remain and cost; let a lifecycle rule \
-                 of the bucket expire noncurrent versions, and set S3_VERSIONED=true or allow \
-                 s3:GetLifecycleConfiguration"
-            )),
-        }
+    let expire = if report.hidden { store.versions_expire().await } else { Some(true) };
+    if expire != Some(true) {
+        let unknown = ", and set S3_VERSIONED=true or allow s3:GetLifecycleConfiguration";
+        report.problems.push(format!(
+            "{place} keeps versions: the deleted objects are hidden, but their bytes still cost; let a lifecycle rule of the \
+             bucket expire noncurrent versions{}",
+            if expire.is_none() { unknown } else { "" }
+        ));
     }
     report.notes.extend(store.retries());
     Ok(report)
 }
 
-/// Writes down that a person found these backups right.
+/// Marks the backups that a person accepts.
 async fn accept(
     store: &dyn Store,
     state: &mut StoreState,
-    options: &CleanupOptions,
+    settings: &JobSettings,
+    request: &CleanupRequest,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    for id in &options.accept {
+    for id in &request.accept {
         if !state.accept(id) {
-            return Err(Error::failed(format!("the job {} has no backup {id} to accept", options.job))
+            return Err(Error::failed(format!("the job {} has no backup {id} to accept", settings.job))
                 .hint("`uzima-backup list` shows the backups and their jobs"));
         }
     }
-    for id in options.accept.iter().filter(|_| !options.dry_run) {
-        let host = options.host.clone();
+    for id in request.accept.iter().filter(|_| !request.dry_run) {
+        let host = settings.host.clone();
         let mark = Mark { format: marks::FORMAT, id: id.clone(), at: now, host, reason: None };
         mark.write(store, &layout::accepted(id)).await?;
     }
@@ -360,7 +293,7 @@ fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupR
         RetentionAction::Delete if dry_run => CleanupOutcome::Planned,
         RetentionAction::Delete => CleanupOutcome::Deleted,
     };
-    let row = |decision: &retention::RetentionDecision| {
+    let row = |decision: &RetentionDecision| {
         let manifest = &state.found(&decision.id).manifest;
         CleanupRow {
             id: decision.id.clone(),
@@ -373,72 +306,40 @@ fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupR
     plan.decisions.iter().map(row).collect()
 }
 
-/// Finishes what earlier runs left halfway, unless the plan is frozen.
-async fn finish(store: &dyn Store, state: &StoreState, report: &mut CleanupReport) {
-    if !report.frozen.is_empty() {
-        return;
-    }
-    let pinned = state.halfway.iter().filter(|(_, pinned)| *pinned);
-    report.problems.extend(pinned.map(|(Tombstone { id, .. }, _)| {
-        format!(
-            "the deletion of {id} was begun and its manifest is gone, but it is pinned: what is left of it stays; \
-             `uzima-backup unpin {id}` lets it go"
-        )
-    }));
-    let open: Vec<&Tombstone> =
-        state.halfway.iter().filter(|(_, pinned)| !pinned).map(|(tombstone, _)| tombstone).collect();
-    let done = match report.dry_run {
-        true => open.iter().map(|_| Ok(DeleteOutcome::Went(Deleted::Gone))).collect(),
-        false => delete::rest(store, &open).await,
+/// The problems of the store. The problem of a faulty backup includes its fate and the next step.
+fn problems(state: &StoreState, plan: &RetentionPlan, policy: &Policy) -> Vec<String> {
+    let described = |problem: String| {
+        let mut faults = state.faults();
+        let fault = faults.find(|(id, fault)| fault.with_id(id) == problem);
+        fault.map_or(problem.clone(), |(id, fault)| {
+            format!("{problem}; {}", fate(state, plan, policy, id, fault))
+        })
     };
-    for (tombstone, done) in open.into_iter().zip(done) {
-        match done {
-            Ok(DeleteOutcome::Went(left)) => {
-                report.finished.push(tombstone.id.clone());
-                report.hidden |= left == Deleted::Hidden;
-            }
-            Ok(DeleteOutcome::Locked(why)) => {
-                report.notes.push(format!("the rest of the deleted backup {} stays: {why}", tombstone.id));
-            }
-            Ok(DeleteOutcome::Stays) => {}
-            Err(problems) => report.problems.extend(problems),
-        }
-    }
+    state.problems().into_iter().map(described).collect()
 }
 
-/// Deletes the backups that go. A backup that cannot be deleted becomes a problem of the report.
-async fn apply(store: &dyn Store, state: &StoreState, report: &mut CleanupReport, now: DateTime<Utc>) {
-    let may = report.frozen.is_empty() && !report.dry_run;
-    for row in report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Kept) {
-        // An earlier run began to delete it, and since then it was pinned or accepted.
-        if state.found(&row.id).doomed()
-            && may
-            && let Err(problems) = delete::retract(store, &row.id).await
-        {
-            row.outcome = CleanupOutcome::Failed;
-            report.problems.extend(problems);
+fn fate(
+    state: &StoreState,
+    plan: &RetentionPlan,
+    policy: &Policy,
+    id: &BackupId,
+    fault: &BackupFault,
+) -> String {
+    let decision = plan.decisions.iter().find(|decision| decision.id == *id);
+    let fate = match decision {
+        // Soon there is nothing to repair.
+        Some(RetentionDecision { action: RetentionAction::Delete, .. }) => {
+            return "it does not count, and is old enough to be deleted".into();
         }
-    }
-    let job = &report.job;
-    let going: Vec<&mut CleanupRow> =
-        report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Deleted).collect();
-    let tombstone = |row: &&mut CleanupRow| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
-    let tombstones: Vec<Tombstone> = going.iter().map(tombstone).collect();
-    for (row, done) in going.into_iter().zip(delete::backups(store, &tombstones, now).await) {
-        match done {
-            Ok(DeleteOutcome::Went(left)) => report.hidden |= left == Deleted::Hidden,
-            Ok(DeleteOutcome::Stays) => {
-                row.outcome = CleanupOutcome::Kept;
-                row.reason = "pinned just now".into();
-            }
-            Ok(DeleteOutcome::Locked(why)) => {
-                row.outcome = CleanupOutcome::Locked;
-                row.reason = format!("{why}; then it goes: {}", row.reason);
-            }
-            Err(problems) => {
-                row.outcome = CleanupOutcome::Failed;
-                report.problems.extend(problems);
-            }
+        Some(RetentionDecision { rule: Rule::Days, .. }) => {
+            let days = TimeDelta::try_days(policy.days.into());
+            let date = days.and_then(|days| state.found(id).manifest.started_at.checked_add_signed(days));
+            date.map(|date| format!(", and is deleted by age after {}", date.format("%F")))
+                .unwrap_or_default()
         }
-    }
+        // The plan says why the backup stays.
+        _ => String::new(),
+    };
+    let step = fault.next_step(id).map(|step| format!("; {step}")).unwrap_or_default();
+    format!("it does not count{fate}{step}")
 }

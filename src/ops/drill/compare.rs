@@ -48,7 +48,6 @@ pub(super) struct DrillCheck<'a> {
     pub people: bool,
 }
 
-/// The result of a comparison.
 #[derive(Default)]
 pub(super) struct Compared {
     /// With the name of the namespace in the backup.
@@ -80,8 +79,7 @@ impl DrillCheck<'_> {
         };
         self.compare(outcomes, aspects, self.people && self.survey.is_none(), &mut found).await?;
         for (planned, outcome) in pairs(self.planned, outcomes) {
-            // The restore's count was wrong because documents expired or were pushed out of a capped
-            // collection.
+            // The restore counted less because documents expired or were pushed out of a capped collection.
             let thinned = found.thinned.contains(&outcome.to);
             let problems = outcome.problems.iter().filter(|one| !(thinned && one.kind == ProblemKind::Count));
             let problems = problems.map(|one| (planned.source.name(), Difference::reported(one.clone())));
@@ -138,10 +136,9 @@ fn pairs<'a>(
     planned.iter().map(move |planned| (planned, by_name[planned.chosen.name().as_str()]))
 }
 
-/// Returns the tally that a restored namespace should have. Usually this is `kept`, the documents that were
-/// sent without superseded ones. If a capped collection does not hold all documents of the backup, the last
-/// ones that fit are expected. If documents expire, those that still exist are expected, as they are in the
-/// backup.
+/// Returns the tally that a restored namespace should have. Usually this is `kept`, the sent documents without superseded ones.
+/// If a capped collection does not have all documents of the backup, the last documents that fit are expected. If documents
+/// expire, the documents that still exist are expected, as they are in the backup.
 async fn expected_of(
     stored: &Arc<StoredBackup>,
     planned: &Planned,
@@ -154,10 +151,16 @@ async fn expected_of(
         return Ok(kept.clone());
     }
     if planned.namespace.options.get_bool("capped").unwrap_or(false) {
-        return tally_of_last(stored, at, kept.documents - found).await;
+        let mut skipped = kept.documents - found;
+        return tally_if(stored, at, move |_| {
+            let counts = skipped == 0;
+            skipped = skipped.saturating_sub(1);
+            counts
+        })
+        .await;
     }
-    match copies.expiring(db, collection) {
-        Some(hashes) => tally_of_hashes(stored, at, hashes.clone()).await,
+    match copies.expiring.get(&planned.chosen.key()).cloned() {
+        Some(hashes) => tally_if(stored, at, move |document| hashes.contains(&xxh3_128(document))).await,
         None => Ok(kept.clone()),
     }
 }
@@ -225,10 +228,8 @@ fn compare_namespace(
         out.extend(compare_documents(expected, tally).map(Difference::Data));
     }
     if wanted.kind != there.kind {
-        out.push(Difference::Data(format!(
-            "it was a {:?} in the backup and is a {:?}",
-            wanted.kind, there.kind
-        )));
+        let what = format!("it was a {:?} in the backup and is a {:?}", wanted.kind, there.kind);
+        out.push(Difference::Data(what));
     }
     if !meaning::same_options(&wanted.options, &there.options) {
         out.push(Difference::Form("its options differ from the backup".into()));
@@ -323,11 +324,6 @@ impl RestoredCopies {
         let found = self.rows.get(&(db.to_string(), collection.to_string()));
         found.map(|(namespace, tally)| (namespace, tally))
     }
-
-    /// Returns the hashes of the documents if the server deletes old ones.
-    fn expiring(&self, db: &str, collection: &str) -> Option<&HashSet<u128>> {
-        self.expiring.get(&(db.to_string(), collection.to_string()))
-    }
 }
 
 /// Returns true if the server deletes old documents of the namespace.
@@ -393,23 +389,15 @@ async fn read_back(
             None => {}
         }
     }
-    resources.meter.doing("comparing what was restored".into());
+    resources.meter.doing("comparing the restored data".into());
     let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut reader = CopyReader::default();
-        native::read(
-            &reading,
-            &read,
-            &described.uuids,
-            &native::ReadOptions::default(),
-            &Notes::default(),
-            &cancel,
-            &mut reader,
-        )?;
-        Ok::<_, Error>(reader)
-    });
-    let CopyReader { survey, hashes, .. } =
-        read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+    let CopyReader { survey, hashes, .. } = blocking(move || {
+        let (mut reader, options) = (CopyReader::default(), native::ReadOptions::default());
+        let notes = Notes::default();
+        native::read(&reading, &read, &described.uuids, &options, &notes, &cancel, &mut reader)?;
+        Ok(reader)
+    })
+    .await?;
     server.close().await;
     for ((namespace, tally), hashes) in survey.namespaces.into_iter().zip(survey.tallies).zip(hashes) {
         let key = (namespace.db.clone(), namespace.collection.clone());
@@ -419,21 +407,6 @@ async fn read_back(
     Ok(copies)
 }
 
-/// Counts the documents of a namespace in the backup, without the first `skipped`.
-async fn tally_of_last(stored: &Arc<StoredBackup>, at: usize, skipped: u64) -> Result<Tally> {
-    let mut seen = 0;
-    tally_if(stored, at, move |_| {
-        seen += 1;
-        seen > skipped
-    })
-    .await
-}
-
-/// Counts the documents of a namespace in the backup that have one of these hashes.
-async fn tally_of_hashes(stored: &Arc<StoredBackup>, at: usize, hashes: HashSet<u128>) -> Result<Tally> {
-    tally_if(stored, at, move |document| hashes.contains(&xxh3_128(document))).await
-}
-
 /// Counts the documents of a namespace in the backup that `counts` accepts.
 async fn tally_if(
     stored: &Arc<StoredBackup>,
@@ -441,16 +414,20 @@ async fn tally_if(
     mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> Result<Tally> {
     let (stored, handle) = (Arc::clone(stored), Handle::current());
-    let read = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let mut sum = Tally::default();
         stored.scan(at, &handle, &mut |document| {
             if counts(document) {
                 sum += Tally::of(document);
             }
         })?;
-        Ok::<_, Error>(sum)
-    });
-    read.await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
+        Ok(sum)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(read).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
 }
 
 #[cfg(test)]

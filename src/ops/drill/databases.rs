@@ -22,7 +22,6 @@ use crate::restore_target::insert::Destination;
 /// The beginning of the names of a drill's databases. The token and a number follow. A name has at most 63
 /// bytes, so that it cannot contain the name in the backup.
 const PREFIX: &str = "uzima_drill_";
-/// The collection that contains the marker.
 const MARKER: &str = "uzima_drill_marker";
 /// The longest name of a namespace in bytes.
 const LONGEST: usize = 255;
@@ -49,9 +48,10 @@ impl DrillNames {
 
 /// The databases of one drill.
 pub(super) struct DrillDatabases {
-    target: RestoreTarget,
-    prefix: String,
-    names: DrillNames,
+    pub target: RestoreTarget,
+    /// The beginning of all names.
+    pub prefix: String,
+    pub names: DrillNames,
     marker: RawDocumentBuf,
 }
 
@@ -99,19 +99,6 @@ impl DrillDatabases {
             warnings.extend(databases.leftover(name, resources.clock.now()).await?);
         }
         Ok((databases, warnings))
-    }
-
-    pub fn address(&self) -> &str {
-        &self.target.address
-    }
-
-    /// The beginning of all names.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    pub fn names(&self) -> DrillNames {
-        self.names.clone()
     }
 
     /// Writes the marker into each database. This is the first write.
@@ -171,7 +158,7 @@ impl DrillDatabases {
         let at = at.and_then(|at| DateTime::from_timestamp_millis(at.timestamp_millis()));
         let (Some(marker), Some(at)) = (marker, at) else {
             return Ok(Some(format!(
-                "the database {db} on {address} has the name of a drill's database but contains no marker, so that no drill removes it"
+                "the database {db} on {address} has the name of a drill's database but no marker, so no drill removes it"
             )));
         };
         let backup = marker.get_str("backup").unwrap_or("?");
@@ -201,15 +188,12 @@ fn names(manifest: &Manifest, prefix: &str) -> Result<DrillNames> {
         let buckets = if offer.kind == Type::Timeseries { "system.buckets.".len() } else { 0 };
         names[&chosen.db].len() + 1 + buckets + chosen.collection.len() > LONGEST
     });
-    match long {
-        Some(long) => Err(Error::failed(format!(
-            "the name of {} is too long for a drill on an existing server",
-            long.name()
-        ))
-        .hint("Drill in a throw-away mongod: leave out --to-uri and DRILL_URI")),
-        None => {
-            let rest = format!("{prefix}{}", names.len() + 1);
-            Ok(DrillNames { rest: manifest.consistency.oplog.as_ref().map(|_| rest), databases: names })
-        }
+    if let Some(long) = long {
+        let what = format!("the name of {} is too long for a drill on an existing server", long.name());
+        return Err(
+            Error::failed(what).hint("Drill in a throw-away mongod: leave out --to-uri and DRILL_URI")
+        );
     }
+    let rest = manifest.consistency.oplog.as_ref().map(|_| format!("{prefix}{}", names.len() + 1));
+    Ok(DrillNames { rest, databases: names })
 }

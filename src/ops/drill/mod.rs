@@ -1,4 +1,4 @@
-//! `verify --drill`: restore a backup into a scratch server and compare the restored data with the manifest.
+//! `verify --drill`: restores a backup into a scratch server and compares the restored data with the manifest.
 //!
 //! The scratch server is a throw-away mongod, or an existing server on which the drill uses databases with
 //! random names ([`databases`]). The drill restores the whole backup with the code of `restore`, reads
@@ -44,17 +44,14 @@ pub enum DrillTarget {
     Server(Secret),
 }
 
-/// What a drill works with.
 #[derive(Debug)]
 pub struct DrillResources<'a> {
-    /// The store of the backup.
     pub store: Arc<dyn Store>,
     pub meter: &'a Meter,
     pub cancel: &'a Cancel,
     pub clock: Clock,
     /// Random letters and digits that make the names of the drill unique.
     pub token: String,
-    /// The name of this machine.
     pub host: String,
     /// How long the drill waits for a server that is down.
     pub patience: Patience,
@@ -113,8 +110,10 @@ async fn in_mongod(
 async fn on_server(resources: &DrillResources<'_>, manifest: &Manifest, uri: &Secret) -> Result<Drill> {
     let (databases, warnings) =
         resources.cancel.or(DrillDatabases::prepare(resources, manifest, uri)).await?;
-    log::info!("drilling {} on {}, in databases {}…", manifest.id, databases.address(), databases.prefix());
-    let scratch = Scratch { uri: uri.clone(), names: Some(databases.names()), target: OnceLock::new() };
+    let address = &databases.target.address;
+    log::info!("drilling {} on {address}, in databases {}…", manifest.id, databases.prefix);
+    let names = Some(databases.names.clone());
+    let scratch = Scratch { uri: uri.clone(), names, target: OnceLock::new() };
     let outcome = match resources.cancel.or(databases.mark()).await {
         Ok(()) => resources.cancel.or(scratch.drill(resources, manifest)).await,
         Err(error) => Err(error),
@@ -147,10 +146,8 @@ struct Scratch {
 /// Checks that the disk has room for the data of a mongod.
 fn check_space(within: &Path, bytes: u64) -> Result<()> {
     let doing = || format!("there is not enough room in {} for a throw-away mongod", within.display());
-    let checked = dir::check_room(within, bytes, 0.0, doing).map_err(Error::from);
-    checked.map(|_| ()).map_err(|e| {
-        e.hint("Set TMPDIR to a folder on a larger disk, or name a server to drill on (--to-uri, DRILL_URI)")
-    })
+    let hint = "Set TMPDIR to a folder on a larger disk, or name a server to drill on (--to-uri, DRILL_URI)";
+    dir::check_room(within, bytes, 0.0, doing).map(drop).map_err(|e| Error::from(e).hint(hint))
 }
 
 impl Scratch {
@@ -214,7 +211,7 @@ impl Scratch {
             problem.text = self.of_backup(&problem.text);
             ("the replay".into(), Difference::reported(problem))
         }));
-        // Warnings of the manifest do not come from the drill.
+        // The restore repeats the warnings of the manifest.
         let mut notes = report.warnings;
         notes.retain(|note| !manifest.warnings.contains(note));
         let (findings, looks) = compare::split(differences, same, &version);

@@ -1,22 +1,21 @@
-//! The list of checks, and how they run: at the same time unless one needs another, each limited in time.
+//! The list of checks, and their execution: at the same time unless one depends on another, each with a time limit.
 
-use super::context::{Context, Finding};
-use super::{CheckOutcome, CheckRow, HealthOptions, history, machine, place, server};
-use crate::base::error::Error;
-use crate::base::error::Result;
-use crate::base::units::one_line;
-use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The check that all others depend on.
-pub const CONFIGURATION: &str = "configuration";
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
 
-/// A check.
-pub struct Check {
-    /// The name, as `--skip` takes it.
+use super::{CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, place};
+use crate::base::error::{Error, Result};
+use crate::base::units::one_line;
+
+/// The check that all others depend on.
+pub(super) const CONFIGURATION: &str = "configuration";
+
+pub(super) struct Check {
+    /// The name that `--only` and `--skip` accept.
     pub name: &'static str,
     /// The checks that it depends on. If one of them failed, it is skipped.
     pub after: &'static [&'static str],
@@ -27,99 +26,99 @@ pub struct Check {
 }
 
 /// All checks, in the order of the report. A check comes after the checks that it depends on.
-pub const CHECKS: &[Check] = &[
+pub(super) const CHECKS: &[Check] = &[
     Check {
         name: CONFIGURATION,
         after: &[],
-        run: |around| Box::pin(machine::configuration(around)),
+        run: |context| Box::pin(environment::configuration(context)),
         otherwise: "Run `uzima-backup config`: it shows every setting and where it came from",
     },
     Check {
         name: "mongodb",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(server::mongodb(around)),
+        run: |context| Box::pin(environment::mongodb(context)),
         otherwise: "Check that MONGO_URI names the right server, and look into the server's log",
     },
     Check {
         name: "namespaces",
         after: &["mongodb"],
-        run: |around| Box::pin(server::namespaces(around)),
+        run: |context| Box::pin(environment::namespaces(context)),
         otherwise: "Run `uzima-backup backup --dry-run`, and look into the server's log",
     },
     Check {
         name: "engine",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(server::engine(around)),
+        run: |context| Box::pin(environment::engine(context)),
         otherwise: "Install mongodb-database-tools, or use BACKUP_ENGINE=native",
     },
     Check {
         name: "store",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(place::store(around)),
+        run: |context| Box::pin(place::store(context)),
         otherwise: "Check that the store can be reached from here, and its settings (`uzima-backup config`)",
     },
     Check {
         name: "disk",
         after: &["store"],
-        run: |around| Box::pin(place::disk(around)),
+        run: |context| Box::pin(place::disk(context)),
         otherwise: "Check the disk of BACKUP_DIR (`df`, `dmesg`)",
     },
     Check {
         name: "clock",
         after: &["store"],
-        run: |around| Box::pin(place::clock(around)),
+        run: |context| Box::pin(place::clock(context)),
         otherwise: "Compare this machine's clock with another one (`timedatectl`)",
     },
     Check {
         name: "freshness",
         after: &["store"],
-        run: |around| Box::pin(history::freshness(around)),
+        run: |context| Box::pin(history::freshness(context)),
         otherwise: "Run `uzima-backup list`",
     },
     Check {
         name: "backups",
         after: &["store"],
-        run: |around| Box::pin(history::backups(around)),
+        run: |context| Box::pin(history::backups(context)),
         otherwise: "Run `uzima-backup list`, which names them",
     },
     Check {
         name: "drill",
         after: &["store"],
-        run: |around| Box::pin(history::drill(around)),
+        run: |context| Box::pin(history::drill(context)),
         otherwise: "Run `uzima-backup verify latest --drill`",
     },
     Check {
         name: "records",
         after: &["mongodb"],
-        run: |around| Box::pin(server::records(around)),
+        run: |context| Box::pin(environment::records(context)),
         otherwise: "Give the user the role readWrite on uzima_backup, or set BACKUP_RECORDS=off",
     },
     Check {
         name: "mail",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(server::mail(around)),
+        run: |context| Box::pin(environment::mail(context)),
         otherwise: "Check RESEND_API_KEY and EMAIL_FROM, then run `uzima-backup notify --test`",
     },
     Check {
         name: "state",
         after: &[CONFIGURATION],
-        run: |around| Box::pin(machine::state(around)),
+        run: |context| Box::pin(environment::state(context)),
         otherwise: "Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write",
     },
 ];
 
 /// Returns true if the report has a row for the check.
-pub fn wanted(check: &Check, options: &HealthOptions) -> bool {
+pub(super) fn wanted(check: &Check, options: &HealthOptions) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| name == check.name)
 }
 
 /// Returns true if the check is run.
-pub fn asked(check: &Check, options: &HealthOptions) -> bool {
+pub(super) fn asked(check: &Check, options: &HealthOptions) -> bool {
     wanted(check, options) && !options.skip.iter().any(|name| name == check.name)
 }
 
 /// Runs the selected checks. The rows have the order of `checks`.
-pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) -> Vec<CheckRow> {
+pub(super) async fn run(checks: &[Check], context: &Context, options: &HealthOptions) -> Vec<CheckRow> {
     let mut done: BTreeMap<&str, CheckRow> = BTreeMap::new();
     let mut waiting = Vec::new();
     for check in checks.iter().filter(|check| wanted(check, options)) {
@@ -130,7 +129,7 @@ pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) ->
         }
     }
     let asked: Vec<&str> = waiting.iter().map(|check| check.name).collect();
-    // A check that is not run delays no other. A check that depends on it finds the failure itself.
+    // A check that is not run does not delay the checks that depend on it. They find its failure themselves.
     let settled =
         |done: &BTreeMap<&str, CheckRow>, name: &str| done.contains_key(name) || !asked.contains(&name);
     let mut failures: BTreeMap<&str, &str> = BTreeMap::new();
@@ -142,7 +141,7 @@ pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) ->
                 failures.insert(check.name, cause);
                 done.insert(check.name, skipped(check, format!("because {cause} failed")));
             } else if check.after.iter().all(|name| settled(&done, name)) {
-                running.push(one(check, around));
+                running.push(one(check, context));
             } else {
                 later.push(check);
             }
@@ -157,10 +156,10 @@ pub async fn run(checks: &[Check], around: &Context, options: &HealthOptions) ->
     checks.iter().filter_map(|check| done.remove(check.name)).collect()
 }
 
-async fn one(check: &Check, around: &Context) -> CheckRow {
+async fn one(check: &Check, context: &Context) -> CheckRow {
     let begun = Instant::now();
-    let limit = around.limit(check.name);
-    let outcome = tokio::time::timeout(limit, (check.run)(around))
+    let limit = context.limit(check.name);
+    let outcome = tokio::time::timeout(limit, (check.run)(context))
         .await
         .unwrap_or_else(|_| Err(Error::failed(format!("no answer within {} s", limit.as_secs_f32().ceil()))));
     match outcome {
@@ -176,7 +175,7 @@ async fn one(check: &Check, around: &Context) -> CheckRow {
 }
 
 /// The row of a check that failed.
-pub fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
+pub(super) fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
     CheckRow {
         name: check.name,
         outcome: CheckOutcome::Failed,
@@ -187,7 +186,7 @@ pub fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
 }
 
 /// The row of a check that was not run.
-pub fn skipped(check: &Check, why: String) -> CheckRow {
+pub(super) fn skipped(check: &Check, why: String) -> CheckRow {
     let (outcome, took) = (CheckOutcome::Skipped, Duration::ZERO);
     CheckRow { name: check.name, outcome, detail: why, took, next_step: None }
 }

@@ -4,42 +4,41 @@
 //! failed, the checks that depend on it are skipped, so that one cause is one failure. Only probes are written.
 
 mod checks;
-mod context;
+mod environment;
 mod history;
-mod machine;
 mod place;
 mod probe;
-mod server;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::retry::FOR_A_PERSON;
+use crate::catalog::state::StoreState;
+use crate::catalog::{CatalogOptions, records};
 use crate::config::notify::MailOptions;
 use crate::config::place::Place;
-use crate::config::warnings::Exposed;
-use crate::config::warnings::Misspelt;
+use crate::config::warnings::{Exposed, Misspelt};
 use crate::config::{Config, JobSettings};
-use crate::notify::events::{CheckResult, ReportMail};
-use crate::notify::mails;
-use crate::notify::message::Tone;
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
+use crate::notify;
+use crate::notify::events::ReportMail;
+pub use crate::notify::events::{CheckOutcome, CheckRow};
 use crate::notify::run::Run;
-
-use context::Context;
+use crate::store::{self, DirStore, Store};
 
 /// The settings that the checks look at.
 #[derive(Debug, Clone)]
 pub struct HealthSubject {
-    /// The job.
     pub settings: JobSettings,
-    /// A server without collections is not a failure.
-    pub allow_empty: bool,
     /// The place of the backups.
     pub place: Place,
     /// How mails are sent; `None` if mails are not set up.
@@ -59,61 +58,24 @@ pub struct HealthOptions {
     pub only: Vec<String>,
     /// Not these checks.
     pub skip: Vec<String>,
+    /// A server without collections is not a failure.
+    pub allow_empty: bool,
     /// A check that takes longer fails. The check `namespaces` may take longer on a large server.
     pub patience: Duration,
 }
 
-/// The result of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckOutcome {
-    Ok,
-    /// A backup will work, but a person should look.
-    Warning,
-    /// A person must do something.
-    Failed,
-    /// Not run: not selected, or a check that it depends on failed, or there is nothing to check yet.
-    Skipped,
-    /// Nothing is set that the check could look at.
-    NotConfigured,
-}
-
-impl CheckOutcome {
-    /// The word for people.
-    pub fn word(self) -> &'static str {
-        match self {
-            CheckOutcome::Ok => "ok",
-            CheckOutcome::Warning => "warning",
-            CheckOutcome::Failed => "failed",
-            CheckOutcome::Skipped => "skipped",
-            CheckOutcome::NotConfigured => "not configured",
-        }
+impl Default for HealthOptions {
+    /// All checks. Each may take longer than MongoDB's driver looks for a server (30 s).
+    fn default() -> HealthOptions {
+        HealthOptions { only: vec![], skip: vec![], allow_empty: false, patience: Duration::from_secs(60) }
     }
-}
-
-/// A check and its result.
-#[derive(Debug, Clone, Serialize)]
-pub struct CheckRow {
-    pub name: &'static str,
-    pub outcome: CheckOutcome,
-    /// The finding, in one line.
-    pub detail: String,
-    /// How long the check took; zero if it was not run.
-    #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
-    pub took: Duration,
-    /// What to do; always set after a failure and a warning.
-    pub next_step: Option<String>,
-}
-
-fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(took.as_millis() as u64)
 }
 
 /// The results of all checks. Serializes as docs/json.md describes it.
 #[derive(Debug, Serialize)]
 pub struct HealthReport {
     version: u32,
-    /// The job; `None` if the settings are wrong.
+    /// `None` if the settings are wrong.
     pub job: Option<String>,
     /// No check failed.
     pub healthy: bool,
@@ -134,19 +96,7 @@ impl HealthReport {
 
     /// The mail about this report.
     pub fn mail(&self, now: DateTime<Utc>) -> ReportMail {
-        let check = |row: &CheckRow| CheckResult {
-            name: row.name,
-            word: row.outcome.word(),
-            tone: match row.outcome {
-                CheckOutcome::Ok | CheckOutcome::Skipped | CheckOutcome::NotConfigured => Tone::Good,
-                CheckOutcome::Warning => Tone::Warning,
-                CheckOutcome::Failed => Tone::Bad,
-            },
-            detail: row.detail.clone(),
-            took: row.took,
-            next_step: row.next_step.clone(),
-        };
-        mails::health(self.job.as_deref(), self.checks.iter().map(check).collect(), now)
+        notify::health_mail(self.job.as_deref(), &self.checks, now)
     }
 
     /// [`Exit::Unhealthy`] if a check failed, else [`Exit::Done`].
@@ -160,29 +110,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     checks::CHECKS.iter().map(|check| check.name)
 }
 
-/// The flags of `health`.
-#[derive(Debug, Clone, Default)]
-pub struct HealthRequest {
-    /// Only these checks; empty for all.
-    pub only: Vec<String>,
-    /// Not these checks.
-    pub skip: Vec<String>,
-    /// A server without collections is not a failure.
-    pub allow_empty: bool,
-}
-
-/// How long a check may take: longer than MongoDB's driver looks for a server (30 s).
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Runs the checks on the settings. The report contains no secrets.
 ///
 /// # Errors
 /// As [`health`].
-pub async fn run_health(run: &Run<'_>, request: &HealthRequest) -> Result<HealthReport> {
-    let (only, skip) = (request.only.clone(), request.skip.clone());
-    let options = HealthOptions { only, skip, patience: PATIENCE };
-    let subject = subject(run.config, request.allow_empty);
-    let mut report = health(subject, &options, run.clock.now(), run.cancel).await?;
+pub async fn run_health(run: &Run<'_>, options: &HealthOptions) -> Result<HealthReport> {
+    let mut report = health(subject(run.config), options, run.clock.now(), run.cancel).await?;
     let redactor = &run.config.redactor;
     for row in &mut report.checks {
         row.detail = redactor.clean(&row.detail);
@@ -191,7 +124,7 @@ pub async fn run_health(run: &Run<'_>, request: &HealthRequest) -> Result<Health
     Ok(report)
 }
 
-fn subject(config: &Config, allow_empty: bool) -> Result<HealthSubject> {
+fn subject(config: &Config) -> Result<HealthSubject> {
     let mut settings = config.job.clone()?;
     settings.patience = settings.patience.at_most(FOR_A_PERSON);
     let mut place = config.place.clone()?;
@@ -200,7 +133,6 @@ fn subject(config: &Config, allow_empty: bool) -> Result<HealthSubject> {
     }
     Ok(HealthSubject {
         settings,
-        allow_empty,
         place,
         mail: config.mail.clone()?,
         metrics: config.signals.as_ref()?.metrics.clone(),
@@ -223,20 +155,20 @@ pub async fn health(
 ) -> Result<HealthReport> {
     if !checks::CHECKS.iter().any(|check| checks::asked(check, options)) {
         return Err(Error::usage("--only and --skip leave no check to make")
-            .hint("Skip fewer checks; `uzima-backup health --help` names them"));
+            .hint("Skip fewer checks. `uzima-backup health --help` names them"));
     }
     let subject = match subject {
         Ok(subject) => subject,
         Err(error) => return Ok(HealthReport::new(None, unresolved(&error, options))),
     };
     let job = Some(subject.settings.job.clone());
-    let context = Context::new(subject, now, options.patience);
+    let context = Context::new(subject, options, now);
     let checks = cancel.or(async { Ok(checks::run(checks::CHECKS, &context, options).await) }).await;
     context.close().await;
     Ok(HealthReport::new(job, checks?))
 }
 
-/// Without settings there is nothing else to look at.
+/// The rows of a report without settings: there is nothing else to check.
 fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
     let row = |check: &checks::Check| {
         if check.name == checks::CONFIGURATION {
@@ -246,4 +178,149 @@ fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
         checks::wanted(check, options).then(|| checks::skipped(check, why))
     };
     checks::CHECKS.iter().filter_map(row).collect()
+}
+
+/// The state that the checks share. The first check that needs a connection opens it.
+struct Context {
+    subject: HealthSubject,
+    allow_empty: bool,
+    patience: Duration,
+    now: DateTime<Utc>,
+    begun: Instant,
+    server: OnceCell<Server>,
+    store: OnceCell<Option<Arc<dyn Store>>>,
+    state: OnceCell<Option<StoreState>>,
+    probe: Mutex<Option<String>>,
+}
+
+/// The time limit for deleting the probe of a check that was broken off.
+const DELETING: Duration = Duration::from_secs(5);
+
+impl Context {
+    fn new(subject: HealthSubject, options: &HealthOptions, now: DateTime<Utc>) -> Context {
+        let HealthOptions { allow_empty, patience, .. } = *options;
+        let (begun, (server, store, state, probe)) = (Instant::now(), Default::default());
+        Context { subject, allow_empty, patience, now, begun, server, store, state, probe }
+    }
+
+    /// This machine's clock.
+    fn time(&self) -> DateTime<Utc> {
+        self.now + TimeDelta::from_std(self.begun.elapsed()).unwrap_or_default()
+    }
+
+    /// How long the check of this name may take.
+    fn limit(&self, name: &str) -> Duration {
+        // A hundred thousand collections take long, because each one is a request.
+        if name == "namespaces" { self.patience.max(self.subject.settings.stall) } else { self.patience }
+    }
+
+    /// Connects to the server, once.
+    async fn server(&self) -> Result<&Server> {
+        let settings = &self.subject.settings;
+        let notes = Notes::default();
+        let open = || Server::connect(&settings.mongo_uri, &settings.patience, settings.stall, &notes);
+        self.server.get_or_try_init(open).await
+    }
+
+    /// Opens the store, once; `None` if it is a directory that the first backup will create.
+    async fn store(&self) -> Result<Option<&dyn Store>> {
+        let open = || async {
+            Ok::<Option<Arc<dyn Store>>, Error>(match &self.subject.place {
+                place @ Place::S3(_) => Some(store::open(place).await?),
+                // A directory is opened without creating it. Only the first backup creates one.
+                Place::Dir(options) => {
+                    let options = options.clone();
+                    blocking(move || {
+                        let root = &options.root;
+                        let opens = std::fs::symlink_metadata(root).is_ok() || !folder_of(root).is_dir();
+                        Ok(if opens {
+                            Some(Arc::new(DirStore::new(options)?) as Arc<dyn Store>)
+                        } else {
+                            None
+                        })
+                    })
+                    .await?
+                }
+            })
+        };
+        Ok(self.store.get_or_try_init(open).await?.as_deref())
+    }
+
+    /// Reads the state of the store, once; `None` if there is no store yet.
+    async fn state(&self) -> Result<Option<&StoreState>> {
+        let read = || async {
+            let Some(store) = self.store().await? else { return Ok(None) };
+            let JobSettings { state_dir, records, host, job, .. } = &self.subject.settings;
+            let recorded =
+                records::expected_backups(records, state_dir.as_deref(), &store.place(), host).await;
+            let reading =
+                CatalogOptions { recorded, ..CatalogOptions::remembering(state_dir.clone(), self.time()) };
+            StoreState::read(store, job, &reading).await.map(Some)
+        };
+        Ok(self.state.get_or_try_init(read).await?.as_ref())
+    }
+
+    /// Remembers the key of the probe that is in the store, or that there is none.
+    fn probing(&self, key: Option<String>) {
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Deletes the probe of a check that was broken off, and ends the connections.
+    async fn close(&self) {
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(key), Some(Some(store))) = (probe, self.store.get()) {
+            // Where it stays, the next run overwrites it.
+            let _ = tokio::time::timeout(DELETING, store.delete(&key)).await;
+        }
+        if let Some(server) = self.server.get() {
+            server.close().await;
+        }
+    }
+}
+
+/// The folder that contains a path's last component.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Runs work that may block, such as file access, on a thread for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::failed("the check broke off").caused_by(e)),
+    }
+}
+
+/// The result of a check that did not fail.
+#[derive(Debug)]
+struct Finding {
+    outcome: CheckOutcome,
+    /// The finding, in one line.
+    detail: String,
+    /// What to do; always set with a warning.
+    next_step: Option<String>,
+}
+
+impl Finding {
+    fn ok(detail: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::Ok, detail: detail.into(), next_step: None })
+    }
+
+    fn warning(detail: impl Into<String>, next_step: impl Into<String>) -> Result<Finding> {
+        let (outcome, next_step) = (CheckOutcome::Warning, Some(next_step.into()));
+        Ok(Finding { outcome, detail: detail.into(), next_step })
+    }
+
+    /// There is nothing to check yet.
+    fn skipped(why: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::Skipped, detail: why.into(), next_step: None })
+    }
+
+    fn not_configured(why: impl Into<String>) -> Result<Finding> {
+        Ok(Finding { outcome: CheckOutcome::NotConfigured, detail: why.into(), next_step: None })
+    }
 }

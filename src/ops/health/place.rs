@@ -1,12 +1,11 @@
-//! The checks of the store: a small upload as a backup makes it, the free space, and the clock.
+//! The checks of the store: a small upload, the free space, and the clock.
 
 use std::path::Path;
 
 use chrono::TimeDelta;
 
-use super::context::{Context, Finding, blocking, folder_of};
-use super::machine::creatable;
-use super::probe;
+use super::environment::creatable;
+use super::{Context, Finding, blocking, folder_of, probe};
 use crate::base::error::{Error, Result};
 use crate::base::units::several;
 use crate::catalog::layout;
@@ -16,35 +15,35 @@ use crate::retention::CLOCK_TOLERANCE;
 use crate::store::dir;
 use crate::store::{Deleted, Protection, Store, StoreErrorKind};
 
-/// The number of free inodes that a backup, its marks and its verification need.
+/// The number of inodes that a backup, its marks and its verification take.
 const INODES: u64 = 32;
 
-/// Writes, reads back, compares and deletes a small object; in a bucket also one in parts, as a backup's artifact is.
-pub async fn store(around: &Context) -> Result<Finding> {
-    let Some(store) = around.store().await? else { return missing(around).await };
+/// Writes, reads back, compares and deletes a small object, then uploads one like a backup's artifact.
+pub(super) async fn store(context: &Context) -> Result<Finding> {
+    let Some(store) = context.store().await? else { return missing(context).await };
     store.check().await?;
-    let key = layout::probe(&around.subject.settings.host);
-    around.probing(Some(key.clone()));
+    let key = layout::probe(&context.subject.settings.host);
+    context.probing(Some(key.clone()));
     let mut compared = probe::compare(store, &key).await;
-    if compared.is_ok() && matches!(around.subject.place, Place::Dir(_)) {
+    if compared.is_ok() && matches!(context.subject.place, Place::Dir(_)) {
         compared = probe::upload(store, &key).await;
     }
     let deleted = store.delete(&key).await;
-    around.probing(None);
+    context.probing(None);
     compared?;
-    let place = match &around.subject.place {
+    let place = match &context.subject.place {
         Place::Dir(_) => {
             let lacking = store.lacking().into_iter().map(|lack| format!(" (its file system has {lack})"));
             store.place() + &lacking.collect::<String>()
         }
         Place::S3(options) => {
-            // If the probe cannot be deleted, or is only hidden, all runs use the same key.
+            // If probes cannot be deleted or are only hidden, all runs use the same key.
             let own = matches!(deleted, Ok(Deleted::Gone));
             let key = if own { format!("{key}-{:016x}", rand::random::<u64>()) } else { key };
-            around.probing(Some(key.clone()));
+            context.probing(Some(key.clone()));
             let probed = probe::parts(store, &key, own, options).await;
             let cleared = store.delete(&key).await;
-            around.probing(None);
+            context.probing(None);
             probed?;
             if own {
                 cleared?;
@@ -58,10 +57,10 @@ pub async fn store(around: &Context) -> Result<Finding> {
             Finding::ok(format!("{place}, a probe was written, read and deleted; its versions remain"))
         }
         // The next run writes the same key.
-        Err(e) if e.kind == StoreErrorKind::Denied && matches!(around.subject.place, Place::S3(_)) => {
+        Err(e) if e.kind == StoreErrorKind::Denied && matches!(context.subject.place, Place::S3(_)) => {
             Finding::ok(format!(
                 "{place}, a probe was written and read; \
-it could not be deleted (no DeleteObject), which is fine for a backup key"
+                 it could not be deleted (no DeleteObject), which is fine for a backup key"
             ))
         }
         Err(e) => Err(e.into()),
@@ -87,20 +86,22 @@ async fn protection(store: &dyn Store, options: &S3Options) -> Result<String> {
     }
     Ok(match (versions, locks) {
         (Some(true), Some(true)) => "it keeps versions, and objects can be locked",
-        (Some(true), _) => "it keeps versions: what this key overwrites or deletes can be brought back",
+        (Some(true), _) => "it keeps versions: objects that this key overwrites or deletes can be recovered",
         (Some(false), _) => "it keeps no versions: this key can overwrite backups",
-        (None, _) => "whether it keeps versions is unknown: the key may not ask, or the service does not say",
+        (None, _) => {
+            "it is unknown if it keeps versions: the key may not ask, or the service does not answer"
+        }
     }
     .into())
 }
 
 /// Checks that the first backup can create the missing directory.
-async fn missing(around: &Context) -> Result<Finding> {
-    let Place::Dir(dir) = &around.subject.place else { unreachable!("only a directory can be missing") };
+async fn missing(context: &Context) -> Result<Finding> {
+    let Place::Dir(dir) = &context.subject.place else { unreachable!("only a directory can be missing") };
     let root = dir.root.clone();
     blocking(move || {
         created_by_a_backup(&root)?;
-        Finding::ok(format!("{} is not there yet: the first backup creates it", root.display()))
+        Finding::ok(format!("{} does not exist yet: the first backup creates it", root.display()))
     })
     .await
 }
@@ -109,7 +110,7 @@ async fn missing(around: &Context) -> Result<Finding> {
 fn created_by_a_backup(root: &Path) -> Result<()> {
     let parent = folder_of(root);
     creatable(parent).map_err(|e| {
-        let what = format!("{} is not there, and cannot be created in {}", root.display(), parent.display());
+        let what = format!("{} does not exist and cannot be created in {}", root.display(), parent.display());
         Error::failed(what)
             .hint("Create the directory for the user that runs the backup, or correct BACKUP_DIR")
             .caused_by(e)
@@ -117,15 +118,12 @@ fn created_by_a_backup(root: &Path) -> Result<()> {
 }
 
 /// Checks that there is space for another backup.
-pub async fn disk(around: &Context) -> Result<Finding> {
-    let Place::Dir(dir) = &around.subject.place else {
+pub(super) async fn disk(context: &Context) -> Result<Finding> {
+    let Place::Dir(dir) = &context.subject.place else {
         return Finding::not_configured("backups go to a bucket");
     };
-    let last = around
-        .state()
-        .await?
-        .and_then(|state| state.manifests().next_back())
-        .map(|manifest| manifest.artifact.size);
+    let newest = context.state().await?.and_then(|state| state.manifests().next_back());
+    let last = newest.map(|manifest| manifest.artifact.size);
     let (root, min_free) = (dir.root.clone(), dir.min_free);
     blocking(move || {
         let there = root.exists();
@@ -135,20 +133,20 @@ pub async fn disk(around: &Context) -> Result<Finding> {
         }
         let path = if there { root.as_path() } else { folder_of(&root) };
         let doing = || match last {
-            Some(_) => format!("there is no room in {} for a backup like the last one", root.display()),
-            None => format!("{} has less free than must stay free, before any backup", root.display()),
+            Some(_) => format!("{} has no room for a backup as large as the last one", root.display()),
+            None => format!("{} already has less free space than must stay free", root.display()),
         };
         let room = dir::check_room(path, last.unwrap_or(0), min_free, doing)?;
         dir::check_size(last.unwrap_or(0), doing)?;
         let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
         let last = match last {
-            Some(n) => format!("another of {}, as the last backup has, fits", size(n)),
-            None => "no backup yet, so whether one fits was not compared".into(),
+            Some(n) => format!("another backup of {}, the size of the last one, fits", size(n)),
+            None => "there is no backup yet to compare with".into(),
         };
         let (free, total) = (size(room.free), size(room.total));
         let found = format!("{free} of {total} free, {:.0} % must stay; {last}", min_free * 100.0);
         match room.inodes {
-            // With no free inode the probe could not have been written, so a figure of 0 is wrong.
+            // Without a free inode, writing the probe would have failed: a figure of 0 is wrong.
             Some(inodes @ 1..INODES) => Finding::warning(
                 format!("{found}; only {} free", several(inodes, "inode")),
                 "Delete files there (`df -i` shows how many inodes are used), or use a file system with more inodes",
@@ -160,29 +158,29 @@ pub async fn disk(around: &Context) -> Result<Finding> {
 }
 
 /// Compares this machine's clock with the store's.
-pub async fn clock(around: &Context) -> Result<Finding> {
-    let store = match &around.subject.place {
+pub(super) async fn clock(context: &Context) -> Result<Finding> {
+    let store = match &context.subject.place {
         Place::Dir(_) => return Finding::skipped("a directory has no clock of its own"),
-        Place::S3(_) => around.store().await?.expect("a bucket is never missing"),
+        Place::S3(_) => context.store().await?.expect("a bucket is never missing"),
     };
     let theirs = store.clock().await?;
-    let ahead = around.time() - theirs;
+    let ahead = context.time() - theirs;
     let words = skew(ahead);
     if ahead.abs() > CLOCK_TOLERANCE {
         let (tolerated, zone) = (CLOCK_TOLERANCE.num_minutes(), theirs.format("%FT%TZ"));
         return Err(Error::failed(format!(
             "this machine's clock is {words} ({zone}); {tolerated} minutes are tolerated"
         ))
-        .hint("Set this machine's clock (run `timedatectl` or a time daemon): cleanup deletes nothing meanwhile"));
+        .hint("Set this machine's clock (run `timedatectl` or a time daemon). Until then, cleanup deletes nothing"));
     }
     Finding::ok(format!("this machine's clock is {words}"))
 }
 
-/// `12 s ahead of the store's`.
+/// Returns text such as `12 s ahead of the store's`.
 fn skew(ahead: TimeDelta) -> String {
     match ahead.num_seconds() {
         // The store answers in whole seconds, and the answer took some time.
-        -1..=1 => "that of the store".into(),
+        -1..=1 => "the same as the store's".into(),
         seconds if seconds > 0 => format!("{seconds} s ahead of the store's"),
         seconds => format!("{} s behind the store's", -seconds),
     }

@@ -1,26 +1,21 @@
-//! The small object that is written to the store and read back. Its key is the same every time, and several
-//! runs of one machine may write, read and delete it at once; so it says of itself that it is whole.
+//! The probe, a small object that is written to the store and read back. All runs of a machine use the same key, and may
+//! write, read and delete the probe at the same time. Its content has a hash, so that each run can check a probe of another.
 
 use bytes::Bytes;
 
 use crate::base::error::Result;
-use crate::config::store::ChecksumMode;
-use crate::config::store::S3Options;
-use crate::store;
+use crate::config::store::{ChecksumMode, S3Options};
 use crate::store::checksum::crc64nvme;
-use crate::store::{S3Store, Store, StoreErrorKind, UploadSpec, Whole};
+use crate::store::{self, S3Store, Store, StoreErrorKind, UploadSpec, Whole};
 
-/// How a probe begins.
 const HEAD: &str = "a probe of `health`: ";
-
 /// The largest probe that is read, in bytes.
 const LARGEST: u64 = 4 << 10;
-
-/// How often it is written: each other run of this machine deletes it once.
+/// How often the probe is written. Each other run of this machine deletes it once.
 const TRIES: u32 = 8;
 
 /// Writes a probe and reads it back.
-pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
+pub(super) async fn compare(store: &dyn Store, key: &str) -> Result<()> {
     let read = async || match store.get(key, LARGEST).await {
         Ok(body) => Ok(Some(body)),
         Err(e) if e.kind == StoreErrorKind::NotFound => Ok(None),
@@ -32,22 +27,28 @@ pub async fn compare(store: &dyn Store, key: &str) -> Result<()> {
         store.put(key, body.clone()).await?;
         match (read().await?, &seen) {
             (Some(now), _) if now == body => return Ok(()),
-            // Another run wrote its own meanwhile: whole, and not the one that a cache keeps.
+            // Another run wrote its probe meanwhile. It is whole, and not an old one from a cache.
             (Some(now), Some(seen)) if now != *seen && is_whole(&now) => return Ok(()),
-            // Another run wrote or deleted it, or it is not what was written.
             (Some(now), _) => seen = Some(now),
+            // Another run deleted the probe.
             (None, _) => {}
         }
     }
     let doing = format!("cannot use {key} in {}", store.place());
-    Err(store::StoreError::new(StoreErrorKind::Damaged, doing, "what was read back is not what was written")
-        .hint("Look for a cache or proxy between this machine and the store, or another tool that writes this key")
-        .into())
+    Err(store::StoreError::new(
+        StoreErrorKind::Damaged,
+        doing,
+        "the object that was read back is not the one that was written",
+    )
+    .hint(
+        "Look for a cache or proxy between this machine and the store, or another tool that writes this key",
+    )
+    .into())
 }
 
-/// Makes the calls of a backup in a directory: new folders, a locked file, writes past the cache, a rename that replaces
-/// nothing, and the folder written to disk. The file, which has a name of its own for each run, is deleted.
-pub async fn upload(store: &dyn Store, key: &str) -> Result<()> {
+/// Makes the system calls of a backup in a directory: new folders, a locked file, direct writes, a rename that replaces
+/// nothing, and an fsync of the folder. The file has a random name and is deleted.
+pub(super) async fn upload(store: &dyn Store, key: &str) -> Result<()> {
     let key = format!("{key}.{:016x}", rand::random::<u64>());
     let uploaded = sent(store, &key).await;
     let deleted = store.delete(&key).await;
@@ -55,23 +56,23 @@ pub async fn upload(store: &dyn Store, key: &str) -> Result<()> {
     Ok(deleted.map(drop)?)
 }
 
-/// Uploads a probe in parts with a backup's checksum and encryption. Where a storage class or a retention period is set, it
-/// then begins an upload with them too, and ends it: an object in an archive class costs months, a locked one stays. `own`: no other run
-/// uses the key.
+/// Uploads a probe in parts with a backup's checksum and encryption. If a storage class or a retention period is set, also
+/// begins and aborts an upload with them: a complete object would cost months of storage, or stay locked. `own` is true if
+/// no other run uses the key.
 ///
 /// # Errors
-/// Returns the store's error; where another checksum works, its hint names that.
-pub async fn parts(store: &dyn Store, key: &str, own: bool, options: &S3Options) -> Result<()> {
+/// Returns the store's error. Its hint names another checksum if that works.
+pub(super) async fn parts(store: &dyn Store, key: &str, own: bool, options: &S3Options) -> Result<()> {
     let mut tries = 1;
     loop {
         match sent(store, key).await {
             Ok(()) => break,
-            // Another run of this machine may have written the key in between.
+            // Another run of this machine may have written the key meanwhile.
             Err(_) if !own && tries < TRIES => tries += 1,
             Err(error) => {
                 let error = match working(key, options).await {
                     Some(mode) => error.hint(format!(
-                        "Set S3_CHECKSUM={mode}: with it this service takes a multipart upload, with {} it does not",
+                        "Set S3_CHECKSUM={mode}: the service accepts multipart uploads with it, but not with {}",
                         options.checksum.name()
                     )),
                     None => error,
@@ -105,7 +106,7 @@ async fn sent(store: &dyn Store, key: &str) -> store::StoreResult<()> {
     match done {
         Ok(()) => upload.complete(&whole).await,
         Err(error) => {
-            // The first error says more than what follows from it.
+            // An error of `abort` would only follow from the first error.
             let _ = upload.abort().await;
             Err(error)
         }
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_knows_whether_it_is_whole() {
+    fn a_damaged_probe_is_recognized() {
         let probe = new();
         assert!(is_whole(&probe) && new() != probe);
         assert!(!is_whole(b"") && !is_whole(&probe[1..]) && !is_whole(&probe[..probe.len() - 1]));

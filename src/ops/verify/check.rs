@@ -36,7 +36,6 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 8 << 20;
-/// How many requests are under way.
 const REQUESTS: usize = 4;
 /// How many decompressed pieces of a region may wait for the reader of the structure.
 const WAITING: usize = 4;
@@ -45,10 +44,8 @@ const CHUNK: usize = 1 << 20;
 
 /// A decompressed piece of a region. `Err` if the region cannot be decompressed to its end.
 type Piece = Result<Vec<u8>, ()>;
-/// The decompressed pieces of one region.
 type Pieces = Receiver<Piece>;
 
-/// A region with its compressed bytes.
 struct FetchedRegion {
     region: Region,
     bytes: Bytes,
@@ -72,10 +69,6 @@ impl VerifyFinding {
     fn of_backup(what: String) -> VerifyFinding {
         VerifyFinding { namespace: None, offset: None, what }
     }
-
-    fn of_namespace(namespace: String, what: String) -> VerifyFinding {
-        VerifyFinding { namespace: Some(namespace), offset: None, what }
-    }
 }
 
 impl fmt::Display for VerifyFinding {
@@ -98,11 +91,9 @@ pub struct BackupCheck {
     pub finished_at: DateTime<Utc>,
     /// Empty if the backup is sound.
     pub findings: Vec<VerifyFinding>,
-    /// Bytes of the artifact that were read.
+    /// As in [`super::VerifiedBackup`].
     pub stored_bytes: u64,
-    /// Documents that were hashed, without the entries of an oplog slice.
     pub documents: u64,
-    /// The length of these documents in bytes.
     pub raw_bytes: u64,
 }
 
@@ -169,9 +160,8 @@ async fn check_artifact(
     let format: Format = match artifact.format.parse() {
         Ok(format) => format,
         Err(why) => {
-            check
-                .findings
-                .push(VerifyFinding::of_backup(format!("the format of the artifact is unknown: {why}")));
+            let what = format!("the format of the artifact is unknown: {why}");
+            check.findings.push(VerifyFinding::of_backup(what));
             return Ok(());
         }
     };
@@ -189,7 +179,8 @@ async fn check_artifact(
     let ((tallies, findings), crc64nvme) =
         read_regions(store, manifest, regions, format.codec, workers, ordered).await?;
     check.findings.extend(findings);
-    check.findings.extend(reader.finish().await?);
+    let fault = reader.await.map_err(|_| thread_panicked())?;
+    check.findings.extend(fault.map(VerifyFinding::of_backup));
     check.stored_bytes = artifact.size;
     if format!("{:016x}", crc64nvme) != artifact.crc64nvme {
         let what = format!(
@@ -216,17 +207,18 @@ fn compare_tallies(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec
     for (at, (documents, raw_bytes, sum)) in namespaces.chain(slice).enumerate() {
         let tally = tallies.get(&at).cloned().unwrap_or_default();
         let name = manifest.name(at).expect("the manifest has this place");
-        let mut say = |what: String| findings.push(VerifyFinding::of_namespace(name.clone(), what));
-        for (what, got, wanted) in
-            [("documents", tally.documents, documents), ("bytes of documents", tally.raw_bytes, raw_bytes)]
+        let mut find =
+            |what: String| findings.push(VerifyFinding { namespace: Some(name.clone()), offset: None, what });
+        for (noun, got, wanted) in
+            [("document", tally.documents, documents), ("byte", tally.raw_bytes, raw_bytes)]
         {
             if got != wanted {
-                let (got, wanted) = (count(got), count(wanted));
-                say(format!("{got} {what}, but the manifest says {wanted}"));
+                let has = format!("it has {}", several(got, noun));
+                find(format!("{has}, but the manifest says {}", count(wanted)));
             }
         }
         if format!("{:032x}", tally.sum) != *sum {
-            say("its documents do not have the hash sum in the manifest".into());
+            find("its documents do not have the hash sum in the manifest".into());
         }
     }
     findings
@@ -380,7 +372,6 @@ fn check_order(entries: &[u8], last: &mut OpTime, end: OpTime) -> Result<(), Str
     Ok(())
 }
 
-/// Reads headers and metadata.
 fn headers(compressed: &mut dyn Read, take: &mut dyn FnMut(Vec<u8>)) -> Result<(), String> {
     let mut raw = Limited::new(compressed, LARGEST_BETWEEN, "the data between two segments");
     let mut buffer = vec![0; CHUNK];

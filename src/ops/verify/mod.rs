@@ -1,8 +1,7 @@
-//! `verify`: read backups again and compare every byte with manifest and index.
+//! `verify`: reads backups again and compares every byte with the manifest and the index.
 //!
-//! [`run_verify`] chooses the backups, checks each ([`check`]), has a sound one restored by a drill if asked
-//! to, and stores the result next to the backup and in its record. Later commands take the newest result into
-//! account.
+//! [`run_verify`] chooses the backups, checks each ([`check`]), drills a sound one if asked to, and stores the result next to
+//! the backup and in its record. Later commands use the newest result.
 
 mod check;
 
@@ -36,24 +35,23 @@ const KEPT: usize = 20;
 /// The backups that are verified.
 #[derive(Debug, Clone)]
 pub enum VerifySelection {
-    /// One backup, of this job if there is one.
-    One(WhichBackup, Option<String>),
-    /// Randomly chosen backups, of this job if there is one: this percentage of them, but at least one.
-    Sample(u8, Option<String>),
+    One(WhichBackup),
+    /// This percentage of the backups, randomly chosen, but at least one.
+    Sample(u8),
 }
 
-/// What `verify` is asked to do.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
     pub selection: VerifySelection,
+    /// Only backups of this job.
+    pub job: Option<String>,
     pub reading: CatalogOptions,
-    /// The number of threads that decompress.
+    /// How many threads decompress.
     pub workers: usize,
     /// The name of this machine, for the results.
     pub host: String,
 }
 
-/// What `verify` works with.
 #[derive(Debug)]
 pub struct VerifyResources<'a> {
     pub store: Arc<dyn Store>,
@@ -70,7 +68,7 @@ pub struct VerifyReport {
     pub place: String,
     /// The backups that were read, newest first.
     pub backups: Vec<VerifiedBackup>,
-    /// Manifests that cannot be parsed, and other backups of a sample that cannot be read.
+    /// Backups with an unreadable manifest, and backups of a sample that could not be verified.
     pub damaged: Vec<UnverifiedBackup>,
     /// Backups that must be thawed before they can be read.
     pub archived: Vec<UnverifiedBackup>,
@@ -110,6 +108,21 @@ pub struct UnverifiedBackup {
 }
 
 impl VerifyReport {
+    /// Returns the manifest of a backup, or adds the entry to the damaged or archived backups.
+    fn manifest_of<M>(&mut self, entry: CatalogEntry<M>) -> Option<M> {
+        match entry {
+            CatalogEntry::Backup(manifest) => return Some(manifest),
+            CatalogEntry::Damaged { id, key, why } => {
+                let error = format!("{key} cannot be understood: {why}");
+                self.damaged.push(UnverifiedBackup { id, error });
+            }
+            CatalogEntry::Archived { id, key, why } => {
+                self.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
+            }
+        }
+        None
+    }
+
     /// Returns the exit code of the command, except for a failed drill.
     pub fn exit(&self) -> Exit {
         if !self.damaged.is_empty() || self.backups.iter().any(|backup| !backup.sound) {
@@ -150,8 +163,7 @@ impl VerifiedBackup {
     }
 }
 
-/// Verifies backups. `rng` chooses the sample. `drill` restores a backup that was found sound and compares
-/// the result.
+/// Verifies backups. `rng` chooses the sample. `drill` restores a sound backup and compares the result.
 ///
 /// # Errors
 /// Returns an error if there is no backup, the store cannot be read, or the run was cancelled. With a sample,
@@ -173,20 +185,17 @@ pub async fn run_verify(
         drill_error: None,
     };
     let chosen = match &options.selection {
-        VerifySelection::One(which, job) => {
-            cancel.or(choose_one(resources, options, which, job.as_deref(), &mut report)).await?
+        VerifySelection::One(which) => {
+            let chosen = choose_one(resources, options, which, &mut report);
+            cancel.or(chosen).await?.into_iter().collect()
         }
-        VerifySelection::Sample(percent, job) => {
-            cancel.or(sample(resources, options, *percent, job.as_deref(), rng, &mut report)).await?
+        VerifySelection::Sample(percent) => {
+            cancel.or(sample(resources, options, *percent, rng, &mut report)).await?
         }
     };
-    for chosen in chosen {
-        let id = match &chosen {
-            ChosenBackup::Id(id) => id.clone(),
-            ChosenBackup::Manifest(manifest) => manifest.id.clone(),
-        };
-        // Manifests are read one at a time: a year of them takes gigabytes.
-        if let Err(error) = verify_one(resources, options, chosen, &drill, &mut report).await {
+    for (id, manifest) in chosen {
+        // The manifests of a sample are read one at a time, because a year of manifests takes gigabytes.
+        if let Err(error) = verify_one(resources, options, &id, manifest, &drill, &mut report).await {
             let error = error_of_one(error, resources, options).await?;
             report.damaged.push(UnverifiedBackup { id, error });
         }
@@ -194,54 +203,38 @@ pub async fn run_verify(
     Ok(report)
 }
 
-enum ChosenBackup {
-    Id(BackupId),
-    Manifest(Box<Manifest>),
-}
+/// A backup to verify, with its manifest if it was read already.
+type ChosenBackup = (BackupId, Option<Box<Manifest>>);
 
-/// Finds one backup.
 async fn choose_one(
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
     which: &WhichBackup,
-    job: Option<&str>,
     report: &mut VerifyReport,
-) -> Result<Vec<ChosenBackup>> {
+) -> Result<Option<ChosenBackup>> {
     let store = &*resources.store;
-    match choose::choose(store, which, job, &options.reading).await? {
-        CatalogEntry::Backup(manifest) => Ok(vec![ChosenBackup::Manifest(manifest)]),
-        CatalogEntry::Damaged { id, key, why } => {
-            report.damaged.push(unreadable(id, &key, &why));
-            Ok(Vec::new())
-        }
+    match choose::choose(store, which, options.job.as_deref(), &options.reading).await? {
         CatalogEntry::Archived { id, key, why } => {
             Err(choose::archived_manifest(store, &id, &key, &why).await?)
         }
+        entry => Ok(report.manifest_of(entry).map(|manifest| (manifest.id.clone(), Some(manifest)))),
     }
 }
 
-/// Chooses some of the backups by chance, and finds artifacts without a manifest. The chosen backups are
-/// sorted from the newest to the oldest.
+/// Chooses backups at random, newest first, and finds artifacts without a manifest.
 async fn sample(
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
     percent: u8,
-    job: Option<&str>,
     rng: &mut impl Rng,
     report: &mut VerifyReport,
 ) -> Result<Vec<ChosenBackup>> {
-    let store = &*resources.store;
+    let (store, job) = (&*resources.store, options.job.as_ref());
     let catalog = Catalog::read(store, &options.reading).await?;
     let mut backups = Vec::new();
     for entry in catalog.summaries(&catalog.existing()).await? {
-        match entry {
-            CatalogEntry::Backup(manifest) if job.is_some_and(|job| manifest.job != job) => {}
-            CatalogEntry::Backup(manifest) => backups.push((manifest.started_at, manifest.id.clone())),
-            CatalogEntry::Damaged { id, key, why } => report.damaged.push(unreadable(id, &key, &why)),
-            CatalogEntry::Archived { id, key, why } => {
-                report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
-            }
-        }
+        let manifest = report.manifest_of(entry).filter(|m| job.is_none_or(|job| m.job == *job));
+        backups.extend(manifest.map(|manifest| (manifest.started_at, manifest.id.clone())));
     }
     catalog.save();
     for folder in catalog.folders().values() {
@@ -258,50 +251,38 @@ async fn sample(
         return Err(Error::failed(format!("there is no backup{of_job} in {}", store.place()))
             .hint("`uzima-backup list` shows the backups"));
     }
-    Ok(backups.into_iter().map(|(_, id)| ChosenBackup::Id(id)).collect())
-}
-
-fn unreadable(id: BackupId, key: &str, why: &str) -> UnverifiedBackup {
-    UnverifiedBackup { id, error: format!("{key} cannot be understood: {why}") }
+    Ok(backups.into_iter().map(|(_, id)| (id, None)).collect())
 }
 
 /// Verifies one backup and adds it to the report.
 async fn verify_one(
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
-    chosen: ChosenBackup,
+    id: &BackupId,
+    manifest: Option<Box<Manifest>>,
     drill: &Option<impl AsyncFn(&Manifest) -> Result<Drill>>,
     report: &mut VerifyReport,
 ) -> Result<()> {
     let VerifyResources { store, cancel, .. } = resources;
-    let manifest = match chosen {
-        ChosenBackup::Manifest(manifest) => manifest,
-        ChosenBackup::Id(id) => match cancel.or(catalog::find(&**store, &id)).await? {
-            Some(CatalogEntry::Backup(manifest)) => manifest,
-            Some(CatalogEntry::Damaged { id, key, why }) => {
-                report.damaged.push(unreadable(id, &key, &why));
-                return Ok(());
-            }
-            Some(CatalogEntry::Archived { id, key, why }) => {
-                report.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
-                return Ok(());
-            }
-            // A cleanup deleted the backup meanwhile.
-            None => return Ok(()),
-        },
+    let manifest = match manifest {
+        Some(manifest) => Some(manifest),
+        // `None` if a cleanup deleted the backup meanwhile.
+        None => {
+            let found = cancel.or(catalog::find(&**store, id)).await?;
+            found.and_then(|entry| report.manifest_of(entry))
+        }
     };
-    let manifest = &*manifest;
+    let Some(manifest) = manifest.as_deref() else { return Ok(()) };
     if let Some(error) = cancel.or(choose::archived_error(&**store, &manifest.id)).await? {
-        if let VerifySelection::One(..) = options.selection {
+        if let VerifySelection::One(_) = options.selection {
             return Err(error);
         }
-        let step = error.next_step().map(|step| format!(". {step}")).unwrap_or_default();
-        report.archived.push(UnverifiedBackup { id: manifest.id.clone(), error: format!("{error}{step}") });
+        report.archived.push(UnverifiedBackup { id: id.clone(), error: error.chain_with_step() });
         return Ok(());
     }
-    log::info!("verifying {}, {}", manifest.id, units::bytes(manifest.artifact.size));
+    log::info!("verifying {id}, {}", units::bytes(manifest.artifact.size));
     let check = cancel.or(check_backup(store, manifest, options.workers, resources.clock)).await?;
-    let mut verdict = verdict(check, &manifest.id, &options.host);
+    let mut verdict = verdict(check, id, &options.host);
     // A damaged backup is not restored.
     if let Some(drill) = drill.as_ref().filter(|_| verdict.sound) {
         match drill(manifest).await {
@@ -346,8 +327,8 @@ async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String>
     problems
 }
 
-/// Turns the error of one backup of a sample into text, so that the others are verified. No result is stored,
-/// because a backup that cannot be read may be sound.
+/// Turns the error of one backup of a sample into text, so that the other backups are verified. No result is stored, because
+/// an unreadable backup may be sound.
 ///
 /// # Errors
 /// Returns the error if a single backup was asked for, the run was cancelled, or the store does not answer.
@@ -357,10 +338,9 @@ async fn error_of_one(
     options: &VerifyOptions,
 ) -> Result<String> {
     let cancel = resources.cancel;
-    if matches!(options.selection, VerifySelection::One(..)) || cancel.error().is_some() {
+    if matches!(options.selection, VerifySelection::One(_)) || cancel.error().is_some() {
         return Err(error);
     }
     cancel.or(async { Ok(resources.store.check().await?) }).await?;
-    let step = error.next_step().map(|step| format!(" ({step})")).unwrap_or_default();
-    Ok(format!("it cannot be verified: {}{step}", error.chain()))
+    Ok(format!("it cannot be verified: {}", error.chain_with_step()))
 }

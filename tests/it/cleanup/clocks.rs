@@ -3,24 +3,21 @@
 use chrono::{TimeDelta, Utc};
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::choices::Policy;
-use uzima_backup::ops::cleanup::{CleanupOptions, CleanupOutcome, cleanup};
+use uzima_backup::config::machine::Machine;
+use uzima_backup::config::{JobSettings, RecordsAt};
+use uzima_backup::ops::cleanup::{CleanupOutcome, CleanupRequest, cleanup};
 
 use super::support::{JOB, Place};
+use crate::cli::support::NOWHERE;
 use crate::store::support;
 
-/// The options of the binary without settings.
-pub fn options() -> CleanupOptions {
-    CleanupOptions {
-        job: JOB.into(),
-        policy: Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 },
-        accept: vec![],
-        force: false,
-        orphans: false,
-        dry_run: false,
-        state_dir: None,
-        host: "test".into(),
-        recorded: Default::default(),
-    }
+/// The default settings, without records.
+pub fn settings() -> JobSettings {
+    let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
+    let mut settings = JobSettings::with_defaults(NOWHERE, JOB, &machine).expect("valid settings");
+    settings.retention = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    settings.records = RecordsAt::Off;
+    settings
 }
 
 #[tokio::test]
@@ -29,8 +26,9 @@ async fn a_clock_that_disagrees_with_the_stores_deletes_nothing() {
         let place = Place::s3();
         let backups = place.nightly(0..33);
         let store = support::store(place.bucket()).await;
-        let forced = CleanupOptions { force: true, orphans: true, ..options() };
-        let report = cleanup(&store, &forced, Utc::now() + TimeDelta::days(days)).await.expect("a report");
+        let forced = CleanupRequest { force: true, orphans: true, ..CleanupRequest::default() };
+        let now = Utc::now() + TimeDelta::days(days);
+        let report = cleanup(&store, &settings(), &forced, now).await.expect("a report");
         assert_eq!(report.exit(), Exit::NeedsLook);
         assert!(report.frozen[0].starts_with("the clocks disagree by 525"), "{:?}", report.frozen);
         assert!(report.backups.iter().all(|row| row.outcome != CleanupOutcome::Deleted));
@@ -45,7 +43,7 @@ async fn a_clock_difference_of_minutes_is_tolerated() {
         let backups = place.nightly(0..33);
         let store = support::store(place.bucket()).await;
         let now = Utc::now() + TimeDelta::minutes(minutes);
-        let report = cleanup(&store, &options(), now).await.expect("a report");
+        let report = cleanup(&store, &settings(), &CleanupRequest::default(), now).await.expect("a report");
         assert_eq!(!report.frozen.is_empty(), frozen, "{minutes}: {:?}", report.frozen);
         place.holds(&backups[..if frozen { 33 } else { 30 }]);
     }

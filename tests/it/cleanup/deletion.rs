@@ -8,12 +8,12 @@ use std::sync::Arc;
 use chrono::Utc;
 use uzima_backup::base::exit::Exit;
 use uzima_backup::config::store::DirOptions;
-use uzima_backup::ops::cleanup::cleanup;
+use uzima_backup::ops::cleanup::{CleanupRequest, cleanup};
 use uzima_backup::store::{DirStore, Store};
 use uzima_testkit::s3_server::{Fault, Rule};
 
 use super::breaking::{Breaking, Death};
-use super::clocks::options;
+use super::clocks::settings;
 use super::support::{Place, ids, keys_of, places, with};
 use crate::cli::support::TOOL;
 use crate::store::support;
@@ -43,12 +43,16 @@ async fn a_cleanup_that_dies_at_any_step_is_completed_by_the_next() {
                 place.put(&uzima_backup::catalog::layout::accepted(&backups[4].id), b"{}");
                 let inner = store(&place).await;
                 let breaking = Breaking::new(inner.clone(), n, death);
-                let report = cleanup(&breaking, &options(), Utc::now()).await.expect("a report");
+                let report = cleanup(&breaking, &settings(), &CleanupRequest::default(), Utc::now())
+                    .await
+                    .expect("a report");
                 let when = format!("{death:?} {n}");
                 assert_whole(&place, &backups, &when);
                 assert_eq!(report.exit() == Exit::Done, !breaking.died(), "{when}: {:?}", report.problems);
                 died += usize::from(breaking.died());
-                let next = cleanup(&*inner, &options(), Utc::now()).await.expect("a report");
+                let next = cleanup(&*inner, &settings(), &CleanupRequest::default(), Utc::now())
+                    .await
+                    .expect("a report");
                 assert_eq!((next.exit(), next.problems.len()), (Exit::Done, 0), "{when}");
                 place.holds(&backups[..3]);
             }
@@ -127,7 +131,7 @@ fn remaining_versions_are_reported() {
     assert_eq!(with(&report, "deleted"), ids(&backups[3..]));
     let problems = report["problems"].as_array().expect("a list");
     let text = problems[0].as_str().expect("a text");
-    assert!(problems.len() == 1 && text.contains("its bytes remain"), "{report}");
+    assert!(problems.len() == 1 && text.contains("their bytes still cost"), "{report}");
     place.holds(&backups[..3]);
     place.run(&["cleanup"]).ends(0);
 }
@@ -138,8 +142,9 @@ async fn a_pin_between_plan_and_deletion_is_respected() {
     let place = Place::dir();
     let backups = place.nightly([0, 1, 2, 40]);
     let breaking = Breaking::new(store(&place).await, usize::MAX, Death::Before).pinning(&backups[3].id);
-    let report = cleanup(&breaking, &options(), Utc::now()).await.expect("a report");
-    assert_eq!((report.exit(), report.backups[3].reason.as_str()), (Exit::Done, "pinned just now"));
+    let report =
+        cleanup(&breaking, &settings(), &CleanupRequest::default(), Utc::now()).await.expect("a report");
+    assert_eq!((report.exit(), report.backups[3].reason.as_str()), (Exit::Done, "pinned meanwhile"));
     let mut want: BTreeSet<String> = backups.iter().flat_map(keys_of).collect();
     want.insert(uzima_backup::catalog::layout::pin(&backups[3].id));
     assert_eq!(place.keys(), want);

@@ -8,9 +8,9 @@ use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, FailedRun};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::cleanup::cleanup;
+use uzima_backup::ops::cleanup::{CleanupRequest, cleanup};
 
-use super::clocks::options;
+use super::clocks::settings;
 use super::support::{JOB, Place, keys_of, manifest, places};
 use crate::store::support;
 
@@ -117,7 +117,7 @@ async fn a_wrong_clock_expires_no_report() {
     let before = place.keys();
     let store = support::store(place.bucket()).await;
     let ahead = Utc::now() + TimeDelta::days(365);
-    let report = cleanup(&store, &options(), ahead).await.expect("a report");
+    let report = cleanup(&store, &settings(), &CleanupRequest::default(), ahead).await.expect("a report");
     assert!(!report.frozen.is_empty() && report.expired.is_empty(), "{report:?}");
     assert_eq!(place.keys(), before);
 }

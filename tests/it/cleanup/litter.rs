@@ -10,10 +10,10 @@ use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::Tombstone;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
-use uzima_backup::ops::cleanup::{CleanupOptions, cleanup};
+use uzima_backup::ops::cleanup::{CleanupRequest, cleanup};
 use uzima_backup::store::DirStore;
 
-use super::clocks::options;
+use super::clocks::settings;
 use super::support::{JOB, Place, keys_of, manifest};
 
 /// A folder and its objects.
@@ -101,8 +101,8 @@ fn a_cleanup_deletes_only_named_objects() {
         let may: BTreeSet<String> = folders.iter().flat_map(|folder| lay(&place, folder, orphans)).collect();
         let before = place.keys();
         let store = DirStore::new(DirOptions::new(place.home.backups())).expect("a directory");
-        let options = CleanupOptions { orphans, force: true, ..options() };
-        let report = runtime.block_on(cleanup(&store, &options, Utc::now())).expect("a report");
+        let request = CleanupRequest { orphans, force: true, ..CleanupRequest::default() };
+        let report = runtime.block_on(cleanup(&store, &settings(), &request, Utc::now())).expect("a report");
         let after = place.keys();
         let went: BTreeSet<&String> = before.difference(&after).collect();
         prop_assert!(went.iter().all(|key| may.contains(*key)), "{went:?} of {may:?}");

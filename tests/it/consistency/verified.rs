@@ -76,7 +76,10 @@ async fn every_flipped_byte_of_a_slice_is_found() {
         let mut other = backup;
         other.manifest.consistency.oplog.as_mut().expect("a slice").entries -= 1;
         let findings = verified(&other).await.findings;
-        assert!(findings.iter().any(|f| f.to_string().starts_with("the oplog slice: 1 ")), "{findings:?}");
+        assert!(
+            findings.iter().any(|f| f.to_string().starts_with("the oplog slice: it has 1 ")),
+            "{findings:?}"
+        );
     }
 }
 

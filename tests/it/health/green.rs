@@ -41,7 +41,7 @@ async fn health_is_green_with_a_directory() {
     assert_eq!(after.detail("engine"), "native: engine = native");
     let dir = std::fs::canonicalize(home.backups()).unwrap();
     assert!(after.detail("store").contains(dir.to_str().unwrap()), "{}", after.report);
-    assert!(after.detail("disk").contains("as the last backup has, fits"), "{}", after.report);
+    assert!(after.detail("disk").contains("the size of the last one, fits"), "{}", after.report);
     assert_eq!(after.detail("clock"), "a directory has no clock of its own");
     assert!(after.detail("configuration").contains("kept for 30 days, until 20"), "{}", after.report);
 
@@ -60,15 +60,11 @@ async fn health_is_green_with_a_directory_that_does_not_exist_yet() {
     std::fs::remove_dir(home.backups()).unwrap();
     let new = Health::of(&mut home.to_dir(&server.uri()), &["--skip", "freshness"]).green();
     for (name, path) in [("store", home.backups()), ("state", home.state())] {
-        let want = format!("{} is not there yet: the first backup creates it", path.display());
+        let want = format!("{} does not exist yet: the first backup creates it", path.display());
         assert_eq!(new.detail(name), want);
         assert!(!path.exists());
     }
-    assert!(
-        new.detail("disk").contains("no backup yet, so whether one fits was not compared"),
-        "{}",
-        new.report
-    );
+    assert!(new.detail("disk").contains("there is no backup yet to compare with"), "{}", new.report);
     Health::of(&mut home.to_dir(&server.uri()), &[]).only("freshness", &["no backup of the job"], &[]);
     assert!(!home.backups().exists());
 }

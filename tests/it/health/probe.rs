@@ -62,7 +62,10 @@ async fn a_probe_that_reads_back_differently_is_reported() {
     bucket.faults().clear();
     bucket.faults().add(Rule::always("GetObject", Fault::Answer(404, "NoSuchKey")));
     let lost = check(options(&bucket)).await;
-    assert!(lost.detail.ends_with("what was read back is not what was written"), "{lost:?}");
+    assert!(
+        lost.detail.ends_with("the object that was read back is not the one that was written"),
+        "{lost:?}"
+    );
     assert!(lost.next_step.is_some_and(|step| step.contains("cache or proxy")));
     assert!(objects(&bucket).is_empty());
 }
@@ -136,7 +139,7 @@ fn a_checksum_that_fails_in_parts_is_reported_with_one_that_works() {
         bucket.faults().add(fault);
         let home = Home::new();
         let tool = || in_bucket(&home, NOWHERE, &bucket.endpoint());
-        let words = format!("Set S3_CHECKSUM={works}: with it this service takes a multipart upload");
+        let words = format!("Set S3_CHECKSUM={works}: the service accepts multipart uploads with it");
         Health::of(&mut tool(), &["--only", "store"]).only("store", &[&words], &[]);
         Health::of(tool().env("S3_CHECKSUM", works), &["--only", "store"]).green();
         assert!(objects(&bucket).is_empty() && bucket.open_uploads().is_empty(), "no probe stays");
@@ -172,11 +175,11 @@ fn the_protection_of_the_bucket_is_reported() {
     };
     detail("it keeps no versions: this key can overwrite backups");
     bucket.keep_versions();
-    detail("it keeps versions: what this key overwrites or deletes can be brought back");
+    detail("it keeps versions: objects that this key overwrites or deletes can be recovered");
     bucket.lock_objects();
     detail("it keeps versions, and objects can be locked");
     for operation in ["GetBucketVersioning", "GetObjectLockConfiguration"] {
         bucket.faults().add(Rule::always(operation, Fault::Answer(403, "AccessDenied")));
     }
-    detail("unknown: the key may not ask");
+    detail("it is unknown if it keeps versions: the key may not ask");
 }

@@ -97,7 +97,7 @@ fn a_full_disk_is_reported() {
     place.add(&huge);
     Health::of(&mut place.command(), &["--only", "disk"]).only(
         "disk",
-        &["a backup like the last one", "this needs 1.0 EiB more"],
+        &["a backup as large as the last one", "this needs 1.0 EiB more"],
         &[],
     );
 }
@@ -127,7 +127,7 @@ fn a_directory_that_can_never_be_created_is_reported() {
         let health = Health::of(tool.env("BACKUP_DIR", "/proc/x"), &["--only", check]);
         health.only(
             check,
-            &["/proc/x is not there, and cannot be created in /proc", "correct BACKUP_DIR"],
+            &["/proc/x does not exist and cannot be created in /proc", "correct BACKUP_DIR"],
             &[],
         );
     }

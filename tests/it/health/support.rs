@@ -127,21 +127,13 @@ pub fn subject(place: Place) -> HealthSubject {
     settings.stall = Duration::from_secs(20);
     settings.patience = Patience::new(Duration::from_secs(2));
     settings.records = RecordsAt::Off;
-    HealthSubject {
-        settings,
-        allow_empty: false,
-        place,
-        mail: None,
-        metrics: None,
-        misspelt: vec![],
-        exposed: vec![],
-    }
+    HealthSubject { settings, place, mail: None, metrics: None, misspelt: vec![], exposed: vec![] }
 }
 
 /// Only these checks, with a limit of 20 s.
 pub fn only(names: &[&str]) -> HealthOptions {
     let only = names.iter().map(|name| name.to_string()).collect();
-    HealthOptions { only, skip: vec![], patience: Duration::from_secs(20) }
+    HealthOptions { only, patience: Duration::from_secs(20), ..HealthOptions::default() }
 }
 
 /// Runs the checks with this clock.

@@ -101,7 +101,7 @@ async fn a_rename_costs_a_second_run_which_tolerates_another() {
         assert_eq!((proxy.hits(rule), report.exit()), (1, Exit::Done), "{command}");
         let notes = report.manifest.notes.join("\n");
         assert!(
-            notes.contains("with what can be read of each collection, because d.c was "),
+            notes.contains("keeping the documents that can be read of each collection, because d.c was "),
             "{command}: {notes}"
         );
         let decoded = shelf.decode(&report);

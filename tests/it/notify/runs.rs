@@ -7,8 +7,9 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::secret::Redactor;
 use uzima_backup::config::notify::MailOptions;
 use uzima_backup::notify::Notifier;
-use uzima_backup::notify::events::RunOutcome;
-use uzima_backup::notify::events::{BackupSuccess, NewestGood, NotifiedRun, RunFailure, RunKind};
+use uzima_backup::notify::events::{
+    BackupFacts, BackupSuccess, NewestGood, NotifiedRun, RunFailure, RunKind, RunOutcome,
+};
 use wiremock::MockServer;
 
 use super::support::{accepted, mails, options, service};
@@ -29,9 +30,9 @@ pub fn failure(exit: Exit, newest_good: NewestGood) -> RunOutcome {
 }
 
 pub fn success() -> RunOutcome {
-    RunOutcome::Success(BackupSuccess {
-        started: at(0),
-        finished: at(0),
+    let facts = BackupFacts {
+        started_at: at(0),
+        finished_at: at(0),
         place: "/backups".into(),
         engine: "native".into(),
         consistency: "none".into(),
@@ -39,9 +40,8 @@ pub fn success() -> RunOutcome {
         documents: 2,
         raw_bytes: 3,
         stored_bytes: 4,
-        warnings: vec![],
-        notes: vec![],
-    })
+    };
+    RunOutcome::Success(BackupSuccess { facts, problems: vec![], notes: vec![] })
 }
 
 /// The run of an operation so many hours after the first one.

@@ -396,18 +396,18 @@ async fn health_prints_a_line_for_each_check() {
     assert_snapshot!(shop.text(&["health"]), @"
         exit code 0
         --- stdout
-        ok              configuration  job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
+        ok              configuration  job nightly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups   [TIME]
         ok              mongodb        [SERVER VERSION], standalone, 127.0.0.1:00000   [TIME]
         ok              namespaces     3 readable, [SIZE]; each collection is read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()   [TIME]
         ok              engine         native: engine = native   [TIME]
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
-        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; another of [SIZE], as the last backup has, fits   [TIME]
+        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; another backup of [SIZE], the size of the last one, fits   [TIME]
         skipped         clock          a directory has no clock of its own   [TIME]
         ok              freshness      00000000T000000Z-000001 is 0 min old, 26 h 0 min are allowed   [TIME]
         ok              backups        1 backup, no damage known   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill`   [TIME]
         not configured  records        BACKUP_RECORDS is off   [TIME]
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure   [TIME]
+        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
         healthy: 9 ok, 1 skipped, 3 not configured
     ");
@@ -420,7 +420,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "configuration",
               "outcome": "ok",
-              "detail": "job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones",
+              "detail": "job nightly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups",
               "milliseconds": 0,
               "next_step": null
             },
@@ -455,7 +455,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "disk",
               "outcome": "ok",
-              "detail": "[SIZE] of [SIZE] free, 0 % must stay; another of [SIZE], as the last backup has, fits",
+              "detail": "[SIZE] of [SIZE] free, 0 % must stay; another backup of [SIZE], the size of the last one, fits",
               "milliseconds": 0,
               "next_step": null
             },
@@ -497,7 +497,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "mail",
               "outcome": "not_configured",
-              "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure",
+              "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed",
               "milliseconds": 0,
               "next_step": null
             },
@@ -514,20 +514,20 @@ async fn health_prints_a_line_for_each_check() {
     // MongoDB is down, and the job has no backup. Standard error also logs each attempt to connect.
     let down = run(shop.home.to_dir(NOWHERE).env("BACKUP_JOB", "weekly").arg("health")).ends(5);
     assert_snapshot!(normalize_measured(&down.stdout, &shop.home), @"
-        ok              configuration  job weekly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
+        ok              configuration  job weekly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups   [TIME]
         failed          mongodb        cannot connect to MongoDB at 127.0.0.1:1, tried again for [TIME]: connection refused   [TIME]
                                        next step: Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right
         skipped         namespaces     because mongodb failed
         ok              engine         native: engine = native   [TIME]
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
-        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; no backup yet, so whether one fits was not compared   [TIME]
+        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; there is no backup yet to compare with   [TIME]
         skipped         clock          a directory has no clock of its own   [TIME]
-        failed          freshness      there is no backup of the job weekly, only of nightly (--job, BACKUP_JOB)   [TIME]
+        failed          freshness      there is no backup of the job weekly, only backups of nightly (--job, BACKUP_JOB)   [TIME]
                                        next step: Run `uzima-backup backup`; on a new installation: --skip freshness
         skipped         backups        there is no backup yet   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill --job weekly`   [TIME]
         skipped         records        because mongodb failed
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure   [TIME]
+        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
         5 ok, 2 failed, 4 skipped, 2 not configured
     ");
@@ -553,19 +553,19 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             [MACHINE]
 
         Health:
-            ok              configuration  job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
+            ok              configuration  job nightly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups   [TIME]
             ok              mongodb        [SERVER VERSION], standalone, 127.0.0.1:00000   [TIME]
             ok              namespaces     3 readable, [SIZE]; each collection is read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()   [TIME]
             ok              engine         native: engine = native   [TIME]
             ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
-            ok              disk           [SIZE] of [SIZE] free, 0 % must stay; no backup yet, so whether one fits was not compared   [TIME]
+            ok              disk           [SIZE] of [SIZE] free, 0 % must stay; there is no backup yet to compare with   [TIME]
             skipped         clock          a directory has no clock of its own   [TIME]
             skipped         freshness      by --skip
             skipped         backups        there is no backup yet   [TIME]
             skipped         drill          by --skip
             not configured  records        BACKUP_RECORDS is off   [TIME]
-            not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure   [TIME]
-            ok              state          [HOME]/state is not there yet: the first backup creates it   [TIME]
+            not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+            ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
             healthy: 7 ok, 4 skipped, 2 not configured
 
         The first backup, as the user of the nightly backups:
@@ -604,7 +604,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
               {
                 "name": "configuration",
                 "outcome": "ok",
-                "detail": "job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones",
+                "detail": "job nightly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups",
                 "milliseconds": 0,
                 "next_step": null
               },
@@ -639,7 +639,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
               {
                 "name": "disk",
                 "outcome": "ok",
-                "detail": "[SIZE] of [SIZE] free, 0 % must stay; no backup yet, so whether one fits was not compared",
+                "detail": "[SIZE] of [SIZE] free, 0 % must stay; there is no backup yet to compare with",
                 "milliseconds": 0,
                 "next_step": null
               },
@@ -669,7 +669,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
               {
                 "name": "mail",
                 "outcome": "not_configured",
-                "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure",
+                "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed",
                 "milliseconds": 0,
                 "next_step": null
               },

@@ -212,7 +212,7 @@ fn notify_test_prints_an_unreachable_service() {
         exit code 1
         --- stdout
         failure    failed: the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
-                   next step: See whether http://127.0.0.1:1 can be reached from this machine
+                   next step: Check that http://127.0.0.1:1 can be reached from this machine
     ");
     assert_snapshot!(normalize(&compact(&test(&["--json"]).json()), &home), @r#"
         {
@@ -224,7 +224,7 @@ fn notify_test_prints_an_unreachable_service() {
               "outcome": "failed",
               "files": [],
               "error": "the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)",
-              "next_step": "See whether http://127.0.0.1:1 can be reached from this machine"
+              "next_step": "Check that http://127.0.0.1:1 can be reached from this machine"
             }
           ],
           "signals": []

@@ -114,7 +114,7 @@ async fn a_metrics_file_that_cannot_be_written_or_is_foreign_costs_no_backup() {
         ("/proc/uzima.prom", "let this user write there"),
         ("/nowhere/uzima.prom", "Create its folder"),
         ("/dev/null/uzima.prom", "Not a directory"),
-        (foreign.to_str().expect("a path"), "is left as it is: line 1 is a metric of another program"),
+        (foreign.to_str().expect("a path"), "was not changed: line 1 is a metric of another program"),
     ] {
         let mut command = signalled.tool(&server.uri());
         let report = reported(command.env("METRICS_FILE", path), &["backup"], 3);

@@ -96,7 +96,7 @@ async fn a_refusing_or_unreachable_monitor_costs_no_backup() {
     for (answer, words) in [
         (
             Some(ResponseTemplate::new(500).set_body_string("out of order")),
-            ["500, out of order", "see whether"],
+            ["500, out of order", "check that"],
         ),
         (
             Some(ResponseTemplate::new(404).set_body_string("not found")),

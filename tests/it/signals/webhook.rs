@@ -76,7 +76,7 @@ async fn the_webhook_receives_every_selected_event_even_if_it_is_not_mailed() {
 async fn a_failing_webhook_costs_no_backup() {
     let server = server().await;
     for (answer, words) in [
-        (Some(ResponseTemplate::new(500)), "see whether http://127.0.0.1"),
+        (Some(ResponseTemplate::new(500)), "check that http://127.0.0.1"),
         (
             Some(ResponseTemplate::new(302).insert_header("location", "/canary-0123456789")),
             "Correct WEBHOOK_URL",

@@ -48,8 +48,7 @@ async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() 
     let plan = tool(&["cleanup", "--dry-run", "--json", "--job", "nightly"]).ends(3).json();
     let problem = plan["problems"][0].as_str().expect("a text");
     let step = format!("bring that back; `uzima-backup verify {first}` then makes the backup count again");
-    for words in ["verify found it damaged: ", "; it counts for nothing, and goes by its age after 20", &step]
-    {
+    for words in ["verify found it damaged: ", "; it does not count, and is deleted by age after 20", &step] {
         assert!(problem.contains(words), "{words}: {problem}");
     }
     let fresh = tool(&["health", "--only", "freshness", "--job", "nightly"]).ends(0);
@@ -58,7 +57,7 @@ async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() 
     tool(&["verify", &second]).ends(4);
     let stale = tool(&["health", "--only", "freshness", "--job", "nightly"]).ends(5);
     let words = format!(
-        "no good backup of the job nightly; 2 are no good, the newest is {second}: verify found it damaged"
+        "no good backup of the job nightly; 2 backups do not count, the newest is {second}: verify found it damaged"
     );
     assert!(stale.stdout.contains(&words), "{}", stale.stdout);
     // The same flip repairs the backup. After another verification the newest result counts.

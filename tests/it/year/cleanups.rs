@@ -47,9 +47,9 @@ impl Life {
         let before = self.world.files();
         let (ended, harmed) = self
             .world
-            .cleanup(job, fault, |options| {
-                options.accept = accept.to_vec();
-                (options.force, options.orphans) = (force, orphans);
+            .cleanup(job, fault, |request| {
+                request.accept = accept.to_vec();
+                (request.force, request.orphans) = (force, orphans);
             })
             .await;
         let after = self.world.files();

@@ -79,7 +79,6 @@ impl Life {
             settings.max_age = MAX_AGE;
             let subject = health::HealthSubject {
                 settings,
-                allow_empty: false,
                 place: Place::Dir(DirOptions { min_free: 0.0, ..DirOptions::new(self.world.root()) }),
                 mail: None,
                 metrics: None,
@@ -88,8 +87,8 @@ impl Life {
             };
             let options = health::HealthOptions {
                 only: vec!["freshness".into()],
-                skip: vec![],
                 patience: Duration::from_secs(10),
+                ..Default::default()
             };
             let report =
                 health::health(Ok(subject), &options, now, &Default::default()).await.expect("a report");

@@ -164,7 +164,10 @@ impl World {
         let (ended, unsent) = match outcome {
             None => (Ended::Killed, Vec::new()),
             Some(Ok(done)) => {
-                let success = RunOutcome::Success(BackupSuccess::of(&done.manifest, &done.place));
+                let success = RunOutcome::Success(BackupSuccess {
+                    problems: done.manifest.warnings.clone(),
+                    ..done.success()
+                });
                 let unsent = self.tell(job, RunKind::Backup, run, success).await;
                 (Ended::Well(done), unsent)
             }
@@ -181,22 +184,15 @@ impl World {
         &self,
         job: usize,
         fault: Option<Fault>,
-        change: impl FnOnce(&mut cleanup::CleanupOptions),
+        change: impl FnOnce(&mut cleanup::CleanupRequest),
     ) -> (Ended<CleanupReport>, bool) {
         let store = self.store(fault);
-        let mut options = cleanup::CleanupOptions {
-            job: JOBS[job].name.into(),
-            policy: JOBS[job].policy,
-            accept: vec![],
-            force: false,
-            orphans: false,
-            dry_run: false,
-            state_dir: Some(self.dir.path().join("state")),
-            host: HOST.into(),
-            recorded: Default::default(),
-        };
-        change(&mut options);
-        let outcome = killed(&store, cleanup::cleanup(&*store, &options, clock::machine())).await;
+        let mut settings = self.options(job).settings;
+        settings.retention = JOBS[job].policy;
+        settings.records = RecordsAt::Off;
+        let mut request = cleanup::CleanupRequest::default();
+        change(&mut request);
+        let outcome = killed(&store, cleanup::cleanup(&*store, &settings, &request, clock::machine())).await;
         let run = BackupId::new(clock::machine(), &mut rand::rng()).to_string();
         let ended = match outcome {
             None => Ended::Killed,

@@ -1,4 +1,4 @@
-//! Which checks are run, and what becomes of those that rest on others.
+//! The selection and order of the checks, and the consequences of a failure.
 
 use super::super::HealthSubject;
 use super::*;
@@ -17,28 +17,28 @@ const fn broken(name: &'static str, after: &'static [&'static str]) -> Check {
     Check { run: |_| Box::pin(async { Err(Error::failed("it\nbroke")) }), ..check(name, after) }
 }
 
-fn around() -> Context {
+fn context() -> Context {
     let machine = Machine { host: "test".into(), search_path: None, state_dir: None, cores: 1 };
     let mut settings = JobSettings::with_defaults("mongodb://localhost", "all@db1", &machine).unwrap();
     settings.records = RecordsAt::Off;
     let subject = HealthSubject {
         settings,
-        allow_empty: false,
         place: Place::Dir(DirOptions::new("/nonexistent/backups")),
         mail: None,
         metrics: None,
         misspelt: vec![],
         exposed: vec![],
     };
-    Context::new(subject, chrono::Utc::now(), Duration::from_millis(50))
+    let options = HealthOptions { patience: Duration::from_millis(50), ..HealthOptions::default() };
+    Context::new(subject, &options, chrono::Utc::now())
 }
 
 /// Each row as `name outcome: detail`.
 fn ran(checks: &[Check], only: &[&str], skip: &[&str]) -> Vec<String> {
     let list = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-    let options = HealthOptions { only: list(only), skip: list(skip), patience: Duration::from_millis(50) };
+    let options = HealthOptions { only: list(only), skip: list(skip), ..HealthOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let rows = runtime.block_on(run(checks, &around(), &options));
+    let rows = runtime.block_on(run(checks, &context(), &options));
     for row in &rows {
         assert_eq!(row.next_step.as_deref(), (row.outcome == CheckOutcome::Failed).then_some("look"));
     }
@@ -46,7 +46,7 @@ fn ran(checks: &[Check], only: &[&str], skip: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_failure_is_the_cause_of_all_that_rests_on_it() {
+fn a_failure_skips_the_checks_that_depend_on_it() {
     let checks =
         [check("a", &[]), broken("b", &["a"]), check("c", &["b"]), check("d", &["c"]), check("e", &[])];
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_failure_is_the_cause_of_all_that_rests_on_it() {
 }
 
 #[test]
-fn what_is_not_asked_for_holds_nothing_up() {
+fn a_check_that_is_not_selected_delays_no_other() {
     let checks = [check("a", &[]), broken("b", &["a"]), check("c", &["b"]), check("d", &["c"])];
     assert_eq!(ran(&checks, &["c"], &[]), ["c Ok: two lines"]);
     assert_eq!(
@@ -73,7 +73,7 @@ fn what_is_not_asked_for_holds_nothing_up() {
 }
 
 #[test]
-fn one_that_hangs_has_failed() {
+fn a_check_that_hangs_fails() {
     let hangs = Check { run: |_| Box::pin(std::future::pending()), ..check("a", &[]) };
     let checks = [hangs, check("b", &["a"]), check("c", &[])];
     let want = ["a Failed: no answer within 1 s", "b Skipped: because a failed", "c Ok: two lines"];

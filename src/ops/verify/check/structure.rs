@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::{Pieces, VerifyFinding, thread_panicked};
+use super::Pieces;
 use crate::artifact::read::match_metadata;
 use crate::artifact::tar::each_member;
 use crate::base::bounds::{LARGEST_METADATA, Limited};
@@ -22,18 +22,15 @@ use crate::model::manifest::{Manifest, NamespaceEntry};
 use crate::model::namespace::{Namespace, Type};
 use crate::model::versions;
 
-/// A running reader of the structure.
-pub(super) struct StructureReader(oneshot::Receiver<Option<String>>);
-
 /// Starts a thread that reads the decompressed regions one after the other and compares the structure with
 /// the manifest. If the index has no options and indexes (`described` is false), the thread also compares
-/// those in the artifact.
+/// those in the artifact. The thread returns the fault of the structure.
 pub(super) fn start(
     regions: Receiver<Pieces>,
     manifest: Manifest,
     container: Container,
     described: bool,
-) -> Result<StructureReader> {
+) -> Result<oneshot::Receiver<Option<String>>> {
     let (answer, answered) = oneshot::channel();
     thread::Builder::new()
         .name("structure".into())
@@ -50,14 +47,7 @@ pub(super) fn start(
             while raw.next().is_ok_and(|more| more) {}
         })
         .map_err(|e| Error::failed("cannot start a thread").caused_by(e))?;
-    Ok(StructureReader(answered))
-}
-
-impl StructureReader {
-    /// Waits for the end of the thread. Returns what is wrong with the structure.
-    pub(super) async fn finish(self) -> Result<Option<VerifyFinding>> {
-        Ok(self.0.await.map_err(|_| thread_panicked())?.map(VerifyFinding::of_backup))
-    }
+    Ok(answered)
 }
 
 /// The decompressed regions as one stream.

@@ -139,7 +139,7 @@ async fn every_backup_restores_to_one_instant() {
         let before = writers.rounds();
         let args = ["backup", "--consistency", "snapshot", "--format", formats[n % 2]];
         let said = run(home.to_dir(&source.uri()).args(args)).ends(0);
-        said.says(&["all is read as of 2", "which MongoDB keeps for 300 s at least"]);
+        said.says(&["reading as of 2", "which MongoDB keeps for at least 300 s"]);
         busy += usize::from(writers.rounds() > before);
         let manifest = home.manifests().pop().expect("a manifest");
         assert_snapshot(&manifest);

@@ -1,29 +1,125 @@
-//! The upload of the artifact: its beginning, the finished parts that are sent several at once, and its end.
+//! The data path of one attempt: a thread that reads and packs, compressors, a thread that writes, and the upload of the
+//! finished parts on the async runtime.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-
-use crate::artifact::parts::ArtifactPart;
-use crate::base::error::{Error, Result};
-use crate::base::progress::Meter;
-use crate::base::units;
-use crate::catalog::layout;
-use crate::model::id::BackupId;
-use crate::model::manifest::TOOL;
-use crate::mongo::notes::Notes;
-use crate::store::leftovers::{self, Marker};
-use crate::store::{Upload, UploadSpec};
 
 use super::preflight::Preflight;
 use super::{BackupOptions, Resources};
+use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
+use crate::artifact::parts::{ArtifactPart, Out};
+use crate::artifact::writer::{self, ArtifactSpec, WrittenArtifact};
+use crate::base::cancel::{Cancel, LastStep};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
+use crate::base::units;
+use crate::catalog::layout;
+use crate::config::JobSettings;
+use crate::config::choices::{Codec, Container};
+use crate::config::store::Limits;
+use crate::dumpformat::Sink;
+use crate::model::id::BackupId;
+use crate::model::manifest::TOOL;
+use crate::source::oplog::SliceBounds;
+use crate::store::leftovers::{self, Marker};
+use crate::store::{Upload, UploadSpec};
 
-/// The upload of an artifact.
-pub struct ArtifactUpload {
+/// Reads the source into a sink, and returns the times of the oplog slice if there is one. Blocks.
+pub(super) type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
+
+/// Runs the data path until everything is uploaded, but not completed.
+///
+/// # Errors
+/// Returns the error of the step that failed first. If the run is cancelled, the reading thread gets time to end.
+pub(super) async fn run(
+    spec: ArtifactSpec,
+    read: Reader,
+    upload: &ArtifactUpload,
+    settings: &JobSettings,
+    meter: &Arc<Meter>,
+    cancel: &Cancel,
+) -> Result<(WrittenArtifact, Option<SliceBounds>)> {
+    let (codec, check, compressors) = (spec.format.codec, settings.check_compression, settings.compressors);
+    let crc64 = spec.format.container == Container::Archive;
+    // So much raw data that no compressor waits. The compressed data may take as much memory again.
+    let budget = compressors * 4 * BLOCK;
+    let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
+    let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
+    let (parts, sending) = mpsc::channel(1);
+    let out = Out::new(codec, upload.part_size, parts)?;
+
+    let (mut packer, steps) = Packer::new(pool, compressors * 16);
+    let mut reading = spawn("pack", move || {
+        let bounds = read(&mut packer)?;
+        packer.finish().map(|()| bounds)
+    })?
+    .fuse();
+    let written = meter.clone();
+    let writing = spawn("write", move || writer::write(&steps, &spec, out, &written))?;
+    let uploads = concurrency(settings.uploads, upload.part_size);
+    let all = async {
+        let sending = send(&upload.parts, sending, uploads, meter);
+        let (read, written, sent) = tokio::join!(&mut reading, writing, sending);
+        first_cause(ended(read), ended(written), sent)
+    };
+    tokio::select! {
+        outcome = all => outcome,
+        () = cancel.token().cancelled() => {
+            // A child process must not outlive the run. The receiver must not be polled again after the reading ended.
+            if !reading.is_terminated() {
+                let _ = cancel.within(LastStep::Reading, &mut reading).await;
+            }
+            Err(Error::aftermath("the run was cancelled"))
+        }
+    }
+}
+
+fn encoder(codec: Codec) -> Result<Encode> {
+    let mut encoder = codec.encoder()?;
+    Ok(Box::new(move |raw, out| encoder.encode(raw, out)))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<oneshot::Receiver<Result<T>>> {
+    let (answer, answered) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            // The receiver is gone if the run was cancelled.
+            let _ = answer.send(work());
+        })
+        .map_err(|e| Error::failed(format!("cannot start the thread '{name}'")).caused_by(e))?;
+    Ok(answered)
+}
+
+fn ended<T>(answer: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
+    answer.unwrap_or_else(|_| Err(Error::failed("a thread of the data path panicked")))
+}
+
+/// Returns the error that caused the others, if a step failed.
+fn first_cause<R, W>(read: Result<R>, written: Result<W>, sent: Result<()>) -> Result<(W, R)> {
+    match (read, written, sent) {
+        (Ok(read), Ok(written), Ok(())) => Ok((written, read)),
+        (read, written, sent) => {
+            let mut errors: Vec<Error> =
+                [sent.err(), read.err(), written.err()].into_iter().flatten().collect();
+            let first = errors.iter().position(|e| e.kind() != Kind::Aftermath).unwrap_or(0);
+            Err(errors.swap_remove(first))
+        }
+    }
+}
+
+pub(super) struct ArtifactUpload {
     pub parts: Arc<dyn Upload>,
-    /// The size of its parts in bytes.
+    /// The size of the parts in bytes.
     pub part_size: u64,
     /// Lets the next run abort the upload if this run is killed, or fails to abort it.
     marker: Option<Marker>,
@@ -36,11 +132,10 @@ impl ArtifactUpload {
         options: &BackupOptions,
         known: &Preflight,
         id: &BackupId,
-        notes: &Notes,
     ) -> Result<ArtifactUpload> {
         let store = &resources.store;
         let raw = known.description.raw_bytes;
-        // Without a raw size: the artifact takes about as much as the server's disk, and at most twice as much.
+        // Without a raw size, the artifact is assumed to need at most twice the space on the server's disk.
         let most = raw.or(known.description.disk_bytes.map(|bytes| bytes.saturating_mul(2)));
         let part_size = part_size(store.limits(), most)?;
         let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
@@ -62,7 +157,9 @@ impl ArtifactUpload {
             None => Err(Error::failed("there is no state directory")),
         };
         let marker = marker.map_err(|e| {
-            notes.add(format!("an upload that is killed will not be found by the next run: {}", e.chain()))
+            resources
+                .notes
+                .add(format!("if this run is killed, the next run will not find its upload: {}", e.chain()))
         });
         Ok(ArtifactUpload { parts: upload, part_size, marker: marker.ok() })
     }
@@ -79,7 +176,7 @@ impl ArtifactUpload {
         match self.parts.abort().await {
             Ok(()) => self.completed(),
             Err(e) => {
-                let then = if self.marker.is_some() { ", the next run will try again" } else { "" };
+                let then = if self.marker.is_some() { "; the next run will try again" } else { "" };
                 log::warn!("the unfinished upload could not be removed{then}: {e}");
             }
         }
@@ -89,8 +186,8 @@ impl ArtifactUpload {
 /// The most bytes of parts that are sent at once.
 const IN_FLIGHT: u64 = 256 << 20;
 
-/// How many parts of `part_size` bytes are sent at once, if `wanted` are.
-pub fn concurrency(wanted: usize, part_size: u64) -> usize {
+/// How many parts of `part_size` bytes are sent at once, at most `wanted`.
+fn concurrency(wanted: usize, part_size: u64) -> usize {
     wanted.min((IN_FLIGHT / part_size) as usize).max(1)
 }
 
@@ -99,9 +196,9 @@ const MEASURED: Duration = Duration::from_secs(1);
 
 /// Sends all parts, up to `at_once` at a time. A part is taken from the queue only when it can be sent, which bounds the
 /// memory.
-pub async fn send(
+async fn send(
     upload: &Arc<dyn Upload>,
-    mut parts: Receiver<ArtifactPart>,
+    mut parts: mpsc::Receiver<ArtifactPart>,
     at_once: usize,
     meter: &Meter,
 ) -> Result<()> {
@@ -134,7 +231,7 @@ pub async fn send(
 
 /// The size in bytes of every part but the last. `estimate` raw bytes fit into nine tenths of the parts that an upload may
 /// have, so that there is room for data that is written meanwhile.
-pub fn part_size(limits: crate::config::store::Limits, estimate: Option<u64>) -> Result<u64> {
+fn part_size(limits: Limits, estimate: Option<u64>) -> Result<u64> {
     const MIB: u64 = 1 << 20;
     let parts = u64::from(limits.max_parts) * 9 / 10;
     let needed = estimate.unwrap_or(0).div_ceil(parts.max(1)).next_multiple_of(MIB);
@@ -151,9 +248,9 @@ pub fn part_size(limits: crate::config::store::Limits, estimate: Option<u64>) ->
     Ok(size)
 }
 
-/// The expected size in the store of `raw` bytes: the ratio of the last backup (raw and stored bytes), else a third, a usual
-/// ratio of text and numbers. With it, a disk that is too small is found before hours of reading.
-pub fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> {
+/// The expected stored size of `raw` bytes, from the raw and stored bytes of the last backup; without one a third, a usual
+/// ratio for text and numbers. With it, a disk that is too small is found before hours of reading.
+fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> {
     let (last_raw, last_stored) = last.filter(|(raw, _)| *raw > 0).unwrap_or((3, 1));
     raw.map(|raw| (u128::from(raw) * u128::from(last_stored) / u128::from(last_raw)) as u64)
 }
@@ -161,7 +258,6 @@ pub fn expected_size(raw: Option<u64>, last: Option<(u64, u64)>) -> Option<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::store::Limits;
 
     const LIMITS: Limits = Limits { min_part: 8 << 20, max_part: 5 << 30, max_parts: 10_000 };
 
@@ -182,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_backup_tells_how_much_is_stored() {
+    fn the_stored_size_is_expected_from_the_last_backup() {
         assert_eq!(expected_size(None, Some((10, 5))), None);
         assert_eq!(expected_size(Some(900), None), Some(300));
         assert_eq!(expected_size(Some(900), Some((0, 0))), Some(300));
