@@ -240,20 +240,24 @@ fn decide(
     now: DateTime<Utc>,
 ) -> RetentionDecision {
     let age = now - backup.started;
-    let old = format!("{} old, kept for {}", several(age.num_days().max(0) as u64, "day"), policy.days);
+    let days = |days| several(days, "day");
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
     let (action, rule, reason) = if let Some(pin) = &backup.pinned {
         (RetentionAction::Keep, Rule::Pinned, pin.to_string())
     } else if let Quality::Future = quality {
         (RetentionAction::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {
-        (RetentionAction::Keep, Rule::Days, old)
+        let reason =
+            format!("{} old, within {}", days(age.num_days().max(0) as u64), days(policy.days.into()));
+        (RetentionAction::Keep, Rule::Days, reason)
     } else if let Some((rule, reason)) = kept.get(&backup.id) {
         (RetentionAction::Keep, *rule, reason.clone())
     } else if none_good {
         (RetentionAction::Keep, Rule::NoneGood, "there is no good backup at all".into())
     } else {
-        (RetentionAction::Delete, Rule::Days, old)
+        // The age in whole days would look like the limit: "14 days" for a backup that is 14 days and an hour old.
+        let reason = format!("older than {} and outside every keep rule", days(policy.days.into()));
+        (RetentionAction::Delete, Rule::Days, reason)
     };
     let reason = if matches!(quality, Quality::Future) { reason } else { reason + &bad };
     RetentionDecision { id: backup.id.clone(), action, rule, reason }

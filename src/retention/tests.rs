@@ -73,7 +73,9 @@ fn old_backups_are_deleted_and_each_decision_has_a_reason() {
     assert_eq!(plan.decisions.len(), 33);
     assert_eq!(plan.decisions[0].id, backups[0].id, "newest first");
     assert!(plan.decisions.iter().all(|d| !d.reason.is_empty()));
-    assert_eq!(plan.decisions[32].reason, "32 days old, kept for 30");
+    // The oldest kept backup and the youngest deleted one do not seem to contradict each other.
+    let reasons: Vec<&str> = plan.decisions[29..31].iter().map(|d| d.reason.as_str()).collect();
+    assert_eq!(reasons, ["29 days old, within 30 days", "older than 30 days and outside every keep rule"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn a_cleanup_does_exactly_what_the_dry_run_printed() {
         assert_eq!((place.keys(), &planned["dry_run"]), (before, &json!(true)));
         assert_eq!(with(&planned, "planned"), ids(&backups[30..]));
         let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-        let line = format!("would go  {}  32 days old, kept for 30\n", backups[32].id);
+        let line = format!("would go  {}  older than 30 days and outside every keep rule\n", backups[32].id);
         assert!(text.contains(&line), "{text}");
         let last = text.lines().last().expect("a line");
         assert!(last.starts_with(&format!("would delete 3 of 33 backups of {JOB} in ")), "{last}");
@@ -167,7 +167,7 @@ fn the_plan_uses_the_singular_for_one_backup_and_one_day() {
     let place = Place::dir();
     place.nightly([1]);
     let text = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-    assert!(text.contains("  1 day old, kept for 30\nwould delete 0 of 1 backup of "), "{text}");
+    assert!(text.contains("  1 day old, within 30 days\nwould delete 0 of 1 backup of "), "{text}");
 }
 
 #[test]

@@ -110,11 +110,11 @@ fn cleanup_prints_its_plan_and_its_result() {
     assert_snapshot!(text(&place, &["cleanup", "--dry-run"]), @"
         exit code 0
         --- stdout
-        keep      00000000T000000Z-000001  0 days old, kept for 30
-        keep      00000000T000000Z-000002  1 day old, kept for 30
-        keep      00000000T000000Z-000003  2 days old, kept for 30
-        keep      00000000T000000Z-000004  29 days old, kept for 30
-        would go  00000000T000000Z-000005  30 days old, kept for 30
+        keep      00000000T000000Z-000001  0 days old, within 30 days
+        keep      00000000T000000Z-000002  1 day old, within 30 days
+        keep      00000000T000000Z-000003  2 days old, within 30 days
+        keep      00000000T000000Z-000004  29 days old, within 30 days
+        would go  00000000T000000Z-000005  30 days old, within 30 days
         keep      00000000T000000Z-000006  pinned (before the migration)
         would delete 1 of 6 backups of all@db1 in [HOME]/backups, 12 B
     ");
@@ -129,35 +129,35 @@ fn cleanup_prints_its_plan_and_its_result() {
             {
               "id": "00000000T000000Z-000001",
               "outcome": "kept",
-              "reason": "0 days old, kept for 30",
+              "reason": "0 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000002",
               "outcome": "kept",
-              "reason": "1 day old, kept for 30",
+              "reason": "1 day old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000003",
               "outcome": "kept",
-              "reason": "2 days old, kept for 30",
+              "reason": "2 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000004",
               "outcome": "kept",
-              "reason": "29 days old, kept for 30",
+              "reason": "29 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000005",
               "outcome": "planned",
-              "reason": "30 days old, kept for 30",
+              "reason": "30 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
@@ -180,11 +180,11 @@ fn cleanup_prints_its_plan_and_its_result() {
     assert_snapshot!(text(&place, &["cleanup"]), @"
         exit code 0
         --- stdout
-        keep      00000000T000000Z-000001  0 days old, kept for 30
-        keep      00000000T000000Z-000002  1 day old, kept for 30
-        keep      00000000T000000Z-000003  2 days old, kept for 30
-        keep      00000000T000000Z-000004  29 days old, kept for 30
-        deleted   00000000T000000Z-000005  30 days old, kept for 30
+        keep      00000000T000000Z-000001  0 days old, within 30 days
+        keep      00000000T000000Z-000002  1 day old, within 30 days
+        keep      00000000T000000Z-000003  2 days old, within 30 days
+        keep      00000000T000000Z-000004  29 days old, within 30 days
+        deleted   00000000T000000Z-000005  30 days old, within 30 days
         keep      00000000T000000Z-000006  pinned (before the migration)
         deleted 1 of 6 backups of all@db1 in [HOME]/backups, 12 B
     ");
@@ -199,28 +199,28 @@ fn cleanup_prints_its_plan_and_its_result() {
             {
               "id": "00000000T000000Z-000001",
               "outcome": "kept",
-              "reason": "0 days old, kept for 30",
+              "reason": "0 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000002",
               "outcome": "kept",
-              "reason": "1 day old, kept for 30",
+              "reason": "1 day old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000003",
               "outcome": "kept",
-              "reason": "2 days old, kept for 30",
+              "reason": "2 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
             {
               "id": "00000000T000000Z-000004",
               "outcome": "kept",
-              "reason": "29 days old, kept for 30",
+              "reason": "29 days old, within 30 days",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
@@ -257,7 +257,7 @@ fn a_frozen_cleanup_prints_why() {
     // One line for each backup, all alike.
     let (backups, other): (Vec<&str>, Vec<&str>) = printed
         .lines()
-        .partition(|line| line.contains(" days old, kept for 30") || line.contains("1 day old"));
+        .partition(|line| line.contains(" old, within 30 days") || line.contains("outside every keep rule"));
     assert_eq!(backups.len(), 32);
     assert_snapshot!(other.join("\n"), @"
         exit code 3
