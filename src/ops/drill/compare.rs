@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{RawDocument, RawDocumentBuf};
-use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::DrillResources;
@@ -413,10 +412,10 @@ async fn tally_if(
     at: usize,
     mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> Result<Tally> {
-    let (stored, handle) = (Arc::clone(stored), Handle::current());
+    let stored = Arc::clone(stored);
     blocking(move || {
         let mut sum = Tally::default();
-        stored.scan(at, &handle, &mut |document| {
+        stored.scan(at, &mut |document| {
             if counts(document) {
                 sum += Tally::of(document);
             }

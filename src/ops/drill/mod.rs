@@ -21,7 +21,7 @@ use crate::base::secret::Secret;
 use crate::catalog::verdict::Drill;
 use crate::model::manifest::Manifest;
 use crate::ops::restore::{
-    self, NamespaceOutcome, OplogPlan, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
+    self, NamespaceOutcome, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
 };
 use crate::restore_target::throwaway::{self, Throwaway};
 use crate::restore_target::{RestoreTarget, ServerVersion};
@@ -182,16 +182,13 @@ impl Scratch {
             ));
         }
         let planned = restore.plan.namespaces.clone();
-        let survey = match &restore.plan.oplog {
-            OplogPlan::Replayed(survey) => Some(survey.clone()),
-            OplogPlan::Absent | OplogPlan::Left => None,
-        };
+        let survey = restore.plan.oplog.survey().cloned();
         let check = DrillCheck {
             uri: &self.uri,
             resources,
             stored: &stored,
             planned: &planned,
-            survey: survey.as_deref(),
+            survey: survey.as_ref(),
             people: restore.plan.user_counts().is_some(),
         };
         let mut before = Compared::default();

@@ -10,15 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
 use super::dump::Dump;
 use super::load::{Load, ScanDocuments};
+use super::origin::StoredBackup;
 use super::report::NamespaceOutcome;
-use super::stored::StoredBackup;
 use crate::artifact::read::segment::{self, ORDINARY};
 use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Kind, Result};
@@ -76,8 +75,8 @@ async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Resu
     if job.left.fetch_sub(1, SeqCst) > 1 {
         return Ok(None);
     }
-    let (again, at, handle) = (Arc::clone(stored), job.load.planned.chosen.at, Handle::current());
-    let scan: ScanDocuments = Box::new(move |each| again.scan(at, &handle, each).map(drop));
+    let (stored, at) = (Arc::clone(stored), job.load.planned.chosen.at);
+    let scan: ScanDocuments = Box::new(move |each| stored.scan(at, each).map(drop));
     let outcome = job.load.finish(scan).await?;
     meter.end(meter.read().packed_bytes);
     Ok(Some(outcome))

@@ -316,6 +316,15 @@ impl TargetNamespace {
         (self.db.clone(), self.collection.clone())
     }
 
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.db, self.collection)
+    }
+
+    /// The name in the backup, `db.collection`.
+    pub(super) fn from_name(&self) -> String {
+        format!("{}.{}", self.from_db, self.from)
+    }
+
     pub(super) fn is_users_or_roles(&self) -> bool {
         is_users_or_roles(&self.from_db, &self.from)
     }

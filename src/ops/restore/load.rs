@@ -13,7 +13,8 @@ use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::namespaces::Planned;
-use super::progress_record::{NamespaceState, RestoreProgress};
+use super::origin::read_blocking;
+use super::remedy::{NamespaceState, RestoreProgress};
 use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
@@ -361,7 +362,7 @@ async fn settle(
         last.insert(*hash, None);
         last.extend(refused.iter().map(|document| (xxh3_128(document.as_bytes()), None)));
     }
-    let last = tokio::task::spawn_blocking(move || {
+    let last = read_blocking(move || {
         let mut at = 0;
         scan(&mut |document| {
             if let Some(last) = last.get_mut(&xxh3_128(document)) {
@@ -369,9 +370,9 @@ async fn settle(
             }
             at += 1;
         })?;
-        Ok::<_, Error>(last)
-    });
-    let last = last.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
+        Ok(last)
+    })
+    .await?;
     for (hash, (current, refused)) in there {
         let newest = refused.iter().max_by_key(|document| last[&xxh3_128(document.as_bytes())]);
         let newest = newest.filter(|document| last[&xxh3_128(document.as_bytes())] > last[&hash]);

@@ -1,6 +1,6 @@
 //! `restore`: writes a backup, or chosen namespaces of it, to a server.
 //!
-//! First it makes a plan ([`plan_builder`]): the namespaces to be restored, their names, and what the target
+//! First it makes a plan ([`plan`]): the namespaces to be restored, their names, and what the target
 //! has and cannot take ([`preflight`]). Then every document to be restored is read and checked, and only then
 //! is anything dropped or written ([`load`], [`fill`]). The report lists every difference between backup and
 //! target, and a difference leads to a non-zero exit code.
@@ -13,14 +13,10 @@ mod namespaces;
 mod options;
 mod origin;
 mod plan;
-mod plan_builder;
 mod preflight;
-mod progress_record;
 mod remedy;
 pub(crate) mod replay;
 mod report;
-mod stored;
-mod users_and_roles;
 mod views;
 
 use std::collections::BTreeSet;
@@ -38,18 +34,18 @@ use crate::restore_target::{RestoreTarget, ServerVersion, collections};
 pub(crate) use dump::ArchiveSurvey;
 pub use dump::Dump;
 pub use filter::{Rename, RestoreFilter, pairs, renamed};
+use namespaces::full_name;
 pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned};
 pub use options::{At, RestoreOptions, Users};
-pub use origin::RestoreOrigin;
+pub use origin::{RestoreOrigin, StoredBackup};
 pub use plan::{OplogPlan, RestorePlan};
 pub use remedy::Obstacle;
+use replay::Skip;
 pub use replay::SliceSurvey;
-use replay::{Replay, Skip};
 pub use report::{NamespaceOutcome, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport};
-pub use stored::StoredBackup;
 
 use load::Load;
-use progress_record::{NamespaceState, RestoreProgress};
+use remedy::{NamespaceState, RestoreProgress};
 
 /// How long a plan that failed may take to drop its empty collections.
 const DROPPING: Duration = Duration::from_secs(5);
@@ -75,7 +71,7 @@ impl Restore {
         cancel: &Cancel,
     ) -> Result<Restore> {
         let options = RestoreOptions { drop: options.drop || options.exact, ..options };
-        let plan = match cancel.or(plan_builder::plan(&origin, &target, &options)).await {
+        let plan = match cancel.or(plan::make(&origin, &target, &options)).await {
             Ok(plan) => plan,
             Err(error) => {
                 let dropping = tokio::time::timeout(DROPPING, target.end_trials());
@@ -83,7 +79,10 @@ impl Restore {
                 return Err(error);
             }
         };
-        let progress = RestoreProgress::new(&plan, target.clone(), options.clone());
+        let planned = plan.namespaces.iter().map(|one| (one.chosen.name(), Some(one.source.name())));
+        let names = planned.chain(plan.in_the_way.iter().map(|key| (full_name(key), None)));
+        let users = !plan.users_and_roles.is_empty();
+        let progress = RestoreProgress::new(names, users, target.clone(), options.clone());
         Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, plan })
     }
 
@@ -107,13 +106,9 @@ impl Restore {
 
     async fn may(&self) -> Result<()> {
         self.target.may(&plan::needed(&self.plan, &self.options, self.target.version)).await?;
-        match &self.plan.oplog {
-            OplogPlan::Replayed(survey) => {
-                self.may_write_buckets(survey)?;
-                self.target.may_apply(&survey.databases).await
-            }
-            OplogPlan::Absent | OplogPlan::Left => Ok(()),
-        }
+        let Some(survey) = self.plan.oplog.survey() else { return Ok(()) };
+        self.may_write_buckets(survey)?;
+        self.target.may_apply(&survey.databases).await
     }
 
     /// Refuses a slice that writes to time series if `applyOps` does not accept buckets: from 9.0 on they
@@ -222,7 +217,7 @@ impl Restore {
             slice_only
                 .filter(|name| !skip.has(name))
                 .for_each(|name| self.progress.set(&name, NamespaceState::Filled));
-            skip.failures().iter().for_each(|failure| self.progress.lack(&failure.name));
+            skip.failures.iter().for_each(|failure| self.progress.lack(&failure.name));
         }
         self.constrain(&mut outcomes).await?;
         self.drop_beside(&self.plan.extra, &mut dropped, &mut problems).await?;
@@ -337,23 +332,7 @@ impl Restore {
     }
 
     fn replays(&self) -> bool {
-        matches!(self.plan.oplog, OplogPlan::Replayed(_))
-    }
-
-    async fn replay(
-        &self,
-        outcomes: &mut [NamespaceOutcome],
-        skip: &mut Skip,
-        meter: &Meter,
-    ) -> Result<Replayed> {
-        let replay = Replay {
-            origin: &self.origin,
-            names: self.options.names(),
-            target: &self.target,
-            planned: &self.plan.namespaces,
-            indexes: !self.options.no_indexes,
-        };
-        replay.run(outcomes, skip, meter).await
+        self.plan.oplog.survey().is_some()
     }
 
     fn expect(&self, meter: &Meter) {

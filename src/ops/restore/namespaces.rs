@@ -14,6 +14,11 @@ use crate::restore_target::{RestoreTarget, trial};
 /// Database and collection at the target.
 pub type NamespaceKey = (String, String);
 
+/// `db.collection` of a key.
+pub(super) fn full_name((db, collection): &NamespaceKey) -> String {
+    format!("{db}.{collection}")
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackupNamespace {
     pub db: String,

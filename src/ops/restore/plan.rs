@@ -1,19 +1,29 @@
-//! The plan of a restore: made before anything is written, and shown first.
+//! The plan of a restore: made before anything is written, and shown first. It has the namespaces to be restored with
+//! their options and indexes, the target's namespaces of the same names, and the parts that the target cannot take.
+
+use std::collections::BTreeSet;
 
 use serde::{Serialize, Serializer};
 
-use super::namespaces::{BackupNamespace, Existing, NamespaceKey, Planned};
+use super::filter;
+use super::namespaces::{BackupNamespace, Existing, NamespaceKey, Planned, full_name, is_ordinary, look};
 use super::options::RestoreOptions;
-use super::remedy::{Flags, Obstacle};
+use super::origin::RestoreOrigin;
+use super::preflight;
+use super::remedy::{self, Flags, Obstacle};
 use super::replay::SliceSurvey;
 use super::report::RestoreFacts;
-use crate::base::error::Error;
+use super::views;
+use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::model::namespace::{BUCKETS, Type};
 use crate::model::optime::OpTime;
 use crate::restore_target::rights::{NeededRight, Right};
 use crate::restore_target::users_and_roles::UsersAndRoles;
-use crate::restore_target::{ServerVersion, collections};
+use crate::restore_target::{RestoreTarget, ServerVersion, collections, legacy_indexes};
+
+/// The most namespaces in an error message.
+const NAMED: usize = 5;
 
 /// The use of the oplog slice.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +35,16 @@ pub enum OplogPlan {
     Replayed(Box<SliceSurvey>),
 }
 
-/// The plan of a restore.
+impl OplogPlan {
+    /// The survey of the slice that is replayed.
+    pub fn survey(&self) -> Option<&SliceSurvey> {
+        match self {
+            OplogPlan::Absent | OplogPlan::Left => None,
+            OplogPlan::Replayed(survey) => Some(survey),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct RestorePlan {
     pub facts: RestoreFacts,
@@ -35,15 +54,12 @@ pub struct RestorePlan {
     pub extra: Vec<NamespaceKey>,
     /// Users and roles to be merged, of the whole server or by database.
     pub users_and_roles: Vec<UsersAndRoles>,
-    /// The use of the oplog slice.
     pub oplog: OplogPlan,
     /// Namespaces of the target whose names only the oplog slice writes to.
     pub in_the_way: Vec<NamespaceKey>,
-    /// True if existing namespaces are dropped.
     pub drop: bool,
     /// The target's version, for messages.
     pub target_version: String,
-    /// The parts that the target cannot take.
     pub obstacles: Vec<Obstacle>,
     /// A line for each part that the user has no right to try.
     pub unproved: Vec<String>,
@@ -95,8 +111,8 @@ impl RestorePlan {
                 }
             }
         };
-        let beside =
-            self.in_the_way.iter().map(|(db, name)| format!("the oplog writes to {db}.{name}, which exists"));
+        let beside = self.in_the_way.iter().map(full_name);
+        let beside = beside.map(|name| format!("the oplog writes to {name}, which exists"));
         self.namespaces.iter().filter_map(refused).chain(beside).collect()
     }
 
@@ -205,7 +221,7 @@ struct ReplayDocument {
 
 impl Serialize for RestorePlan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let names = |keys: &[NamespaceKey]| keys.iter().map(|(db, name)| format!("{db}.{name}")).collect();
+        let names = |keys: &[NamespaceKey]| keys.iter().map(full_name).collect();
         let namespace = |planned: &Planned| PlannedDocument {
             from: planned.source.name(),
             to: planned.chosen.name(),
@@ -230,10 +246,7 @@ impl Serialize for RestorePlan {
             extra: names(&self.extra),
             users,
             roles,
-            replay: match &self.oplog {
-                OplogPlan::Absent | OplogPlan::Left => None,
-                OplogPlan::Replayed(survey) => Some(replay(survey)),
-            },
+            replay: self.oplog.survey().map(replay),
             refused: self.refused(),
             rest: self.rest.as_ref().map(|flags| &flags.add[..]),
             unproved: &self.unproved,
@@ -252,15 +265,15 @@ pub(super) fn needed(
     let mut needs = Vec::new();
     for planned in &plan.namespaces {
         let (key, replaced) = (planned.chosen.key(), options.drop && planned.existing.is_some());
+        let created = replaced || planned.existing.is_none();
         if planned.chosen.collection.starts_with("system.") {
             needs.extend(replaced.then_some((Right::Empty, key)));
             continue;
         }
         needs.extend(replaced.then(|| (Right::Drop, key.clone())));
-        needs.extend((replaced || planned.existing.is_none()).then(|| (Right::Create, key.clone())));
+        needs.extend(created.then(|| (Right::Create, key.clone())));
         let capped = planned.namespace.options.get_bool("capped").unwrap_or(false);
-        let makes_capped = capped && (replaced || planned.existing.is_none());
-        needs.extend(makes_capped.then(|| (Right::Cap, key.clone())));
+        needs.extend((capped && created).then(|| (Right::Cap, key.clone())));
         // The documents of a time series go to a system collection before 8.3.
         if planned.namespace.kind == Type::Timeseries
             && planned.source.documents > 0
@@ -276,4 +289,193 @@ pub(super) fn needed(
     }
     needs.extend(plan.beside().map(|key| (Right::Drop, key.clone())));
     needs
+}
+
+/// Makes the plan. Tries options and indexes at the target with empty collections.
+pub(super) async fn make(
+    origin: &RestoreOrigin,
+    target: &RestoreTarget,
+    options: &RestoreOptions,
+) -> Result<RestorePlan> {
+    let contents = origin.contents()?;
+    let (oplog, chosen) = match options.filter.choose(&contents, &BTreeSet::new()) {
+        Ok(chosen) => (oplog(origin, options).await?, chosen),
+        // The pattern may match a namespace that only the slice has.
+        Err(unmatched) if !options.filter.exclude.is_empty() && origin.has_slice() && !options.no_replay => {
+            let oplog = oplog(origin, options).await?;
+            let Some(survey) = oplog.survey() else { return Err(unmatched) };
+            let chosen = options.filter.choose(&contents, &survey.seen)?;
+            (oplog, chosen)
+        }
+        Err(error) => return Err(error),
+    };
+    let places: BTreeSet<usize> = chosen.iter().map(|chosen| chosen.at).collect();
+    let mut described = origin.describe(&places).await?;
+    let survey = oplog.survey();
+    let mut indexes = survey.map(|survey| survey.indexes.clone()).unwrap_or_default();
+    for (at, namespace) in &mut described {
+        let of = contents[*at].name();
+        namespace.indexes.retain(|index| {
+            let name = format!("{of}.{}", index.get_str("name").unwrap_or_default());
+            let wanted = collections::is_own(index) || options.filter.wants_index(&name);
+            indexes.insert(name);
+            wanted
+        });
+    }
+    options.filter.check_indexes(&indexes)?;
+    let at = instant(origin, &oplog);
+    if let Some(wanted) = options.at {
+        wanted.check(at)?;
+    }
+    let mut databases: BTreeSet<&str> = chosen.iter().map(|chosen| chosen.db.as_str()).collect();
+    databases.extend(survey.iter().flat_map(|survey| survey.databases.iter().map(String::as_str)));
+    // A server cannot list the collections of a database with an invalid name.
+    databases.retain(|db| preflight::wrong_name(db, "c", Type::Collection).is_none());
+    let found = look(target, &databases).await?;
+    let mut extra = Vec::new();
+    if options.exact {
+        let names = contents.iter().filter_map(|source| {
+            let name = filter::renamed(&options.filter.rename, &source.name());
+            name.split_once('.').map(|(db, collection)| (db.to_string(), collection.to_string()))
+        });
+        extra = found.beside(&names.collect());
+        extra.retain(|key| !options.filter.exclude.iter().any(|p| p.matches(&full_name(key))));
+    }
+    let users_and_roles = origin.users_and_roles(&contents, options).await?;
+    if chosen.is_empty() && users_and_roles.is_empty() {
+        nothing(origin, &contents, options)?;
+    }
+    let (mut notes, mut warnings) = origin.notes_and_warnings();
+    let (mut namespaces, mut legacy) = (Vec::new(), Vec::new());
+    for chosen in chosen {
+        let mut namespace = described.remove(&chosen.at).expect("each was described");
+        let name = contents[chosen.at].name();
+        if options.convert_legacy_indexes {
+            let converted = legacy_indexes::convert(&mut namespace.indexes);
+            notes.extend(converted.into_iter().map(|note| format!("{name}: {note}")));
+        } else if !options.no_indexes {
+            let refused = namespace.indexes.iter().filter_map(|index| legacy_indexes::refused(index));
+            legacy.extend(refused.map(|why| format!("{name}: {why}")));
+        }
+        let existing = found.existing(target, &chosen, &namespace).await?;
+        namespaces.push(Planned { source: contents[chosen.at].clone(), chosen, namespace, existing });
+    }
+    if !legacy.is_empty() {
+        let what = "no server since MongoDB 3.4 accepts some of the indexes";
+        return Err(Error::failed(format!("{what}: {}", legacy.join("; "))).hint(format!(
+            "Nothing was changed. {} builds them with the values that old servers used in their place; --no-indexes builds \
+             no indexes",
+            legacy_indexes::FLAG
+        )));
+    }
+    let mut in_the_way = survey.map_or(Ok(Vec::new()), |survey| survey.beside(&namespaces))?;
+    in_the_way.retain(|key| found.has(key) && !extra.contains(key));
+    // Views come after the collections that they show.
+    namespaces.sort_by_key(|planned| planned.source.kind == Type::View);
+    let manifest = origin.manifest();
+    if let Some(source) = manifest.and_then(|manifest| manifest.source.needs())
+        && source > target.accepts()
+    {
+        let version = target.version_text();
+        warnings.push(format!("the backup is of MongoDB {source}, the target is older: {version}"));
+    }
+    let mut preflight =
+        preflight::check(target, options, &found, &namespaces, survey, &users_and_roles).await?;
+    warnings.append(&mut preflight.warnings);
+    let wanted = namespaces.iter().map(|planned| planned.source.name()).collect();
+    let renames = survey.map(|survey| survey.renames.as_slice()).unwrap_or_default();
+    let users = !users_and_roles.is_empty();
+    let rest = remedy::flags(&preflight.obstacles, options, &wanted, users, renames);
+    notes.extend(views::astray(&namespaces));
+    notes.extend(own(&contents, &places).filter(|_| options.filter.is_empty()));
+    let facts = RestoreFacts {
+        version: 1,
+        from: origin.place(),
+        id: manifest.map(|manifest| manifest.id.to_string()),
+        job: manifest.map(|manifest| manifest.job.clone()),
+        started_at: manifest.map(|manifest| manifest.started_at),
+        target: target.address.clone(),
+        onto_source: options.onto_source,
+        notes,
+        at,
+    };
+    Ok(RestorePlan {
+        facts,
+        namespaces,
+        extra,
+        fresh: found.fresh && users_and_roles.is_empty(),
+        users_and_roles,
+        oplog,
+        in_the_way,
+        drop: options.drop,
+        target_version: target.version_text(),
+        obstacles: preflight.obstacles,
+        unproved: preflight.unproved,
+        rest,
+        warnings,
+    })
+}
+
+/// Returns an error if nothing would be restored. Only the backup of an empty server is complete without
+/// namespaces.
+fn nothing(origin: &RestoreOrigin, contents: &[BackupNamespace], options: &RestoreOptions) -> Result<()> {
+    let left: Vec<&BackupNamespace> =
+        contents.iter().filter(|source| is_ordinary(&source.db, &source.collection)).collect();
+    let names = |contents: &[&BackupNamespace]| {
+        let more = if contents.len() > NAMED { ", …" } else { "" };
+        contents.iter().take(NAMED).map(|source| source.name()).collect::<Vec<_>>().join(", ") + more
+    };
+    let all: Vec<&BackupNamespace> = contents.iter().collect();
+    let (why, step) = if left.is_empty() {
+        if origin.manifest().is_some() && options.filter.is_empty() {
+            return Ok(());
+        }
+        let step = "Name a backup or a dump with other databases. A restore never writes local, system.profile and the like, and with \
+                    --no-users or chosen namespaces it writes no users and roles";
+        (format!("it holds only {}, which is not restored", names(&all)), step)
+    } else if left.iter().all(|source| source.db == "config") && options.filter.include.is_empty() {
+        (
+            format!("it holds only {}", names(&left)),
+            "The database config is restored only where --ns-include names it",
+        )
+    } else {
+        (
+            format!("--ns-include and --ns-exclude leave nothing of {}", names(&left)),
+            "Narrow --ns-exclude, or leave it out",
+        )
+    };
+    let text = format!("nothing is restored from {}: {why}", origin.place());
+    Err(Error::failed(text).hint(step))
+}
+
+/// A note about namespaces that a restore without filters leaves out, for users who count namespaces.
+fn own(contents: &[BackupNamespace], chosen: &BTreeSet<usize>) -> Option<String> {
+    // Users and roles are merged or were not asked for.
+    let merged = ["system.users", "system.roles"];
+    let left = contents.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, source)| source);
+    let left = left.filter(|o| !merged.contains(&o.collection.as_str()) && !o.collection.starts_with('$'));
+    // Its indexes are restored with their collections.
+    let left = left.filter(|source| source.collection != "system.indexes");
+    let names: Vec<String> = left.map(BackupNamespace::name).collect();
+    (!names.is_empty())
+        .then(|| format!("not restored, because each server has its own: {}", names.join(", ")))
+}
+
+/// Reads the oplog slice, if it is to be replayed.
+async fn oplog(origin: &RestoreOrigin, options: &RestoreOptions) -> Result<OplogPlan> {
+    match (origin.has_slice(), options.no_replay) {
+        (false, _) => Ok(OplogPlan::Absent),
+        (true, true) => Ok(OplogPlan::Left),
+        (true, false) => Ok(OplogPlan::Replayed(Box::new(SliceSurvey::of(origin, options.names()).await?))),
+    }
+}
+
+/// The instant of the restored data.
+fn instant(origin: &RestoreOrigin, oplog: &OplogPlan) -> Option<OpTime> {
+    let said = origin.manifest().and_then(|manifest| manifest.consistency.at);
+    match oplog {
+        OplogPlan::Absent => said,
+        OplogPlan::Left => None,
+        OplogPlan::Replayed(survey) => said.or(survey.read.last),
+    }
 }

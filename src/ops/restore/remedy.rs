@@ -1,12 +1,25 @@
 //! The flags that restore the rest: everything that the target can take, before a restore, and everything that is still
-//! missing, after it.
+//! missing, after it. The record of a restore has the state of each namespace. It outlives the restore, so that a failed
+//! or cancelled restore can report which namespaces it dropped and did not restore.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::filter::{Rename, RestoreFilter};
+use super::namespaces::{is_users_or_roles, name_list};
 use super::options::{RestoreOptions, Users};
+use crate::base::error::{Error, Kind};
 use crate::base::escape::quoted;
 use crate::base::suggest::escaped;
+use crate::restore_target::RestoreTarget;
+
+/// How long a restore waits for answers after a failure: the longest wait for any answer.
+const AFTER_FAILURE: Duration = Duration::from_secs(600);
+/// The most names in a message, for namespaces without a loss.
+const NAMED: usize = 20;
+/// The most namespaces that a command line names.
+const FLAGS: usize = 50;
 
 /// A part of a plan that the target cannot take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,84 +66,75 @@ pub struct Flags {
     pub without: Vec<&'static str>,
 }
 
-/// The inputs of [`flags`].
-pub(crate) struct Basis<'a> {
-    pub options: &'a RestoreOptions,
-    /// The chosen namespaces, by their names in the backup.
-    pub wanted: &'a BTreeSet<String>,
-    /// True if users or roles would be restored.
-    pub users: bool,
-    /// The renames in the oplog slice, by names in the backup: from and to.
-    pub renames: &'a [(String, String)],
-}
-
-/// The flags that restore the rest; `None` if nothing is left, or nothing has to be left out.
-pub(super) fn flags(obstacles: &[Obstacle], basis: &Basis) -> Option<Flags> {
+/// The flags that restore the rest; `None` if nothing is left, or nothing has to be left out. `wanted` are the
+/// chosen namespaces and `renames` the renames in the oplog slice (from, to), by their names in the backup.
+/// `users` is true if users or roles would be restored.
+pub(super) fn flags(
+    obstacles: &[Obstacle],
+    options: &RestoreOptions,
+    wanted: &BTreeSet<String>,
+    users: bool,
+    renames: &[(String, String)],
+) -> Option<Flags> {
     let no_replay = obstacles.iter().any(|one| one.remedy == Remedy::NoReplay);
-    let counts = |one: &&Obstacle| !(no_replay && one.of_slice);
-    let obstacles: Vec<Obstacle> = obstacles.iter().filter(counts).cloned().collect();
-    let obstacles = obstacles.as_slice();
-    let mut flags = Flags::default();
+    let obstacles: Vec<&Obstacle> = obstacles.iter().filter(|one| !(no_replay && one.of_slice)).collect();
+    let no_users = obstacles.iter().any(|one| one.remedy == Remedy::NoUsers);
     let mut excluded: BTreeSet<&str> = BTreeSet::new();
-    let mut no_users = false;
-    for one in obstacles {
-        match &one.remedy {
-            Remedy::Exclude(names) => excluded.extend(names.iter().map(String::as_str)),
-            Remedy::LeaveIndex(_) | Remedy::NoReplay => {}
-            Remedy::NoUsers => no_users = true,
+    for one in &obstacles {
+        if let Remedy::Exclude(names) = &one.remedy {
+            excluded.extend(names.iter().map(String::as_str));
         }
     }
     if no_replay {
         // Without a replay, no flag is needed for a namespace that only the slice has, and its pattern would
         // match nothing.
-        excluded.retain(|name| basis.wanted.contains(*name));
+        excluded.retain(|name| wanted.contains(*name));
     }
     // A rename is only replayed if both names are restored.
-    let renames = if no_replay { &[] } else { basis.renames };
+    let renames = if no_replay { &[] } else { renames };
     let mut before = usize::MAX;
-    while excluded.len() != before {
-        before = excluded.len();
+    while excluded.len() != std::mem::replace(&mut before, excluded.len()) {
         for (from, to) in renames {
             if excluded.contains(from.as_str()) || excluded.contains(to.as_str()) {
                 excluded.extend([from.as_str(), to.as_str()]);
             }
         }
     }
-    if obstacles.is_empty() || basis.wanted.iter().all(|name| excluded.contains(name.as_str())) {
+    if obstacles.is_empty() || wanted.iter().all(|name| excluded.contains(name.as_str())) {
         return None;
     }
-    let whole = whole_databases(obstacles, basis.wanted);
+    let mut flags = Flags::default();
+    let whole = whole_databases(&obstacles, wanted);
     let of_whole = |name: &&&str| whole.iter().any(|db| name.starts_with(&format!("{db}.")));
     whole.iter().for_each(|db| flags.add("--ns-exclude", &format!("{}.*", escaped(db))));
     excluded.iter().filter(|name| !of_whole(name)).for_each(|name| flags.add("--ns-exclude", &escaped(name)));
-    for one in obstacles {
-        match &one.remedy {
-            Remedy::LeaveIndex(name) if !excluded.iter().any(|of| name.starts_with(&format!("{of}."))) => {
-                flags.add("--no-index", &escaped(name));
-            }
-            _ => {}
+    for one in &obstacles {
+        if let Remedy::LeaveIndex(name) = &one.remedy
+            && !excluded.iter().any(|of| name.starts_with(&format!("{of}.")))
+        {
+            flags.add("--no-index", &escaped(name));
         }
     }
     if no_replay {
         flags.add.push("--no-replay".into());
-        flags.without.extend(basis.options.at.map(|_| "--at"));
+        flags.without.extend(options.at.map(|_| "--at"));
     }
-    let filters = !excluded.is_empty() && basis.options.filter.is_empty();
-    match basis.options.users {
+    let filters = !excluded.is_empty() && options.filter.is_empty();
+    match options.users {
         Users::Always if no_users => {
             flags.add.push("--no-users".into());
             flags.without.push("--users");
         }
         Users::Unfiltered if no_users => flags.add.push("--no-users".into()),
         // With a filter, users are only restored with --users.
-        Users::Unfiltered if filters && basis.users => flags.add.push("--users".into()),
+        Users::Unfiltered if filters && users => flags.add.push("--users".into()),
         _ => {}
     }
     Some(flags)
 }
 
 /// The databases of which two or more chosen namespaces, and so all, are left out for one reason.
-fn whole_databases<'a>(obstacles: &'a [Obstacle], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
+fn whole_databases<'a>(obstacles: &[&'a Obstacle], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
     let mut whole = BTreeSet::new();
     for one in obstacles {
         let Remedy::Exclude(names) = &one.remedy else { continue };
@@ -168,28 +172,20 @@ impl Flags {
     }
 }
 
-/// The most namespaces that a command line names.
-const FLAGS: usize = 50;
-
-/// The parts that a restore did not complete.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Remainder {
-    /// The incomplete namespaces, by their names in the backup.
-    pub missing: Vec<String>,
-    /// The complete namespaces, by their names in the backup.
-    pub done: Vec<String>,
-    pub users: bool,
-    /// True if a namespace is incomplete that only the oplog slice has. No flag selects it.
-    pub slice: bool,
-}
-
-/// The flags that restore the rest, as a sentence; `None` if nothing is missing.
-pub(super) fn advice(options: &RestoreOptions, remainder: &Remainder) -> Option<String> {
-    let Remainder { missing, done, users, slice } = remainder;
+/// The flags that restore the rest, as a sentence; `None` if nothing is missing. `missing` are the incomplete
+/// and `done` the complete namespaces, by their names in the backup. `slice` is true if a namespace is
+/// incomplete that only the oplog slice has: no flag selects it.
+fn advice(
+    options: &RestoreOptions,
+    missing: &[String],
+    done: &[String],
+    users: bool,
+    slice: bool,
+) -> Option<String> {
     if missing.is_empty() && !users && !slice {
         return None;
     }
-    let whole = *slice || done.is_empty() && (*users || !options.wants_users());
+    let whole = slice || done.is_empty() && (users || !options.wants_users());
     // The names are too many for a command line, or no flag selects them: everything is restored again.
     if whole || missing.len().min(done.len()) > FLAGS {
         return Some("Then the same command with --drop restores the rest".into());
@@ -229,6 +225,160 @@ pub(super) fn advice(options: &RestoreOptions, remainder: &Remainder) -> Option<
     Some(format!("Then the {}", flags.words()))
 }
 
+/// The state of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NamespaceState {
+    /// Unchanged.
+    Waiting,
+    /// It is being created, and replaces nothing.
+    Begun,
+    /// The target's namespace of the same name is dropped, or about to be dropped.
+    Dropped,
+    /// Its documents are restored and counted.
+    Filled,
+    /// Complete, with its indexes.
+    Done,
+}
+
+#[derive(Debug)]
+struct ProgressRow {
+    /// The name in the backup; `None` if only the oplog slice has it.
+    from: Option<String>,
+    state: NamespaceState,
+}
+
+/// The states of all namespaces of a restore.
+#[derive(Debug)]
+pub(crate) struct RestoreProgress {
+    target: RestoreTarget,
+    options: RestoreOptions,
+    state: Mutex<ProgressState>,
+}
+
+#[derive(Debug)]
+struct ProgressState {
+    /// By the name at the target.
+    rows: BTreeMap<String, ProgressRow>,
+    /// True if users and roles still have to be merged.
+    users_missing: bool,
+}
+
+impl RestoreProgress {
+    /// `names` are the names at the target of the planned namespaces, each with its name in the backup; `None`
+    /// if only the oplog slice has it.
+    pub(super) fn new(
+        names: impl Iterator<Item = (String, Option<String>)>,
+        users_missing: bool,
+        target: RestoreTarget,
+        options: RestoreOptions,
+    ) -> Arc<RestoreProgress> {
+        let row = |(name, from)| (name, ProgressRow { from, state: NamespaceState::Waiting });
+        let state = Mutex::new(ProgressState { rows: names.map(row).collect(), users_missing });
+        Arc::new(RestoreProgress { target, options, state })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// Sets the state of a namespace of the target.
+    pub(super) fn set(&self, name: &str, state: NamespaceState) {
+        if let Some(row) = self.lock().rows.get_mut(name) {
+            row.state = state;
+        }
+    }
+
+    /// Marks a namespace of the target as incomplete, whether it was planned or only the slice has it.
+    pub(super) fn lack(&self, name: &str) {
+        let mut state = self.lock();
+        if name.split_once('.').is_some_and(|(db, collection)| is_users_or_roles(db, collection)) {
+            state.users_missing = true;
+            return;
+        }
+        let new = ProgressRow { from: None, state: NamespaceState::Begun };
+        state.rows.entry(name.into()).or_insert(new).state = NamespaceState::Begun;
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<NamespaceState> {
+        self.lock().rows.get(name).map(|row| row.state)
+    }
+
+    pub(super) fn users_merged(&self) {
+        self.lock().users_missing = false;
+    }
+
+    /// Marks the namespaces whose documents are restored as done.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        let filled = state.rows.values_mut().filter(|row| row.state == NamespaceState::Filled);
+        filled.for_each(|row| row.state = NamespaceState::Done);
+    }
+
+    /// The flags that restore the rest, as a sentence; `None` if nothing is missing.
+    pub(super) fn advice(&self) -> Option<String> {
+        let ProgressState { rows, users_missing } = &*self.lock();
+        let (done, missing): (Vec<_>, Vec<_>) =
+            rows.values().partition(|row| row.state == NamespaceState::Done);
+        let slice = missing.iter().any(|row| row.from.is_none());
+        let names =
+            |rows: &[&ProgressRow]| rows.iter().filter_map(|row| row.from.clone()).collect::<Vec<_>>();
+        advice(&self.options, &names(&missing), &names(&done), *users_missing, slice)
+    }
+
+    /// Waits until no request of the restore is under way, and adds the state of the target to the error.
+    /// Called after an error or a signal ended the restore; `left` is the time that is left after a signal.
+    pub(super) async fn stopped(&self, error: Error, left: Option<Duration>) -> Error {
+        let settled = self.target.settle(left.unwrap_or(AFTER_FAILURE)).await;
+        let mut steps: Vec<String> = error.next_step().map(str::to_string).into_iter().collect();
+        if self.target.is_untouched() {
+            steps.push("Nothing was changed at the target".into());
+            return error.hint(steps.join(". "));
+        }
+        if !settled {
+            steps.push(format!(
+                "MongoDB at {} has not answered the last request, and may still carry it out",
+                self.target.address
+            ));
+        }
+        steps.push(format!("The target holds a part of the backup: {}", self.losses()));
+        match error.kind() {
+            // The backup is damaged, so the same restore would fail again.
+            Kind::Mismatch => steps.push("The next restore needs --drop".into()),
+            _ => steps.extend(self.advice()),
+        }
+        error.hint(steps.join(". "))
+    }
+
+    /// The state of the namespaces at the target, losses first.
+    fn losses(&self) -> String {
+        let ProgressState { rows, users_missing } = &*self.lock();
+        let of =
+            |state| rows.iter().filter(move |(_, row)| row.state == state).map(|(name, _)| name.as_str());
+        let mut parts = Vec::new();
+        let dropped: Vec<&str> = of(NamespaceState::Dropped).collect();
+        if !dropped.is_empty() {
+            parts.push(format!("dropped and not restored: {}", dropped.join(", ")));
+        }
+        for (state, what) in [
+            (NamespaceState::Begun, "not complete"),
+            (NamespaceState::Filled, "restored without indexes and oplog"),
+            (NamespaceState::Waiting, "not begun"),
+        ] {
+            let names: Vec<&str> = of(state).collect();
+            if !names.is_empty() {
+                parts.push(format!("{what}: {}", name_list(&names, NAMED)));
+            }
+        }
+        if *users_missing {
+            parts.push("users and roles were not restored".into());
+        }
+        match parts.is_empty() {
+            true => "all namespaces are restored".into(),
+            false => parts.join("; "),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,8 +399,7 @@ mod tests {
         renames: &[(String, String)],
     ) -> Option<String> {
         let wanted = wanted.iter().map(|name| name.to_string()).collect();
-        let basis = Basis { options, wanted: &wanted, users: true, renames };
-        flags(obstacles, &basis).map(|flags| flags.sentence())
+        flags(obstacles, options, &wanted, true, renames).map(|flags| flags.sentence())
     }
 
     #[test]
@@ -307,8 +456,7 @@ mod tests {
     }
 
     fn told(options: &RestoreOptions, missing: &[&str], done: &[&str], users: bool) -> String {
-        let remainder = Remainder { missing: names(missing), done: names(done), users, slice: false };
-        advice(options, &remainder).unwrap_or_default()
+        advice(options, &names(missing), &names(done), users, false).unwrap_or_default()
     }
 
     #[test]

@@ -1,26 +1,31 @@
 //! Finds out, before anything is dropped, which parts of a plan the target cannot take. The target itself is
 //! asked.
 //!
-//! [`candidates`] collects the namespaces of the plan and of the oplog slice, and [`trials`] tries them. Each
-//! distinct combination of options and indexes that some servers refuse is created as an empty collection
-//! under a random name, and dropped again. With `--drop`, databases that the target does not have are tried
-//! as well: after a database was dropped collection by collection, a server keeps refusing a name that
-//! differs from it only by case (code 13297, seen on 4.4.2 to 6.0.27).
+//! The candidates are the namespaces of the plan, and those that the oplog slice creates or changes. [`trials`] tries
+//! them: each distinct combination of options and indexes that some servers refuse is created as an empty collection
+//! under a random name, and dropped again. With `--drop`, databases that the target does not have are tried as well:
+//! after a database was dropped collection by collection, a server keeps refusing a name that differs from it only by
+//! case (code 13297, seen on 4.4.2 to 6.0.27).
 
-mod candidates;
 mod trials;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::namespaces::{Planned, TargetContents, name_list};
+use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+
+use super::filter::{BUCKETS, TargetNamespace};
+use super::namespaces::{NamespaceKey, Planned, TargetContents, full_name, name_list};
 use super::options::RestoreOptions;
 use super::remedy::{Obstacle, Remedy};
 use super::replay::SliceSurvey;
+use super::replay::script::{ChangeForm, ReplayStep};
+use super::replay::survey::ReplayCatalog;
+use super::views;
 use crate::base::error::Result;
-use crate::model::namespace::Type;
+use crate::dumpformat::metadata;
+use crate::model::namespace::{Namespace, Type};
 use crate::restore_target::users_and_roles::UsersAndRoles;
-use crate::restore_target::{RestoreTarget, trial};
-use candidates::{Candidate, candidates};
+use crate::restore_target::{RestoreTarget, collections, trial};
 use trials::TrialRunner;
 
 /// The longest name of a database and of a namespace, in bytes.
@@ -30,57 +35,62 @@ const OWN: [&str; 3] = ["admin", "config", "local"];
 /// The most names in a line about trials that the user may not make.
 const NAMED: usize = 3;
 const NOT_IN_DATABASE: &str = "/\\. \"$\0";
+/// The most indexes of a collection, and the most fields of an index key.
+const MOST_INDEXES: usize = 64;
+const MOST_FIELDS: usize = 32;
 
 /// The result of [`check`].
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct PreflightResult {
+#[derive(Debug, Default)]
+pub(super) struct PreflightResult {
     pub obstacles: Vec<Obstacle>,
     /// A line for each part that the user has no right to try.
     pub unproved: Vec<String>,
     pub warnings: Vec<String>,
 }
 
-pub(crate) struct PreflightInput<'a> {
-    pub target: &'a RestoreTarget,
-    pub options: &'a RestoreOptions,
-    pub found: &'a TargetContents,
-    pub planned: &'a [Planned],
-    pub survey: Option<&'a SliceSurvey>,
-    pub users_and_roles: &'a [UsersAndRoles],
-}
-
 /// Finds out what the target cannot take.
 ///
 /// # Errors
 /// Returns an error if the target does not answer. A refusal by the target is a part of the result.
-pub(crate) async fn check(subject: &PreflightInput<'_>) -> Result<PreflightResult> {
-    let target = subject.target;
-    sweep(target, subject.found).await?;
-    let mut out = PreflightResult::default();
-    let mut candidates = candidates(subject);
-    misnamed(&mut candidates, &mut out);
-    alike(&mut candidates, subject.found, &mut out);
-    let mut runner = TrialRunner::new(target, &subject.options.token);
+pub(super) async fn check(
+    target: &RestoreTarget,
+    options: &RestoreOptions,
+    found: &TargetContents,
+    planned: &[Planned],
+    survey: Option<&SliceSurvey>,
+    users_and_roles: &[UsersAndRoles],
+) -> Result<PreflightResult> {
+    sweep(target, found).await?;
+    let mut runner = TrialRunner::new(target, &options.token, found);
+    let mut candidates = candidates(planned, survey, options.no_indexes);
+    let obstacles = &mut runner.result.obstacles;
+    candidates.retain(|one| {
+        let wrong = wrong_name(&one.to.0, &one.to.1, one.namespace.kind).map(|why| one.exclude(why));
+        obstacles.extend(wrong.clone());
+        wrong.is_none()
+    });
+    alike(&mut candidates, found, obstacles);
     // If nothing is dropped, a refused database name loses no data: its namespaces fail later.
-    if subject.options.drop && subject.planned.iter().any(|planned| planned.existing.is_some()) {
-        runner.databases(&mut candidates, subject.found, &mut out).await?;
+    if options.drop && planned.iter().any(|planned| planned.existing.is_some()) {
+        runner.databases(&mut candidates).await?;
     }
-    runner.namespaces(&candidates, subject.found, &mut out).await?;
-    if let Some(survey) = subject.survey {
-        runner.updates(survey, &candidates, &mut out).await?;
+    runner.namespaces(&candidates).await?;
+    if let Some(survey) = survey {
+        runner.updates(survey, &candidates).await?;
     }
-    runner.users_and_roles(subject, &mut out).await?;
-    for (db, names) in &runner.forbidden {
-        out.unproved.push(format!(
+    runner.users_and_roles(users_and_roles, survey).await?;
+    let (mut result, forbidden) = runner.end();
+    for (db, names) in forbidden {
+        result.unproved.push(format!(
             "{}: the user may not create and drop empty collections in {db}, or in {}, to find out whether the target \
              accepts their options and indexes",
-            name_list(names, NAMED),
+            name_list(&names, NAMED),
             trial::DATABASE
         ));
     }
     let mut seen = BTreeSet::new();
-    out.obstacles.retain(|one| seen.insert((one.what.clone(), one.why.clone())));
-    Ok(out)
+    result.obstacles.retain(|one| seen.insert((one.what.clone(), one.why.clone())));
+    Ok(result)
 }
 
 /// Removes the trials of killed runs.
@@ -96,15 +106,6 @@ async fn sweep(target: &RestoreTarget, found: &TargetContents) -> Result<()> {
         target.sweep_trials(db, found.names_of(db)).await?;
     }
     Ok(())
-}
-
-/// Removes the candidates with an invalid name.
-fn misnamed(candidates: &mut Vec<Candidate>, out: &mut PreflightResult) {
-    candidates.retain(|one| {
-        let wrong = wrong_name(&one.to.0, &one.to.1, one.namespace.kind);
-        out.obstacles.extend(wrong.clone().map(|why| one.exclude(why)));
-        wrong.is_none()
-    });
 }
 
 /// Why a name is invalid; `None` if it is valid. Source: MongoDB `src/mongo/db/namespace_string.h`.
@@ -138,9 +139,8 @@ pub(super) fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<Strin
 
 /// Removes the candidates in databases whose names differ only by case from another database: a server cannot
 /// have two such databases (code 13297).
-fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, out: &mut PreflightResult) {
+fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, obstacles: &mut Vec<Obstacle>) {
     let wanted: BTreeSet<String> = candidates.iter().map(|one| one.to.0.clone()).collect();
-    let is_there = |db: &str| found.has_database(db);
     let mut refused = BTreeMap::new();
     for db in &wanted {
         if let Some(other) = found.alike(db) {
@@ -149,25 +149,205 @@ fn alike(candidates: &mut Vec<Candidate>, found: &TargetContents, out: &mut Pref
     }
     for db in wanted.iter().filter(|db| !refused.contains_key(*db)).cloned().collect::<Vec<_>>() {
         let first = wanted.iter().filter(|other| other.eq_ignore_ascii_case(&db));
-        let first =
-            first.min_by_key(|other| (!is_there(other), refused.contains_key(*other), (*other).clone()));
+        let first = first
+            .min_by_key(|other| (!found.has_database(other), refused.contains_key(*other), (*other).clone()));
         if let Some(first) = first.filter(|first| **first != db) {
             refused.insert(db, format!("the restore would create a database '{first}' as well"));
         }
     }
     for (db, why) in refused {
         let why = format!("{why}, and MongoDB does not allow two databases whose names differ only by case");
-        refuse_database(candidates, &db, why, out);
+        obstacles.push(refuse_database(candidates, &db, why));
     }
 }
 
-fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String, out: &mut PreflightResult) {
-    let (of, others): (Vec<_>, Vec<_>) =
-        std::mem::take(candidates).into_iter().partition(|one| one.to.0 == db);
-    *candidates = others;
-    let names: BTreeSet<String> = of.into_iter().map(|one| one.from).collect();
+/// Removes the candidates in a database that the target cannot take.
+fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String) -> Obstacle {
+    let names = candidates.extract_if(.., |one| one.to.0 == db).map(|one| one.from).collect();
     let what = format!("the database '{db}'");
-    out.obstacles.push(Obstacle { what, why, remedy: Remedy::Exclude(names), of_slice: false });
+    Obstacle { what, why, remedy: Remedy::Exclude(names), of_slice: false }
+}
+
+/// A namespace to be tried.
+#[derive(Debug, Clone)]
+struct Candidate {
+    /// The name in the backup.
+    from: String,
+    to: NamespaceKey,
+    /// The kind, the options, and the index on `_id`.
+    namespace: Namespace,
+    indexes: Vec<RawDocumentBuf>,
+    /// The indexes to be built on the bucket collection: the slice has the indexes of a time series there.
+    bucket_indexes: Vec<RawDocumentBuf>,
+    /// The slice's `collMod` commands.
+    changes: Vec<RawDocumentBuf>,
+    /// True if the slice creates it.
+    of_slice: bool,
+}
+
+impl Candidate {
+    fn new(from: String, to: NamespaceKey, namespace: Namespace, of_slice: bool) -> Candidate {
+        let (indexes, bucket_indexes, changes) = Default::default();
+        Candidate { from, to, namespace, indexes, bucket_indexes, changes, of_slice }
+    }
+
+    fn name(&self) -> String {
+        full_name(&self.to)
+    }
+
+    fn exclude(&self, why: String) -> Obstacle {
+        let remedy = Remedy::Exclude([self.from.clone()].into());
+        Obstacle { what: self.name(), why, remedy, of_slice: self.of_slice }
+    }
+}
+
+fn candidates(planned: &[Planned], survey: Option<&SliceSurvey>, no_indexes: bool) -> Vec<Candidate> {
+    let candidate = |planned: &Planned| {
+        let Planned { chosen, source, namespace, .. } = planned;
+        // With a replay, the indexes at its end count.
+        let indexes = if survey.is_some() { Vec::new() } else { collections::indexes(namespace) };
+        Candidate { indexes, ..Candidate::new(source.name(), chosen.key(), namespace.clone(), false) }
+    };
+    let mut all: Vec<Candidate> = planned.iter().map(candidate).collect();
+    if let Some(survey) = survey {
+        follow(planned, survey, &mut all);
+    }
+    if no_indexes {
+        all.iter_mut().for_each(|one| {
+            one.indexes.clear();
+            one.bucket_indexes.clear();
+        });
+    }
+    all
+}
+
+/// Adds the namespaces that the slice creates, and adds its changes and indexes to the others.
+fn follow(planned: &[Planned], survey: &SliceSurvey, candidates: &mut Vec<Candidate>) {
+    let mut latest: BTreeMap<NamespaceKey, usize> =
+        candidates.iter().enumerate().map(|(at, one)| (one.to.clone(), at)).collect();
+    let mut catalog = ReplayCatalog::new(planned);
+    for step in &survey.commands {
+        match step {
+            ReplayStep::Create { to, form, view, .. } => {
+                latest.insert(to.key(), candidates.len());
+                candidates.push(candidate(to, command(form), *view));
+            }
+            ReplayStep::Modify { to, form } => {
+                let change = command(form);
+                let is_change = change.iter().flatten().next().is_some_and(|(name, _)| name == "collMod");
+                if let Some(at) = latest.get(&to.key()).filter(|_| is_change) {
+                    candidates[*at].changes.push(change.to_owned());
+                }
+            }
+            ReplayStep::Rename { from, to, .. } => {
+                if let Some(at) = latest.remove(&from.key()) {
+                    latest.insert(to.key(), at);
+                }
+            }
+            _ => {}
+        }
+        catalog.follow(step);
+    }
+    for build in catalog.builds() {
+        let Some(at) = latest.get(&build.of) else { continue };
+        match build.on.starts_with(BUCKETS) {
+            true => candidates[*at].bucket_indexes.extend(build.specs),
+            false => candidates[*at].indexes.extend(build.specs),
+        }
+    }
+}
+
+fn command(form: &ChangeForm) -> &RawDocument {
+    match form {
+        ChangeForm::Operation(operation) => operation.get_document("o").unwrap_or(operation),
+        ChangeForm::Command(command) => command,
+    }
+}
+
+fn candidate(to: &TargetNamespace, create: &RawDocument, view: bool) -> Candidate {
+    let mut options = RawDocumentBuf::new();
+    for (key, value) in create.iter().flatten().skip(1).filter(|(key, _)| key.as_str() != "idIndex") {
+        options.append(key, value);
+    }
+    let kind = match (view, to.buckets) {
+        (true, _) => Type::View,
+        (false, true) => Type::Timeseries,
+        (false, false) => Type::Collection,
+    };
+    let id = create.get_document("idIndex").map(|index| index.to_owned());
+    let indexes = id.into_iter().collect();
+    let namespace = Namespace { kind, ..metadata::of(&to.from_db, &to.from, options, indexes) };
+    Candidate::new(to.from_name(), to.key(), namespace, true)
+}
+
+/// The views of the target that the restore leaves unchanged, reduced to the names that they show and their
+/// collation.
+fn staying(candidates: &[Candidate], found: &TargetContents) -> Vec<Candidate> {
+    let replaced: BTreeSet<&NamespaceKey> = candidates.iter().map(|one| &one.to).collect();
+    let stays = found.views().filter(|(key, _)| !replaced.contains(key));
+    let candidate = |(key, options): (&NamespaceKey, &RawDocumentBuf)| {
+        let namespace = Namespace { kind: Type::View, options: views::bare(options), ..plain() };
+        Candidate::new(String::new(), key.clone(), namespace, false)
+    };
+    stays.map(candidate).collect()
+}
+
+fn plain() -> Namespace {
+    metadata::of("", "", RawDocumentBuf::new(), Vec::new())
+}
+
+/// Returns true if every server accepts the namespace: a collection without options, with ordinary indexes.
+fn is_everyday(one: &Candidate) -> bool {
+    let Candidate { namespace, indexes, bucket_indexes, changes, .. } = one;
+    let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let mut is_distinct = |spec: &RawDocumentBuf| {
+        spec.get_document("key").is_ok_and(|key| keys.insert(key.as_bytes().to_vec()))
+            && spec.get_str("name").is_ok_and(|name| names.insert(name.to_string()))
+    };
+    let own = namespace.indexes.iter().find(|index| collections::is_own(index));
+    namespace.kind == Type::Collection
+        && namespace.options.iter().next().is_none()
+        && own.is_none_or(|own| {
+            own.iter().flatten().all(|(key, _)| ["v", "key", "name", "ns"].contains(&key.as_str()))
+        })
+        && indexes.len() < MOST_INDEXES
+        && indexes.iter().all(|spec| is_ordinary_index(spec) && is_distinct(spec))
+        && bucket_indexes.is_empty()
+        && changes.is_empty()
+}
+
+/// A key that is the same for namespaces that can share a trial.
+fn trial_key(one: &Candidate) -> Vec<u8> {
+    let Candidate { namespace, indexes, bucket_indexes, changes, to, .. } = one;
+    let mut parts = RawArrayBuf::new();
+    parts.push(namespace.options.clone());
+    let own = namespace.indexes.iter().filter(|index| collections::is_own(index));
+    own.chain(indexes).chain(bucket_indexes).chain(changes).for_each(|document| parts.push(document.clone()));
+    let within = namespace.kind == Type::Timeseries || OWN.contains(&to.0.as_str());
+    let db = if within { to.0.as_str() } else { "" };
+    rawdoc! {"parts": parts, "db": db}.into_bytes()
+}
+
+/// Returns true if every server since 4.4 accepts the index: ascending and descending fields; unique, sparse
+/// or TTL.
+fn is_ordinary_index(spec: &RawDocument) -> bool {
+    let number = |value: RawBsonRef<'_>| match value {
+        RawBsonRef::Int32(n) => n == 1 || n == -1,
+        RawBsonRef::Double(n) => n == 1.0 || n == -1.0,
+        _ => false,
+    };
+    let fields = |key: &RawDocument| {
+        let path = |field: &str| !field.contains('$') && field.split('.').all(|part| !part.is_empty());
+        (1..=MOST_FIELDS).contains(&key.iter().count())
+            && key.iter().flatten().all(|(field, value)| number(value) && path(field.as_str()))
+    };
+    spec.iter().flatten().all(|(option, value)| match (option.as_str(), value) {
+        ("key", RawBsonRef::Document(key)) => fields(key),
+        ("name", RawBsonRef::String(name)) => !name.is_empty() && name != "*",
+        ("unique" | "sparse", RawBsonRef::Boolean(_)) => true,
+        ("expireAfterSeconds", RawBsonRef::Int32(n)) => n >= 0,
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -192,6 +372,27 @@ mod tests {
             ("admin", "system.roles", Type::Collection, false),
         ] {
             assert_eq!(wrong_name(db, collection, kind).is_some(), wrong, "{db}.{collection}");
+        }
+    }
+
+    #[test]
+    fn only_indexes_that_every_server_accepts_are_ordinary() {
+        for (spec, ordinary) in [
+            (rawdoc! {"key": {"a": 1, "b": -1.0}, "name": "a_1", "unique": true}, true),
+            (rawdoc! {"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 5}, true),
+            (rawdoc! {"key": {"a": "text"}, "name": "a"}, false),
+            (rawdoc! {"key": {"$**": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {"a": 1}, "name": "a", "hidden": true}, false),
+            (rawdoc! {"key": {"a": 1}, "name": "a", "partialFilterExpression": {}}, false),
+            (rawdoc! {"key": {"a": true}, "name": "a"}, false),
+            (rawdoc! {"key": {"a.b": 1}, "name": "a"}, true),
+            (rawdoc! {"key": {"a..b": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {"a.": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {"": 1}, "name": "a"}, false),
+            (rawdoc! {"key": {}, "name": "a"}, false),
+            (rawdoc! {"key": {"a": 1}, "name": "a", "expireAfterSeconds": -1}, false),
+        ] {
+            assert_eq!(is_ordinary_index(&spec), ordinary, "{spec:?}");
         }
     }
 }

@@ -11,15 +11,14 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
-use super::candidates::{Candidate, is_everyday, key, plain, staying};
-use super::{OWN, PreflightInput, PreflightResult, refuse_database};
-use crate::base::error::Result;
+use super::{Candidate, OWN, PreflightResult, is_everyday, plain, refuse_database, staying, trial_key};
+use crate::base::error::{Error, Result};
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
-use crate::ops::restore::namespaces::TargetContents;
+use crate::ops::restore::namespaces::{NamespaceKey, TargetContents, full_name};
 use crate::ops::restore::remedy::{Obstacle, Remedy};
 use crate::ops::restore::replay::SliceSurvey;
-use crate::ops::restore::replay::action::with_first;
+use crate::ops::restore::replay::script::with_first;
 use crate::ops::restore::views;
 use crate::restore_target::trial::{self, TrialAnswer};
 use crate::restore_target::users_and_roles::UsersAndRoles;
@@ -35,14 +34,16 @@ const SINCE: [(&str, Fcv); 4] = [
     ("encryptedFields", Fcv { major: 6, minor: 0 }),
 ];
 
-pub(crate) struct TrialRunner<'a> {
+pub(super) struct TrialRunner<'a> {
     target: &'a RestoreTarget,
+    found: &'a TargetContents,
+    pub result: PreflightResult,
     token: &'a str,
     prefix: OnceCell<String>,
-    /// Whether the user may try collections, by database.
+    /// By database, true if the user may try collections.
     allowed: BTreeMap<String, bool>,
     /// The namespaces that were not tried, by database.
-    pub(super) forbidden: BTreeMap<String, Vec<String>>,
+    forbidden: BTreeMap<String, Vec<String>>,
 }
 
 /// The refusals of a trial: of the namespace, of its changes, and of each index.
@@ -55,9 +56,18 @@ struct TrialResult {
 }
 
 impl<'a> TrialRunner<'a> {
-    pub(super) fn new(target: &'a RestoreTarget, token: &'a str) -> TrialRunner<'a> {
-        let (prefix, allowed, forbidden) = (OnceCell::new(), BTreeMap::new(), BTreeMap::new());
-        TrialRunner { target, token, prefix, allowed, forbidden }
+    pub(super) fn new(
+        target: &'a RestoreTarget,
+        token: &'a str,
+        found: &'a TargetContents,
+    ) -> TrialRunner<'a> {
+        let (result, prefix, allowed, forbidden) = Default::default();
+        TrialRunner { target, found, result, token, prefix, allowed, forbidden }
+    }
+
+    /// The result, and the namespaces that the user may not try, by database.
+    pub(super) fn end(self) -> (PreflightResult, BTreeMap<String, Vec<String>>) {
+        (self.result, self.forbidden)
     }
 
     async fn name(&self) -> Result<String> {
@@ -88,14 +98,9 @@ impl<'a> TrialRunner<'a> {
 
     /// Creates a collection in each database that the target does not have. Removes the candidates in
     /// databases that it refuses.
-    pub(super) async fn databases(
-        &mut self,
-        candidates: &mut Vec<Candidate>,
-        found: &TargetContents,
-        out: &mut PreflightResult,
-    ) -> Result<()> {
-        let missing: BTreeSet<String> =
-            candidates.iter().map(|one| one.to.0.clone()).filter(|db| !found.has_database(db)).collect();
+    pub(super) async fn databases(&mut self, candidates: &mut Vec<Candidate>) -> Result<()> {
+        let all = candidates.iter().map(|one| one.to.0.clone());
+        let missing: BTreeSet<String> = all.filter(|db| !self.found.has_database(db)).collect();
         let mut tries = Vec::new();
         for db in missing {
             if self.may(&db).await? {
@@ -107,23 +112,18 @@ impl<'a> TrialRunner<'a> {
             let name = runner.name().await?;
             let answer = runner.target.try_create(&plain(), &db, &name).await?;
             runner.target.end_trial(&db, &name).await?;
-            Ok::<_, crate::base::error::Error>((db, answer))
+            Ok::<_, Error>((db, answer))
         });
         let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
         for (db, answer) in tried {
             if let TrialAnswer::Refused(why) = answer {
-                refuse_database(candidates, &db, why, out);
+                self.result.obstacles.push(refuse_database(candidates, &db, why));
             }
         }
         Ok(())
     }
 
-    pub(super) async fn namespaces(
-        &mut self,
-        candidates: &[Candidate],
-        found: &TargetContents,
-        out: &mut PreflightResult,
-    ) -> Result<()> {
+    pub(super) async fn namespaces(&mut self, candidates: &[Candidate]) -> Result<()> {
         // Views come last, one by one: each is tried on the trial of the view that it shows.
         let views: Vec<&Candidate> =
             candidates.iter().filter(|one| one.namespace.kind == Type::View).collect();
@@ -131,7 +131,7 @@ impl<'a> TrialRunner<'a> {
         for one in candidates.iter().filter(|one| one.namespace.kind != Type::View) {
             // A system collection is not created: its first document creates it.
             if !one.to.1.starts_with("system.") && !is_everyday(one) {
-                groups.entry(key(one)).or_default().push(one);
+                groups.entry(trial_key(one)).or_default().push(one);
             }
         }
         let mut jobs = Vec::new();
@@ -150,18 +150,16 @@ impl<'a> TrialRunner<'a> {
         let runner = &*self;
         let tried = stream::iter(jobs).map(|(ground, group)| async move {
             let tried = runner.one(group[0], &ground).await?;
-            Ok::<_, crate::base::error::Error>((group, tried))
+            Ok::<_, Error>((group, tried))
         });
         let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
         for (group, tried) in tried {
-            for one in group {
-                self.tell(one, &tried, out);
-            }
+            group.into_iter().for_each(|one| self.report(one, &tried));
         }
-        self.views(views, &staying(candidates, found), out).await?;
+        self.views(views, &staying(candidates, self.found)).await?;
         let order: BTreeMap<String, usize> =
             candidates.iter().enumerate().map(|(at, one)| (one.name(), at)).rev().collect();
-        out.obstacles.sort_by_key(|one| order.get(&one.what).copied().unwrap_or(usize::MAX));
+        self.result.obstacles.sort_by_key(|one| order.get(&one.what).copied().unwrap_or(usize::MAX));
         Ok(())
     }
 
@@ -169,28 +167,29 @@ impl<'a> TrialRunner<'a> {
         self.forbidden.entry(one.to.0.clone()).or_default().push(one.name());
     }
 
-    fn tell(&mut self, one: &Candidate, tried: &TrialResult, out: &mut PreflightResult) {
+    /// Adds the refusals of a trial to the result.
+    fn report(&mut self, one: &Candidate, tried: &TrialResult) {
         if tried.forbidden {
             self.forbid(one);
         }
-        for why in &tried.refused {
-            out.obstacles.push(one.exclude(self.because(one, &named(why, &one.to))));
-        }
-        for why in &tried.changes {
+        let refused = tried.refused.iter().map(|why| one.exclude(self.because(one, &named(why, &one.to))));
+        let changes = tried.changes.iter().map(|why| {
             let why = format!("a change of it in the oplog slice: {}", named(why, &one.to));
-            out.obstacles.push(Obstacle { of_slice: true, ..one.exclude(why) });
-        }
-        for (spec, why) in &tried.indexes {
-            if one.indexes.contains(spec) || one.bucket_indexes.contains(spec) {
-                let name = spec.get_str("name").unwrap_or("?");
-                out.obstacles.push(Obstacle {
-                    what: format!("the index '{name}' of {}", one.name()),
-                    why: named(why, &one.to),
-                    remedy: Remedy::LeaveIndex(format!("{}.{name}", one.from)),
-                    of_slice: one.of_slice || !collections::indexes(&one.namespace).contains(spec),
-                });
+            Obstacle { of_slice: true, ..one.exclude(why) }
+        });
+        let own = collections::indexes(&one.namespace);
+        let wanted = |spec: &RawDocumentBuf| one.indexes.contains(spec) || one.bucket_indexes.contains(spec);
+        let indexes = tried.indexes.iter().filter(|(spec, _)| wanted(spec)).map(|(spec, why)| {
+            let name = spec.get_str("name").unwrap_or("?");
+            Obstacle {
+                what: format!("the index '{name}' of {}", one.name()),
+                why: named(why, &one.to),
+                remedy: Remedy::LeaveIndex(format!("{}.{name}", one.from)),
+                of_slice: one.of_slice || !own.contains(spec),
             }
-        }
+        });
+        let obstacles: Vec<Obstacle> = refused.chain(changes).chain(indexes).collect();
+        self.result.obstacles.extend(obstacles);
     }
 
     /// The server's message. If the namespace has an option that is newer than the target, the option and the
@@ -258,15 +257,10 @@ impl<'a> TrialRunner<'a> {
     /// Tries the views, each on the trials of the views that it shows. Also tries the target's views that
     /// show one of them, because the server applies its limits for cycles, depth and collations to those,
     /// too.
-    async fn views(
-        &mut self,
-        views: Vec<&Candidate>,
-        staying: &[Candidate],
-        out: &mut PreflightResult,
-    ) -> Result<()> {
+    async fn views(&mut self, views: Vec<&Candidate>, staying: &[Candidate]) -> Result<()> {
         let (mut left, mut names) = (Vec::new(), BTreeMap::new());
         // The restored views that a refused trial is about.
-        let mut causes: BTreeMap<(String, String), Vec<&Candidate>> = BTreeMap::new();
+        let mut causes: BTreeMap<NamespaceKey, Vec<&Candidate>> = BTreeMap::new();
         for one in views {
             if self.may(&one.to.0).await? {
                 // If the slice recreates a view, its last definition counts.
@@ -295,7 +289,7 @@ impl<'a> TrialRunner<'a> {
         let mut made = Vec::new();
         while !left.is_empty() {
             // A view comes after the views that it shows. A cycle, which every server refuses, has no order.
-            let waiting: BTreeSet<(String, String)> = left.iter().map(|(one, _, _)| one.to.clone()).collect();
+            let waiting: BTreeSet<NamespaceKey> = left.iter().map(|(one, _, _)| one.to.clone()).collect();
             let waits = |(one, _, shown): &(&Candidate, String, BTreeSet<String>)| {
                 let key = |name: &String| (one.to.0.clone(), name.clone());
                 shown.iter().map(key).any(|key| key != one.to && waiting.contains(&key))
@@ -335,7 +329,7 @@ impl<'a> TrialRunner<'a> {
                     TrialAnswer::Forbidden => TrialResult { forbidden: true, ..TrialResult::default() },
                 };
                 for cause in causes.get(&one.to).into_iter().flatten() {
-                    self.tell(cause, &tried, out);
+                    self.report(cause, &tried);
                 }
             }
         }
@@ -346,12 +340,7 @@ impl<'a> TrialRunner<'a> {
     }
 
     /// Applies an update of each format in the slice.
-    pub(super) async fn updates(
-        &mut self,
-        survey: &SliceSurvey,
-        candidates: &[Candidate],
-        out: &mut PreflightResult,
-    ) -> Result<()> {
+    pub(super) async fn updates(&mut self, survey: &SliceSurvey, candidates: &[Candidate]) -> Result<()> {
         let Some(db) = candidates.first().map(|one| one.to.0.clone()) else { return Ok(()) };
         let formats: Vec<_> =
             survey.formats.iter().filter(|(version, _)| !self.target.knows_update(**version)).collect();
@@ -363,7 +352,7 @@ impl<'a> TrialRunner<'a> {
         if self.target.try_create(&plain(), &ground, &name).await? == TrialAnswer::Accepted {
             for (version, of) in formats {
                 if let TrialAnswer::Refused(why) = self.target.try_update(*version, &ground, &name).await? {
-                    out.obstacles.push(Obstacle {
+                    self.result.obstacles.push(Obstacle {
                         what: format!(
                             "the oplog slice, which has updates of the format $v: {version} (for example in {of})"
                         ),
@@ -379,11 +368,11 @@ impl<'a> TrialRunner<'a> {
 
     pub(super) async fn users_and_roles(
         &mut self,
-        subject: &PreflightInput<'_>,
-        out: &mut PreflightResult,
+        users_and_roles: &[UsersAndRoles],
+        survey: Option<&SliceSurvey>,
     ) -> Result<()> {
-        let own = subject.users_and_roles.iter().flat_map(|both| &both.roles).map(|role| (role, false));
-        let of_slice = subject.survey.iter().flat_map(|survey| &survey.roles).map(|role| (role, true));
+        let own = users_and_roles.iter().flat_map(|both| &both.roles).map(|role| (role, false));
+        let of_slice = survey.iter().flat_map(|survey| &survey.roles).map(|role| (role, true));
         let mut known = BTreeMap::new();
         for (role, of_slice) in own.chain(of_slice) {
             let (Ok(name), Ok(db)) = (role.get_str("role"), role.get_str("db")) else { continue };
@@ -398,19 +387,19 @@ impl<'a> TrialRunner<'a> {
             };
             match answer {
                 TrialAnswer::Accepted => {}
-                TrialAnswer::Refused(why) => out.obstacles.push(Obstacle {
+                TrialAnswer::Refused(why) => self.result.obstacles.push(Obstacle {
                     what: format!("the role {db}.{name}"),
                     why: why.clone(),
                     remedy: Remedy::NoUsers,
                     of_slice,
                 }),
-                TrialAnswer::Forbidden => out.unproved.push(format!(
+                TrialAnswer::Forbidden => self.result.unproved.push(format!(
                     "the role {db}.{name}: the user may not change roles, to find out whether the target knows its \
                      privileges"
                 )),
             }
         }
-        out.warnings.extend(self.missing_roles(subject.users_and_roles).await);
+        self.result.warnings = self.missing_roles(users_and_roles).await;
         Ok(())
     }
 
@@ -451,8 +440,8 @@ const WHOLE: char = '\u{1}';
 const ALONE: char = '\u{2}';
 
 /// The server's message about a trial, with the name of a namespace.
-fn named(words: &str, to: &(String, String)) -> String {
-    words.replace(WHOLE, &format!("{}.{}", to.0, to.1)).replace(ALONE, &to.1)
+fn named(words: &str, to: &NamespaceKey) -> String {
+    words.replace(WHOLE, &full_name(to)).replace(ALONE, &to.1)
 }
 
 /// The server's message about a trial on one line, with placeholders for the trial's name.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
@@ -11,7 +11,7 @@ use crate::model::optime::OpTime;
 
 /// An oplog entry: one operation, or one of several inside an `applyOps`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OplogEntry<'a> {
+pub(super) struct OplogEntry<'a> {
     /// The whole entry.
     pub raw: &'a RawDocument,
     /// `None` for operations inside an `applyOps`.
@@ -31,7 +31,7 @@ impl<'a> OplogEntry<'a> {
     ///
     /// # Errors
     /// Returns an error of the kind `Mismatch` if it is not an oplog entry.
-    pub(crate) fn parse(raw: &'a RawDocument) -> Result<OplogEntry<'a>> {
+    pub(super) fn parse(raw: &'a RawDocument) -> Result<OplogEntry<'a>> {
         let at = match raw.get("ts").map_err(broken)? {
             Some(RawBsonRef::Timestamp(at)) => Some(OpTime::from(at)),
             _ => None,
@@ -51,26 +51,26 @@ impl<'a> OplogEntry<'a> {
     }
 
     /// Splits the namespace into database and collection.
-    pub(crate) fn place(&self) -> Result<(&'a str, &'a str)> {
+    pub(super) fn place(&self) -> Result<(&'a str, &'a str)> {
         let parts =
             self.ns.split_once('.').filter(|(db, collection)| !db.is_empty() && !collection.is_empty());
         parts.ok_or_else(|| broken(format!("'{}' is not a namespace", self.ns)))
     }
 
     /// The command's name and its value.
-    pub(crate) fn command(&self) -> Result<(&'a str, RawBsonRef<'a>)> {
+    pub(super) fn command(&self) -> Result<(&'a str, RawBsonRef<'a>)> {
         let first = self.o.iter().next().ok_or_else(|| broken("a command is empty"))?;
         first.map(|(name, value)| (name.as_str(), value)).map_err(broken)
     }
 
     /// The time for messages, if the entry has one.
-    pub(crate) fn when(&self) -> String {
+    pub(super) fn when(&self) -> String {
         self.at.map_or_else(String::new, |at| format!(" of {at}"))
     }
 }
 
 /// The error for bytes that are not an oplog entry.
-pub(crate) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Mismatch, "the oplog slice contains a document that is not an oplog entry")
         .caused_by(why)
 }
@@ -91,28 +91,19 @@ enum TransactionPart {
 /// Keeps the operations of open transactions until their commit. A transaction has one entry or several, of
 /// which the last commits.
 #[derive(Debug, Default)]
-pub(crate) struct SliceTransactions {
+pub(super) struct SliceTransactions {
     open: BTreeMap<Id, Vec<RawDocumentBuf>>,
 }
 
-/// The effect of an entry on its transaction.
-#[derive(Debug, PartialEq)]
-pub(crate) enum TransactionState {
-    /// The entry does not belong to a transaction.
-    NotInTransaction,
-    /// The transaction is open or aborted.
-    Pending,
-    /// The transaction is committed; its operations in order.
-    Committed(Vec<RawDocumentBuf>),
-}
-
 impl SliceTransactions {
-    /// Takes an entry. The slice has every entry from `start` on.
+    /// Takes an entry, and returns the operations that it commits: none while its transaction is open, or
+    /// after it was aborted. Returns `None` if the entry does not belong to a transaction. The slice has
+    /// every entry from `start` on.
     ///
     /// # Errors
     /// Returns an error if the entry continues a transaction that began before the slice.
-    pub(crate) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<TransactionState> {
-        let Some((id, part)) = part(entry)? else { return Ok(TransactionState::NotInTransaction) };
+    pub(super) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<Option<Vec<RawDocumentBuf>>> {
+        let Some((id, part)) = part(entry)? else { return Ok(None) };
         if !self.open.contains_key(&id)
             && part != TransactionPart::Abort
             && let Some(before) = previous(entry).filter(|before| *before < start)
@@ -127,20 +118,20 @@ impl SliceTransactions {
         let mut so_far = self.open.remove(&id).unwrap_or_default();
         match part {
             TransactionPart::Operations { last } => {
-                so_far.extend(operations(entry.o)?);
+                so_far.extend(documents(entry.o, "applyOps")?);
                 if last {
-                    return Ok(TransactionState::Committed(so_far));
+                    return Ok(Some(so_far));
                 }
                 self.open.insert(id, so_far);
-                Ok(TransactionState::Pending)
+                Ok(Some(Vec::new()))
             }
-            TransactionPart::Commit => Ok(TransactionState::Committed(so_far)),
-            TransactionPart::Abort => Ok(TransactionState::Pending),
+            TransactionPart::Commit => Ok(Some(so_far)),
+            TransactionPart::Abort => Ok(Some(Vec::new())),
         }
     }
 
     /// The number of open transactions.
-    pub(crate) fn open(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.open.len() as u64
     }
 }
@@ -171,15 +162,13 @@ fn previous(entry: &OplogEntry) -> Option<OpTime> {
     }
 }
 
-/// The operations of an `applyOps`.
-pub(crate) fn operations(command: &RawDocument) -> Result<Vec<RawDocumentBuf>> {
-    let array: &RawArray = command.get_array("applyOps").map_err(broken)?;
-    let one = |value: bson::error::Result<RawBsonRef<'_>>| {
-        let value = value.map_err(broken)?;
-        let document = value.as_document().ok_or_else(|| broken("an operation is not a document"))?;
-        Ok(document.to_owned())
+/// The documents in an array of a command.
+pub(super) fn documents(command: &RawDocument, field: &str) -> Result<Vec<RawDocumentBuf>> {
+    let document = |value: bson::error::Result<RawBsonRef<'_>>| {
+        let not = || broken(format!("an element of '{field}' is not a document"));
+        Ok(value.map_err(broken)?.as_document().ok_or_else(not)?.to_owned())
     };
-    array.into_iter().map(one).collect()
+    command.get_array(field).map_err(broken)?.into_iter().map(document).collect()
 }
 
 #[cfg(test)]
@@ -213,7 +202,7 @@ mod tests {
         rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": n}}
     }
 
-    fn take(open: &mut SliceTransactions, raw: &RawDocumentBuf) -> Result<TransactionState> {
+    fn take(open: &mut SliceTransactions, raw: &RawDocumentBuf) -> Result<Option<Vec<RawDocumentBuf>>> {
         open.take(&OplogEntry::parse(raw).unwrap(), OpTime { t: 100, i: 1 })
     }
 
@@ -221,16 +210,13 @@ mod tests {
     fn a_transaction_of_one_entry_is_committed_at_once() {
         let mut open = SliceTransactions::default();
         let whole = entry(1, 0, rawdoc! {"applyOps": [operation(1), operation(2)]});
-        assert_eq!(
-            take(&mut open, &whole).unwrap(),
-            TransactionState::Committed(vec![operation(1), operation(2)])
-        );
-        assert_eq!(open.open(), 0);
+        assert_eq!(take(&mut open, &whole).unwrap(), Some(vec![operation(1), operation(2)]));
+        assert_eq!(open.count(), 0);
         let plain = rawdoc! {"op": "c", "ns": "admin.$cmd", "o": {"applyOps": [operation(1)]}};
-        assert_eq!(take(&mut open, &plain).unwrap(), TransactionState::NotInTransaction);
+        assert_eq!(take(&mut open, &plain).unwrap(), None);
         let mut vectored = whole.clone();
         vectored.append(bson::raw::cstr!("multiOpType"), 1);
-        assert_eq!(take(&mut open, &vectored).unwrap(), TransactionState::NotInTransaction);
+        assert_eq!(take(&mut open, &vectored).unwrap(), None);
     }
 
     #[test]
@@ -239,38 +225,33 @@ mod tests {
         let first = entry(1, 0, rawdoc! {"applyOps": [operation(1)], "partialTxn": true});
         let other = entry(2, 0, rawdoc! {"applyOps": [operation(9)], "prepare": true});
         let last = entry(1, 120, rawdoc! {"applyOps": [operation(2)], "count": 2_i64});
-        assert_eq!(take(&mut open, &first).unwrap(), TransactionState::Pending);
-        assert_eq!(take(&mut open, &other).unwrap(), TransactionState::Pending);
-        assert_eq!(
-            take(&mut open, &last).unwrap(),
-            TransactionState::Committed(vec![operation(1), operation(2)])
-        );
-        assert_eq!(open.open(), 1, "the prepared one");
+        assert_eq!(take(&mut open, &first).unwrap(), Some(vec![]));
+        assert_eq!(take(&mut open, &other).unwrap(), Some(vec![]));
+        assert_eq!(take(&mut open, &last).unwrap(), Some(vec![operation(1), operation(2)]));
+        assert_eq!(open.count(), 1, "the prepared one");
         let commit = entry(2, 130, rawdoc! {"commitTransaction": 1});
-        assert_eq!(take(&mut open, &commit).unwrap(), TransactionState::Committed(vec![operation(9)]));
+        assert_eq!(take(&mut open, &commit).unwrap(), Some(vec![operation(9)]));
     }
 
     #[test]
     fn an_aborted_transaction_is_never_committed() {
         let mut open = SliceTransactions::default();
         take(&mut open, &entry(1, 0, rawdoc! {"applyOps": [operation(1)], "prepare": true})).unwrap();
-        assert_eq!(
-            take(&mut open, &entry(1, 120, rawdoc! {"abortTransaction": 1})).unwrap(),
-            TransactionState::Pending
-        );
-        assert_eq!(open.open(), 0);
+        assert_eq!(take(&mut open, &entry(1, 120, rawdoc! {"abortTransaction": 1})).unwrap(), Some(vec![]));
+        assert_eq!(open.count(), 0);
     }
 
     #[test]
     fn a_transaction_that_began_before_the_slice_is_an_error() {
         let mut open = SliceTransactions::default();
-        for o in [rawdoc! {"commitTransaction": 1}, rawdoc! {"applyOps": [operation(2)]}] {
+        let commit = (rawdoc! {"commitTransaction": 1}, vec![]);
+        for (o, operations) in [commit, (rawdoc! {"applyOps": [operation(2)]}, vec![operation(2)])] {
             let error = take(&mut open, &entry(1, 99, o.clone())).unwrap_err();
             assert!(error.to_string().contains("in the middle of a transaction"), "{error}");
-            // A transaction that began in the slice, but none of its operations was wanted so far.
-            assert!(matches!(take(&mut open, &entry(1, 101, o)).unwrap(), TransactionState::Committed(_)));
+            // A transaction that began in the slice, of which no operation was wanted so far.
+            assert_eq!(take(&mut open, &entry(1, 101, o)).unwrap(), Some(operations));
         }
         let abort = entry(1, 99, rawdoc! {"abortTransaction": 1});
-        assert_eq!(take(&mut open, &abort).unwrap(), TransactionState::Pending, "nothing of it is wanted");
+        assert_eq!(take(&mut open, &abort).unwrap(), Some(vec![]), "nothing of it is wanted");
     }
 }

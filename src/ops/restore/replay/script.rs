@@ -1,24 +1,104 @@
 //! Translates the entries of an oplog slice, in order, into the steps of a replay. Nothing is written here. The rules are
-//! mongorestore's (mongo-tools, `mongorestore/oplog.go`), except that unwanted operations are left out, also inside
-//! `applyOps`; that commands create and drop views and time series, because `applyOps` on `system.views` needs superuser
-//! rights; and that `dropDatabase` drops only the namespaces of the backup.
+//! mongorestore's (mongo-tools, `mongorestore/oplog.go`), with three differences: unwanted operations are left out, also
+//! inside `applyOps`; commands create and drop views and time series, because `applyOps` on `system.views` needs superuser
+//! rights; `dropDatabase` drops only the namespaces of the backup.
 
 use std::collections::BTreeSet;
 
-use bson::RawDocument;
+use bson::raw::cstr;
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::action::{self, ChangeForm, IndexEdit, ReplayStep};
-use super::entry::{OplogEntry, SliceTransactions, TransactionState, broken, operations};
+use super::entry::{OplogEntry, SliceTransactions, broken, documents};
 use crate::base::error::{Error, Result};
 use crate::model::optime::OpTime;
-use crate::ops::restore::filter::{BUCKETS, ReplayFilter};
+use crate::ops::restore::filter::{BUCKETS, ReplayFilter, TargetNamespace};
 use crate::ops::restore::report::SliceCounts;
 
 /// The server's limit for nested `applyOps`.
 const DEPTH: usize = 10;
 
+/// A step of a replay.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ReplayStep {
+    /// Inserts, changes or deletes a document.
+    Write {
+        to: TargetNamespace,
+        /// For `applyOps`.
+        operation: RawDocumentBuf,
+    },
+    Create {
+        to: TargetNamespace,
+        form: ChangeForm,
+        /// True for a view. It replaces an existing namespace with its name.
+        view: bool,
+        /// True if it has a collation, which indexes inherit.
+        collated: bool,
+    },
+    Modify {
+        to: TargetNamespace,
+        form: ChangeForm,
+    },
+    Drop(TargetNamespace),
+    /// Drops all namespaces of a database of the backup, or only its views.
+    DropAll {
+        from_db: String,
+        views: bool,
+    },
+    Rename {
+        from: TargetNamespace,
+        to: TargetNamespace,
+        command: RawDocumentBuf,
+    },
+    /// Changes the indexes that are built after the replay.
+    Index {
+        to: TargetNamespace,
+        edit: IndexEdit,
+    },
+}
+
+impl ReplayStep {
+    /// Returns true if the step counts as a replayed operation. The oplog also has a drop of each collection
+    /// before the drop of their database, so `DropAll` does not count.
+    pub(super) fn counts(&self) -> bool {
+        !matches!(self, ReplayStep::DropAll { .. })
+    }
+
+    /// The namespaces that the step names. `DropAll` names none.
+    pub(super) fn namespaces(&self) -> Vec<&TargetNamespace> {
+        match self {
+            ReplayStep::Write { to, .. }
+            | ReplayStep::Create { to, .. }
+            | ReplayStep::Modify { to, .. }
+            | ReplayStep::Index { to, .. }
+            | ReplayStep::Drop(to) => vec![to],
+            ReplayStep::Rename { from, to, .. } => vec![from, to],
+            ReplayStep::DropAll { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The way in which a namespace is created or changed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ChangeForm {
+    /// With `applyOps`.
+    Operation(RawDocumentBuf),
+    /// With a command in the namespace's database.
+    Command(RawDocumentBuf),
+}
+
+/// A change of a collection's indexes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum IndexEdit {
+    /// Adds indexes. They replace indexes with the same names.
+    Put(Vec<RawDocumentBuf>),
+    /// Removes an index by name or key; `*` removes all.
+    Remove(RawBson),
+    /// Changes the options of the index with this `name` or `keyPattern`.
+    Change(RawDocumentBuf),
+}
+
 /// Takes the next step.
-type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
+pub(super) type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
 
 /// Translates entries one by one.
 #[derive(Debug)]
@@ -28,11 +108,11 @@ pub(crate) struct Script {
     connected: Vec<String>,
     open: SliceTransactions,
     bounds: Option<(OpTime, OpTime)>,
-    pub read: SliceCounts,
+    pub(super) read: SliceCounts,
     /// The namespaces of all entries so far, wanted or not.
-    pub seen: BTreeSet<String>,
+    pub(super) seen: BTreeSet<String>,
     /// The indexes that were built, wanted or not: `database.collection.index`.
-    pub indexes: BTreeSet<String>,
+    pub(super) indexes: BTreeSet<String>,
 }
 
 impl Script {
@@ -45,8 +125,8 @@ impl Script {
     ) -> Script {
         let (first, last) = bounds.unzip();
         let read = SliceCounts { first, last, ..SliceCounts::default() };
-        let (seen, indexes) = (BTreeSet::new(), BTreeSet::new());
-        Script { names, connected, open: SliceTransactions::default(), bounds, read, seen, indexes }
+        let (open, seen, indexes) = Default::default();
+        Script { names, connected, open, bounds, read, seen, indexes }
     }
 
     /// Translates the next entry.
@@ -63,25 +143,24 @@ impl Script {
         }
         let start = self.read.first.unwrap_or(OpTime { t: 0, i: 0 });
         match self.open.take(&entry, start)? {
-            TransactionState::NotInTransaction => self.operation(&entry, 0, act)?,
-            TransactionState::Pending => {}
-            TransactionState::Committed(operations) => {
-                for raw in &operations {
+            None => self.operation(&entry, 0, act)?,
+            Some(committed) => {
+                for raw in &committed {
                     self.operation(&OplogEntry::parse(raw)?, 1, act)?;
                 }
             }
         }
-        self.read.open_transactions = self.open.open();
+        self.read.open_transactions = self.open.count();
         Ok(())
     }
 
     fn operation(&mut self, entry: &OplogEntry, depth: usize, act: TakeStep) -> Result<()> {
-        let actions = match entry.op {
-            // No-ops; the others are internal to servers with replicated record ids.
+        let steps = match entry.op {
+            // No-ops. The other codes are internal to servers with replicated record ids.
             "n" | "ci" | "cu" | "cd" | "km" => Vec::new(),
             "i" | "u" | "d" => self.write(entry)?,
             "c" if entry.command()?.0 == "applyOps" && depth < DEPTH => {
-                for raw in operations(entry.o)? {
+                for raw in documents(entry.o, "applyOps")? {
                     self.operation(&OplogEntry::parse(&raw)?, depth + 1, act)?;
                 }
                 return Ok(());
@@ -89,10 +168,10 @@ impl Script {
             "c" => self.command(entry)?,
             other => return Err(unknown(&format!("operation '{other}'"), entry)),
         };
-        if actions.is_empty() {
+        if steps.is_empty() {
             self.read.left_out += 1;
         }
-        actions.into_iter().try_for_each(act)
+        steps.into_iter().try_for_each(act)
     }
 
     fn write(&mut self, entry: &OplogEntry) -> Result<Vec<ReplayStep>> {
@@ -105,7 +184,7 @@ impl Script {
         if to.is_users_or_roles() && id(entry).is_some_and(|id| self.connected.iter().any(|c| c == id)) {
             return Ok(Vec::new());
         }
-        let operation = action::write(entry, &to);
+        let operation = write_operation(entry, &to);
         Ok(vec![ReplayStep::Write { to, operation }])
     }
 
@@ -120,9 +199,13 @@ impl Script {
         }
         match entry.o.get_str("viewOn") {
             // A time series: the operations on its buckets create and drop it.
-            Ok(on) if on.starts_with("system.buckets.") => Ok(Vec::new()),
+            Ok(on) if on.starts_with(BUCKETS) => Ok(Vec::new()),
             Ok(_) => {
-                let form = ChangeForm::Command(action::create_view(entry.o, &to.collection));
+                let mut create = rawdoc! {"create": to.collection.as_str()};
+                for (key, value) in entry.o.iter().flatten().filter(|(key, _)| key.as_str() != "_id") {
+                    create.append(key, value);
+                }
+                let form = ChangeForm::Command(create);
                 Ok(vec![ReplayStep::Create { to, form, view: true, collated: false }])
             }
             Err(_) => Err(unknown("change of a view", entry)),
@@ -152,10 +235,8 @@ impl Script {
             }
             "dropDatabase" => return Ok(vec![ReplayStep::DropAll { from_db: db.into(), views: false }]),
             "renameCollection" => return self.rename(entry),
-            _ => {}
-        }
-        if !action::KNOWN.contains(&name) {
-            return Err(unknown(&format!("command '{name}'"), entry));
+            _ if KNOWN.contains(&name) => {}
+            _ => return Err(unknown(&format!("command '{name}'"), entry)),
         }
         let collection = first.as_str().ok_or_else(|| broken(format!("'{name}' names no collection")))?;
         if collection == "system.views" {
@@ -166,18 +247,17 @@ impl Script {
         // The server creates the collections of users and roles by itself.
         let to = self.names.target(db, collection)?.filter(|to| !to.is_users_or_roles());
         let Some(to) = to else { return Ok(Vec::new()) };
-        let mut actions = action::on_collection(name, entry, to)?;
-        for action in &mut actions {
-            let ReplayStep::Index { to, edit: IndexEdit::Put(specs) } = action else { continue };
+        let mut steps = on_collection(name, entry, to)?;
+        for step in &mut steps {
+            let ReplayStep::Index { to, edit: IndexEdit::Put(specs) } = step else { continue };
             specs.retain(|spec| {
-                let index = spec.get_str("name").unwrap_or_default();
-                let name = format!("{}.{}.{index}", to.from_db, to.from);
+                let name = format!("{}.{}", to.from_name(), spec.get_str("name").unwrap_or_default());
                 let wanted = self.names.filter.wants_index(&name);
                 self.indexes.insert(name);
                 wanted
             });
         }
-        Ok(actions)
+        Ok(steps)
     }
 
     fn see(&mut self, db: &str, stored: &str) {
@@ -198,7 +278,12 @@ impl Script {
         match (named("renameCollection")?, named("to")?) {
             (None, None) => Ok(Vec::new()),
             (Some(from), Some(to)) if from.db == to.db && !from.buckets && !to.buckets => {
-                let command = action::rename(entry.o, &from, &to);
+                // `applyOps` would need the UUID of the collection that is replaced; without it the server
+                // keeps that collection under a generated name (seen on 6.0.5).
+                let drop_target = entry.o.get("dropTarget").ok().flatten();
+                let drop_target = !matches!(drop_target, None | Some(RawBsonRef::Boolean(false)));
+                let command =
+                    rawdoc! {"renameCollection": from.name(), "to": to.name(), "dropTarget": drop_target};
                 Ok(vec![ReplayStep::Rename { from, to, command }])
             }
             _ => Err(Error::failed(format!(
@@ -224,6 +309,110 @@ fn unknown(what: &str, entry: &OplogEntry) -> Error {
         entry.ns
     ))
     .hint("Restore without the oplog: --no-replay. Then each collection is as it was when the backup read it")
+}
+
+/// An operation `i`, `u` or `d` for `applyOps`. The other fields of an entry only have a meaning on the
+/// server that wrote it: session, term, the collection's UUID, the record id (`rid`), the version context
+/// (8.2, which `applyOps` refuses in an operation: 10296501).
+///
+/// An update gets `b: true`, so that it inserts a missing document: the slice begins before the collections
+/// are read, so it can update a document that was deleted before it was read. Up to 8.0 `applyOps` does so by
+/// default, from 8.1 on it does not (SERVER-88158); all versions accept the field.
+fn write_operation(entry: &OplogEntry, to: &TargetNamespace) -> RawDocumentBuf {
+    let mut out = rawdoc! {"op": entry.op, "ns": format!("{}.{}", to.db, to.stored())};
+    // The format version of an update's `o`.
+    if let Some(version) = entry.raw.get("v").ok().flatten() {
+        out.append(cstr!("v"), version);
+    }
+    out.append(cstr!("o"), entry.o.to_owned());
+    if let Some(o2) = entry.o2.filter(|_| entry.op == "u") {
+        out.append(cstr!("o2"), o2.to_owned());
+        out.append(cstr!("b"), true);
+    }
+    out
+}
+
+/// The command's document with another first value, and without the given fields.
+pub(crate) fn with_first(o: &RawDocument, value: &str, without: &[&str]) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (n, (key, field)) in o.iter().flatten().enumerate() {
+        match n {
+            0 => out.append(key, value),
+            _ if without.contains(&key.as_str()) => {}
+            _ => out.append(key, field),
+        }
+    }
+    out
+}
+
+/// The commands on a collection that can be replayed.
+const KNOWN: [&str; 11] = [
+    "create",
+    "drop",
+    "collMod",
+    "convertToCapped",
+    "emptycapped",
+    "createIndexes",
+    "commitIndexBuild",
+    "dropIndexes",
+    "dropIndex",
+    "deleteIndexes",
+    "deleteIndex",
+];
+
+/// Fields in the `create` of a bucket collection that the server derives when it creates the time series.
+const DERIVED: [&str; 5] = ["validator", "clusteredIndex", "idIndex", "recordIdsReplicated", "temp"];
+
+/// The steps for a command on a collection.
+fn on_collection(name: &str, entry: &OplogEntry, to: TargetNamespace) -> Result<Vec<ReplayStep>> {
+    let o = entry.o;
+    let form = |without: &[&str]| {
+        let o = with_first(o, &to.collection, without);
+        match to.buckets {
+            true => ChangeForm::Command(o),
+            false => ChangeForm::Operation(rawdoc! {"op": "c", "ns": format!("{}.$cmd", to.db), "o": o}),
+        }
+    };
+    let step = match name {
+        "create" => {
+            let form = form(if to.buckets { &DERIVED } else { &["recordIdsReplicated"] });
+            ReplayStep::Create { to, form, view: false, collated: o.get_document("collation").is_ok() }
+        }
+        "drop" => ReplayStep::Drop(to),
+        "createIndexes" | "commitIndexBuild" => {
+            let specs = match name {
+                "createIndexes" => vec![o.iter().flatten().skip(1).collect()],
+                _ => documents(o, "indexes")?,
+            };
+            if let Some(spec) = specs.iter().find(|spec: &&RawDocumentBuf| spec.get_document("key").is_err())
+            {
+                let index = spec.get_str("name").unwrap_or("?");
+                return Err(broken(format!("the index '{index}' has no key")));
+            }
+            ReplayStep::Index { to, edit: IndexEdit::Put(specs) }
+        }
+        "collMod" => {
+            // The last two are from servers before 4.2, and later servers refuse them.
+            let without = ["index", "noPadding", "usePowerOf2Sizes"];
+            let modifies = o.iter().flatten().skip(1).any(|(key, _)| !without.contains(&key.as_str()));
+            let modify = modifies.then(|| ReplayStep::Modify { to: to.clone(), form: form(&without) });
+            let change = o.get_document("index").ok();
+            let edit = change.map(|change| IndexEdit::Change(change.to_owned()));
+            let steps = edit.map(|edit| ReplayStep::Index { to, edit }).into_iter().chain(modify);
+            return Ok(steps.collect());
+        }
+        "convertToCapped" | "emptycapped" => {
+            let form = form(&[]);
+            ReplayStep::Modify { to, form }
+        }
+        _ => match o.get("index").map_err(broken)? {
+            Some(which @ (RawBsonRef::String(_) | RawBsonRef::Document(_))) => {
+                ReplayStep::Index { to, edit: IndexEdit::Remove(which.into()) }
+            }
+            _ => return Err(broken("a dropped index has no name")),
+        },
+    };
+    Ok(vec![step])
 }
 
 #[cfg(test)]

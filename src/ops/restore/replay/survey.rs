@@ -1,18 +1,18 @@
-//! Reads the whole slice before anything is touched, to find out what a replay would do.
+//! Follows the steps of an oplog slice without writing anything: the survey finds their effects on the restore, and the
+//! catalog keeps the namespaces and indexes that they lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
-use tokio::runtime::Handle;
 
-use super::action::ReplayStep;
-use super::script::Script;
+use super::script::{IndexEdit, ReplayStep, Script, TakeStep};
 use crate::base::error::{Error, Result};
 use crate::model::namespace::Type;
 use crate::ops::restore::filter::{ReplayFilter, TargetNamespace};
-use crate::ops::restore::namespaces::Planned;
-use crate::ops::restore::origin::RestoreOrigin;
+use crate::ops::restore::namespaces::{NamespaceKey, Planned, full_name};
+use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::ops::restore::report::SliceCounts;
+use crate::restore_target::collections;
 
 /// The effects of a slice on this restore.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,10 +21,10 @@ pub struct SliceSurvey {
     /// The number of operations to be replayed.
     pub(crate) operations: u64,
     /// The namespaces of the target that it creates or writes to, with their names in the backup.
-    pub(crate) touched: BTreeMap<(String, String), String>,
+    pub(crate) touched: BTreeMap<NamespaceKey, String>,
     /// The namespaces of the target that its commands create, drop, rename or change, including their
     /// indexes.
-    pub(crate) reshaped: BTreeSet<(String, String)>,
+    pub(crate) reshaped: BTreeSet<NamespaceKey>,
     /// The databases of the backup of which it drops all namespaces (`false`) or all views (`true`).
     pub(crate) emptied: BTreeSet<(String, bool)>,
     /// The databases in which it applies operations, except for users and roles.
@@ -43,34 +43,68 @@ pub struct SliceSurvey {
     pub(crate) indexes: BTreeSet<String>,
 }
 
-impl StepSink for SliceSurvey {
-    fn take(&mut self, action: ReplayStep) -> Result<()> {
-        self.operations += u64::from(action.is_one());
-        self.reshape(&action);
-        self.note(&action);
-        let (first, second) = match &action {
-            ReplayStep::Write { to, .. } | ReplayStep::Create { to, .. } | ReplayStep::Modify { to, .. } => {
-                (to, None)
-            }
-            ReplayStep::Rename { from, to, .. } => (from, Some(to)),
-            ReplayStep::Drop(_) | ReplayStep::DropAll { .. } | ReplayStep::Index { .. } => return Ok(()),
-        };
-        [Some(first), second].into_iter().flatten().filter(|named| !named.is_users_or_roles()).try_for_each(
-            |named| {
-                self.databases.insert(named.db.clone());
-                self.touch(named)
-            },
-        )
-    }
-}
-
 impl SliceSurvey {
-    /// Returns true if it changes a restored namespace: its documents, options, indexes or name.
+    /// Surveys the slice of a backup for the plan.
+    pub(crate) async fn of(origin: &RestoreOrigin, names: ReplayFilter) -> Result<SliceSurvey> {
+        let (origin, bounds) = (origin.clone(), origin.slice_bounds());
+        read_blocking(move || {
+            let mut survey = SliceSurvey::default();
+            let script = Script::new(names, Vec::new(), bounds);
+            let script = follow_slice(&origin, script, &mut |step| survey.take(step))?;
+            Ok(SliceSurvey { read: script.read, seen: script.seen, indexes: script.indexes, ..survey })
+        })
+        .await
+    }
+
+    fn take(&mut self, step: ReplayStep) -> Result<()> {
+        self.operations += u64::from(step.counts());
+        match &step {
+            ReplayStep::Write { to, operation } => self.take_write(to, operation),
+            ReplayStep::Rename { from, to, .. } => self.renames.push((from.from_name(), to.from_name())),
+            ReplayStep::DropAll { from_db, views } => {
+                self.emptied.insert((from_db.clone(), *views));
+            }
+            _ => {}
+        }
+        let named = step.namespaces();
+        if !matches!(step, ReplayStep::Write { .. }) {
+            self.reshaped.extend(named.iter().map(|named| named.key()));
+        }
+        if !matches!(step, ReplayStep::Drop(_) | ReplayStep::Index { .. }) {
+            for named in named.into_iter().filter(|named| !named.is_users_or_roles()) {
+                self.databases.insert(named.db.clone());
+                let from = named.from_name();
+                let touched = self.touched.entry(named.key()).or_insert_with(|| from.clone());
+                if *touched != from {
+                    return Err(both(touched, &from, &named.key()));
+                }
+            }
+        }
+        if !matches!(step, ReplayStep::Write { .. }) {
+            self.commands.push(step);
+        }
+        Ok(())
+    }
+
+    /// Records the format of an update, and the role that a write creates or changes.
+    fn take_write(&mut self, to: &TargetNamespace, operation: &RawDocument) {
+        let Ok(change) = operation.get_document("o") else { return };
+        let op = operation.get_str("op").unwrap_or_default();
+        if let Some(version) = update_format(change).filter(|_| op == "u") {
+            self.formats.entry(version).or_insert_with(|| to.from_name());
+        }
+        if to.is_users_or_roles() && to.from == "system.roles" && op != "d" {
+            let id = operation.get_document("o2").unwrap_or(change).get_str("_id");
+            self.roles.extend(id.ok().and_then(|id| role_of(id, change)));
+        }
+    }
+
+    /// Returns true if the slice changes a restored namespace: its documents, options, indexes or name.
     pub(crate) fn changes(&self, planned: &Planned) -> bool {
         self.touched.contains_key(&planned.chosen.key()) || self.reshapes(planned)
     }
 
-    /// Returns true if it changes a restored namespace's options, indexes or name.
+    /// Returns true if the slice changes a restored namespace's options, indexes or name.
     pub(crate) fn reshapes(&self, planned: &Planned) -> bool {
         let source = &planned.source;
         let emptied =
@@ -78,82 +112,39 @@ impl SliceSurvey {
         self.reshaped.contains(&planned.chosen.key()) || self.emptied.iter().any(emptied)
     }
 
-    fn reshape(&mut self, action: &ReplayStep) {
-        let mut add = |named: &TargetNamespace| self.reshaped.insert(named.key());
-        match action {
-            ReplayStep::Write { .. } => {}
-            ReplayStep::Create { to, .. } | ReplayStep::Modify { to, .. } | ReplayStep::Index { to, .. } => {
-                add(to);
-            }
-            ReplayStep::Drop(named) => {
-                add(named);
-            }
-            ReplayStep::Rename { from, to, .. } => {
-                add(from);
-                add(to);
-            }
-            ReplayStep::DropAll { from_db, views } => {
-                self.emptied.insert((from_db.clone(), *views));
-            }
-        }
-    }
-
-    /// Records the parts that must be tried at the target.
-    fn note(&mut self, action: &ReplayStep) {
-        let name = |named: &TargetNamespace| format!("{}.{}", named.from_db, named.from);
-        match action {
-            ReplayStep::Write { to, operation } => {
-                let Ok(change) = operation.get_document("o") else { return };
-                let op = operation.get_str("op").unwrap_or_default();
-                if let Some(version) = update_format(change).filter(|_| op == "u") {
-                    self.formats.entry(version).or_insert_with(|| name(to));
-                }
-                if to.is_users_or_roles() && to.from == "system.roles" && op != "d" {
-                    let id = operation.get_document("o2").unwrap_or(change).get_str("_id");
-                    self.roles.extend(id.ok().and_then(|id| role_of(id, change)));
-                }
-            }
-            ReplayStep::Rename { from, to, .. } => {
-                self.renames.push((name(from), name(to)));
-                self.commands.push(action.clone());
-            }
-            _ => self.commands.push(action.clone()),
-        }
-    }
-
-    fn touch(&mut self, named: &TargetNamespace) -> Result<()> {
-        let from = format!("{}.{}", named.from_db, named.from);
-        match self.touched.get(&named.key()).filter(|other| **other != from) {
-            Some(other) => Err(both(other, &from, &named.key())),
-            None => {
-                self.touched.entry(named.key()).or_insert(from);
-                Ok(())
-            }
-        }
-    }
-
-    /// The namespaces of the target that it writes to, except the restored ones.
+    /// The namespaces of the target that the slice writes to, except the restored ones.
     ///
     /// # Errors
     /// Returns a usage error if two namespaces would get the same name.
-    pub(crate) fn beside(&self, planned: &[Planned]) -> Result<Vec<(String, String)>> {
+    pub(crate) fn beside(&self, planned: &[Planned]) -> Result<Vec<NamespaceKey>> {
         let mut beside = Vec::new();
         for (key, from) in &self.touched {
-            let same = planned.iter().find(|p| p.chosen.db == key.0 && p.chosen.collection == key.1);
-            match same.map(|planned| planned.source.name()) {
+            match planned.iter().find(|planned| planned.chosen.key() == *key) {
                 None => beside.push(key.clone()),
-                Some(name) if name == *from => {}
-                Some(name) => return Err(both(&name, from, key)),
+                Some(planned) if planned.source.name() == *from => {}
+                Some(planned) => return Err(both(&planned.source.name(), from, key)),
             }
         }
         Ok(beside)
     }
 }
 
-fn both(one: &str, other: &str, key: &(String, String)) -> Error {
-    Error::usage(format!("both {one} and {other} would become {}.{}", key.0, key.1)).hint(
+fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
+    Error::usage(format!("both {one} and {other} would become {}", full_name(key))).hint(
         "The oplog slice has both; choose other patterns for --ns-from and --ns-to, or give --no-replay",
     )
+}
+
+/// Reads the whole slice and passes its steps to `act`, until the first error. Blocks the thread.
+pub(super) fn follow_slice(origin: &RestoreOrigin, mut script: Script, act: TakeStep) -> Result<Script> {
+    let mut failed = None;
+    // Damage is reported before any error that the damaged bytes may cause.
+    origin.scan_slice(&mut |raw| {
+        if failed.is_none() {
+            failed = script.take(raw, act).err();
+        }
+    })?;
+    failed.map_or(Ok(script), Err)
 }
 
 /// The version (`$v`) of an update's format; `None` if the update is a whole document.
@@ -164,38 +155,6 @@ fn update_format(change: &RawDocument) -> Option<i32> {
         RawBsonRef::Double(version) => Some(version as i32),
         _ => None,
     }
-}
-
-pub(crate) async fn survey(origin: &RestoreOrigin, names: ReplayFilter) -> Result<SliceSurvey> {
-    let script = Script::new(names, Vec::new(), origin.slice_bounds());
-    let (script, survey) = through(origin, script, SliceSurvey::default()).await?;
-    Ok(SliceSurvey { read: script.read, seen: script.seen, indexes: script.indexes, ..survey })
-}
-
-/// Takes the steps of a slice in order.
-pub(super) trait StepSink: Send + 'static {
-    fn take(&mut self, action: ReplayStep) -> Result<()>;
-}
-
-/// Reads the whole slice on a blocking thread and passes its steps to `steps`, until the first error.
-pub(super) async fn through<S: StepSink>(
-    origin: &RestoreOrigin,
-    mut script: Script,
-    mut steps: S,
-) -> Result<(Script, S)> {
-    let (origin, handle) = (origin.clone(), Handle::current());
-    let work = move || {
-        let mut failed = None;
-        let read = origin.scan_slice(&handle, &mut |raw| {
-            if failed.is_none() {
-                failed = script.take(raw, &mut |action| steps.take(action)).err();
-            }
-        });
-        // Damage is reported before any error that the damaged bytes may cause.
-        read?;
-        failed.map_or(Ok((script, steps)), Err)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
 }
 
 /// The role that a write to `admin.system.roles` creates or changes; `None` if the write does not contain its
@@ -211,22 +170,184 @@ fn role_of(id: &str, change: &RawDocument) -> Option<RawDocumentBuf> {
     Some(rawdoc! {"_id": id, "db": db, "role": role, "privileges": privileges})
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The namespaces of a replay and their indexes. Indexes are built after the replay, because the states in between may
+/// break a unique index.
+#[derive(Debug, Default)]
+pub(crate) struct ReplayCatalog(BTreeMap<NamespaceKey, KnownNamespace>);
 
-    #[test]
-    fn privileges_of_a_role_are_found_in_its_entries() {
-        let privileges = || rawdoc! {"privileges": [{"actions": ["find"]}]};
-        for change in [
-            privileges(),
-            rawdoc! {"$v": 1, "$set": privileges()},
-            rawdoc! {"$v": 2, "diff": {"u": privileges()}},
-        ] {
-            let role = role_of("shop.clerk", &change).unwrap();
-            assert_eq!((role.get_str("db").unwrap(), role.get_str("role").unwrap()), ("shop", "clerk"));
-            assert!(role.get_array("privileges").is_ok());
+#[derive(Debug, Default)]
+struct KnownNamespace {
+    /// The database in the backup.
+    from_db: String,
+    view: bool,
+    collated: bool,
+    indexes: Vec<KnownIndex>,
+}
+
+#[derive(Debug)]
+struct KnownIndex {
+    /// The collection on which it is built: for a time series the bucket collection, if a replayed command
+    /// built it.
+    on: String,
+    spec: RawDocumentBuf,
+}
+
+/// The indexes to build on a collection.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Build {
+    pub of: NamespaceKey,
+    /// The collection, or its bucket collection.
+    pub on: String,
+    pub specs: Vec<RawDocumentBuf>,
+}
+
+impl ReplayCatalog {
+    /// Starts with the restored namespaces.
+    pub(crate) fn new(planned: &[Planned]) -> ReplayCatalog {
+        let known = |planned: &Planned| {
+            let (chosen, namespace) = (&planned.chosen, &planned.namespace);
+            let index =
+                |spec: &RawDocumentBuf| KnownIndex { on: chosen.collection.clone(), spec: spec.clone() };
+            let known = KnownNamespace {
+                from_db: planned.source.db.clone(),
+                view: namespace.kind == Type::View,
+                collated: namespace.options.get_document("collation").is_ok(),
+                indexes: namespace.indexes.iter().map(index).collect(),
+            };
+            (chosen.key(), known)
+        };
+        ReplayCatalog(planned.iter().map(known).collect())
+    }
+
+    /// Applies a step.
+    pub(crate) fn follow(&mut self, step: &ReplayStep) {
+        match step {
+            ReplayStep::Write { .. } | ReplayStep::Modify { .. } => {}
+            ReplayStep::Create { to, view, collated, .. } => {
+                let known = self.known(to);
+                if known.view != *view {
+                    known.indexes.clear();
+                }
+                (known.view, known.collated) = (*view, *collated);
+            }
+            ReplayStep::Drop(named) => {
+                self.0.remove(&named.key());
+            }
+            ReplayStep::DropAll { from_db, views } => {
+                self.0.retain(|_, known| !known.is_of(from_db, *views));
+            }
+            ReplayStep::Rename { from, to, .. } => {
+                if let Some(mut known) = self.0.remove(&from.key()) {
+                    known.indexes.iter_mut().for_each(|index| index.on = to.collection.clone());
+                    self.0.insert(to.key(), known);
+                }
+            }
+            ReplayStep::Index { to, edit } => self.known(to).edit(to, edit),
         }
-        assert_eq!(role_of("shop.clerk", &rawdoc! {"roles": []}), None);
+    }
+
+    fn known(&mut self, named: &TargetNamespace) -> &mut KnownNamespace {
+        let new = || KnownNamespace { from_db: named.from_db.clone(), ..KnownNamespace::default() };
+        self.0.entry(named.key()).or_insert_with(new)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &NamespaceKey> {
+        self.0.keys()
+    }
+
+    /// Returns true if a namespace was restored or created by the replay.
+    pub(super) fn has(&self, key: &NamespaceKey) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The namespaces of a database of the backup, or only its views.
+    pub(super) fn of_database(&self, from_db: &str, views: bool) -> Vec<NamespaceKey> {
+        let of = self.0.iter().filter(|(_, known)| known.is_of(from_db, views));
+        of.map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(crate) fn builds(&self) -> Vec<Build> {
+        let mut builds = Vec::new();
+        for (key, known) in self.0.iter().filter(|(_, known)| !known.view) {
+            let mut by_place: BTreeMap<&str, Vec<RawDocumentBuf>> = BTreeMap::new();
+            for index in &known.indexes {
+                by_place.entry(&index.on).or_default().push(index.spec.clone());
+            }
+            for (on, specs) in by_place {
+                let specs = collections::built(&specs, known.collated);
+                if !specs.is_empty() {
+                    builds.push(Build { of: key.clone(), on: on.into(), specs });
+                }
+            }
+        }
+        builds
     }
 }
+
+impl KnownNamespace {
+    fn is_of(&self, from_db: &str, views: bool) -> bool {
+        self.from_db == from_db && (self.view || !views)
+    }
+
+    fn edit(&mut self, to: &TargetNamespace, edit: &IndexEdit) {
+        match edit {
+            IndexEdit::Put(specs) => {
+                for spec in specs {
+                    if let Ok(name) = spec.get_str("name") {
+                        self.indexes.retain(|index| !is(&index.spec, &name.into()));
+                    }
+                    self.indexes.push(KnownIndex { on: to.stored(), spec: spec.clone() });
+                }
+            }
+            IndexEdit::Remove(RawBson::String(all)) if all == "*" => {
+                self.indexes.retain(|index| collections::is_own(&index.spec));
+            }
+            IndexEdit::Remove(which) => self.indexes.retain(|index| !is(&index.spec, which)),
+            // An unknown index was dropped later, before its collection was read.
+            IndexEdit::Change(change) => {
+                let which = ["name", "keyPattern"].into_iter().find_map(|by| change.get(by).ok()?);
+                let Some(which) = which.map(RawBson::from) else { return };
+                for index in self.indexes.iter_mut().filter(|index| is(&index.spec, &which)) {
+                    index.spec = changed(&index.spec, change);
+                }
+            }
+        }
+    }
+}
+
+/// Returns true if the index has this name or this key.
+fn is(spec: &RawDocument, which: &RawBson) -> bool {
+    match which {
+        RawBson::String(name) => spec.get_str("name").is_ok_and(|own| own == name),
+        RawBson::Document(key) => spec.get_document("key").is_ok_and(|own| own.as_bytes() == key.as_bytes()),
+        _ => false,
+    }
+}
+
+/// The index with changed options, in the form of `listIndexes`.
+fn changed(spec: &RawDocument, change: &RawDocument) -> RawDocumentBuf {
+    let options: Vec<_> =
+        change.iter().flatten().filter(|(key, _)| !["name", "keyPattern"].contains(&key.as_str())).collect();
+    let set = |name: &str| {
+        options.iter().any(|(key, value)| key.as_str() == name && *value == RawBsonRef::Boolean(true))
+    };
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in spec.iter().flatten() {
+        let name = key.as_str();
+        // A unique index no longer prepares for uniqueness, and the reverse.
+        let over = name == "prepareUnique" && set("unique") || name == "unique" && set("forceNonUnique");
+        if !over && !options.iter().any(|(other, _)| other.as_str() == name) {
+            out.append(key, value);
+        }
+    }
+    for (key, value) in options {
+        // `listIndexes` does not show options that are false.
+        if value != RawBsonRef::Boolean(false) && key.as_str() != "forceNonUnique" {
+            out.append(key, value);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

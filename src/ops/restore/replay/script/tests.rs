@@ -1,8 +1,7 @@
-use bson::{RawDocumentBuf, Timestamp, rawdoc};
+use bson::Timestamp;
 
 use super::*;
 use crate::ops::restore::RestoreFilter;
-use crate::ops::restore::replay::action::IndexEdit;
 
 fn script() -> Script {
     Script::new(ReplayFilter { filter: RestoreFilter::default(), users: true }, vec!["admin.me".into()], None)

@@ -1,7 +1,7 @@
 use bson::rawdoc;
 
 use super::*;
-use crate::ops::restore::replay::action::ChangeForm;
+use crate::ops::restore::replay::script::ChangeForm;
 
 fn named(collection: &str, buckets: bool) -> TargetNamespace {
     let collection = collection.to_string();
@@ -95,4 +95,19 @@ fn namespaces_come_and_go() {
     catalog.follow(&ReplayStep::Drop(named("d", false)));
     catalog.follow(&all(false));
     assert_eq!(catalog.keys().count(), 0);
+}
+
+#[test]
+fn privileges_of_a_role_are_found_in_its_entries() {
+    let privileges = || rawdoc! {"privileges": [{"actions": ["find"]}]};
+    for change in [
+        privileges(),
+        rawdoc! {"$v": 1, "$set": privileges()},
+        rawdoc! {"$v": 2, "diff": {"u": privileges()}},
+    ] {
+        let role = role_of("shop.clerk", &change).unwrap();
+        assert_eq!((role.get_str("db").unwrap(), role.get_str("role").unwrap()), ("shop", "clerk"));
+        assert!(role.get_array("privileges").is_ok());
+    }
+    assert_eq!(role_of("shop.clerk", &rawdoc! {"roles": []}), None);
 }
