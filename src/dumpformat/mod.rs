@@ -12,11 +12,15 @@ use crate::model::namespace::Namespace;
 /// receives its documents and is ended before the next one begins.
 pub trait Sink {
     /// Receives all namespaces. This is the first call.
-    fn prelude(&mut self, namespaces: Vec<Namespace>) -> Result<()>;
+    fn prelude(&mut self, _namespaces: Vec<Namespace>) -> Result<()> {
+        Ok(())
+    }
     /// Opens the namespace at this place of the prelude. The next documents belong to it.
     fn begin(&mut self, namespace: usize) -> Result<()>;
     /// Receives one BSON document as the server sent it.
     fn document(&mut self, raw: &[u8]) -> Result<()>;
     /// Ends the open namespace, which is now complete.
-    fn end(&mut self) -> Result<()>;
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

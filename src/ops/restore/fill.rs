@@ -1,10 +1,10 @@
 //! Brings the documents of a backup or dump to the target.
 //!
 //! From a store, several segments are fetched, decompressed and inserted at once. A dump is read by one thread from
-//! beginning to end, while several inserts are under way; batches of large documents wait for room, so that memory is
-//! bounded. A complete namespace is counted and indexed while others are filled.
+//! beginning to end, while several inserts are under way; batches of large documents wait for free memory, so that
+//! memory is bounded. A complete namespace is counted and indexed while others are filled.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
 use super::dump::Dump;
-use super::load::{Load, ScanDocuments};
+use super::load::Load;
 use super::origin::StoredBackup;
 use super::report::NamespaceOutcome;
 use crate::artifact::read::segment::{self, ORDINARY};
@@ -24,10 +24,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::Sink;
 use crate::model::index::Segment;
-use crate::model::namespace::Namespace;
 use crate::restore_target::insert::BATCH;
 
-/// The most runs of documents, of 1 to 2 MiB, that wait for the connection.
+/// The most runs of documents (1 to 2 MiB each) that wait for the connection.
 const WAITING_RUNS: usize = 1;
 
 /// Segments of a namespace that are written one after the other.
@@ -52,53 +51,43 @@ pub(super) async fn fill_from_store(
 }
 
 fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
-    let mut rest: VecDeque<Segment> = stored.segments(load.planned.chosen.at).into();
-    // A capped collection keeps its order, so it is one job.
-    let size = if load.ordered() { rest.len().max(1) } else { 1 };
-    let left = Arc::new(AtomicUsize::new(rest.len().div_ceil(size).max(1)));
-    let mut jobs = Vec::new();
-    loop {
-        let segments = rest.drain(..size.min(rest.len())).collect();
-        jobs.push(SegmentJob { load: Arc::clone(&load), segments, left: Arc::clone(&left) });
-        if rest.is_empty() {
-            return jobs;
-        }
+    let segments = stored.segments(load.planned.chosen.at);
+    // A capped collection keeps its order, so it is one job. A namespace without documents is one job, too.
+    let size = if load.ordered() { segments.len().max(1) } else { 1 };
+    let mut parts: Vec<Vec<Segment>> = segments.chunks(size).map(<[Segment]>::to_vec).collect();
+    if parts.is_empty() {
+        parts.push(Vec::new());
     }
+    let left = Arc::new(AtomicUsize::new(parts.len()));
+    let job = |segments| SegmentJob { load: Arc::clone(&load), segments, left: Arc::clone(&left) };
+    parts.into_iter().map(job).collect()
 }
 
 async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Result<Option<NamespaceOutcome>> {
     meter.doing(format!("restoring {}", job.load.planned.chosen.name()));
     job.load.begin().await?;
     for segment in &job.segments {
-        fill(stored, &job.load, segment, meter).await?;
+        let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
+        let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
+        let writing = async {
+            while let Some(run) = taken.recv().await {
+                job.load.insert(&run.documents).await?;
+            }
+            Ok(())
+        };
+        let rest = || stored.rest(&[segment.namespace].into(), stored.manifest.namespaces.len());
+        let (tally, ()) = tokio::try_join!(reading, writing).map_err(|error| match error.kind() {
+            Kind::Mismatch => error.hint(rest()),
+            _ => error,
+        })?;
+        meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
     }
     if job.left.fetch_sub(1, SeqCst) > 1 {
         return Ok(None);
     }
-    let (stored, at) = (Arc::clone(stored), job.load.planned.chosen.at);
-    let scan: ScanDocuments = Box::new(move |each| stored.scan(at, each).map(drop));
-    let outcome = job.load.finish(scan).await?;
+    let outcome = job.load.finish().await?;
     meter.end(meter.read().packed_bytes);
     Ok(Some(outcome))
-}
-
-async fn fill(stored: &Arc<StoredBackup>, load: &Load, segment: &Segment, meter: &Meter) -> Result<()> {
-    let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
-    let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
-    let writing = async {
-        while let Some(run) = taken.recv().await {
-            load.insert(&run.documents).await?;
-        }
-        Ok(())
-    };
-    let (tally, ()) = tokio::try_join!(reading, writing).map_err(|error| match error.kind() {
-        Kind::Mismatch => {
-            error.hint(stored.rest(&[segment.namespace].into(), stored.manifest.namespaces.len()))
-        }
-        _ => error,
-    })?;
-    meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
-    Ok(())
 }
 
 /// The number of inserts at once.
@@ -131,10 +120,18 @@ pub(super) async fn fill_from_dump(
             dump.read(&mut feeder)
         })
     };
-    let mut finishing = Finishing { tasks: JoinSet::new(), room: Arc::new(Semaphore::new(FINISHING)) };
+    let (mut finishing, room) = (JoinSet::new(), Arc::new(Semaphore::new(FINISHING)));
+    let finish = |load: Arc<Load>| {
+        let room = Arc::clone(&room);
+        async move {
+            let _turn = room.acquire().await;
+            load.begin().await?;
+            load.finish().await
+        }
+    };
     let mut under_way = FuturesUnordered::new();
     loop {
-        // Inserts continue while the reader waits for the room that they hold.
+        // Inserts continue while the reader waits for the memory that they hold.
         let step = tokio::select! {
             biased;
             done = under_way.try_next(), if !under_way.is_empty() => {
@@ -161,43 +158,19 @@ pub(super) async fn fill_from_dump(
             }
             DumpStep::Complete(at) => {
                 while under_way.try_next().await?.is_some() {}
-                finishing.add(dump, open.remove(&at).expect("it ends once"));
+                finishing.spawn(finish(open.remove(&at).expect("it ends once")));
                 meter.end(0);
             }
         }
     }
     reading.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     // Views have no documents, and an archive may have none for a collection.
-    for load in open.into_values() {
-        finishing.add(dump, load);
+    open.into_values().for_each(|load| drop(finishing.spawn(finish(load))));
+    let mut outcomes = Vec::new();
+    while let Some(done) = finishing.join_next().await {
+        outcomes.push(done.map_err(|_| Error::failed("a task ended unexpectedly"))??);
     }
-    finishing.all().await
-}
-
-/// Counts and indexes the namespaces that have all their documents.
-struct Finishing {
-    tasks: JoinSet<Result<NamespaceOutcome>>,
-    room: Arc<Semaphore>,
-}
-
-impl Finishing {
-    fn add(&mut self, dump: &Arc<Dump>, load: Arc<Load>) {
-        let (dump, room, at) = (Arc::clone(dump), Arc::clone(&self.room), load.planned.chosen.at);
-        self.tasks.spawn(async move {
-            let _turn = room.acquire().await;
-            load.begin().await?;
-            let scan: ScanDocuments = Box::new(move |each| dump.scan(at, each));
-            load.finish(scan).await
-        });
-    }
-
-    async fn all(mut self) -> Result<Vec<NamespaceOutcome>> {
-        let mut outcomes = Vec::new();
-        while let Some(done) = self.tasks.join_next().await {
-            outcomes.push(done.map_err(|_| Error::failed("a task ended unexpectedly"))??);
-        }
-        Ok(outcomes)
-    }
+    Ok(outcomes)
 }
 
 /// Collects documents into batches.
@@ -227,10 +200,6 @@ impl DumpFeeder {
 }
 
 impl Sink for DumpFeeder {
-    fn prelude(&mut self, _: Vec<Namespace>) -> Result<()> {
-        Ok(())
-    }
-
     fn begin(&mut self, at: usize) -> Result<()> {
         if self.at != Some(at) {
             self.flush()?;

@@ -1,16 +1,15 @@
-//! Which namespaces are restored, and under which names.
+//! Chooses the namespaces to restore, and their names at the target.
 //!
 //! Names change by the rules of mongorestore's `--ns-from` and `--ns-to`: `*` and `$name$` match as little text as
-//! possible, and the second pattern gets the matched text. The last pair that matches counts. Source: mongo-tools,
-//! `mongorestore/ns/ns.go`.
+//! possible, and the second pattern gets the matched text. If several pairs match, the last one applies. Source:
+//! mongo-tools, `mongorestore/ns/ns.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::namespaces::{BackupNamespace, ChosenNamespace, is_ordinary};
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
-use crate::config::selection;
-use crate::config::selection::Pattern;
+use crate::config::selection::{self, Pattern};
 
 /// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone, Default)]
@@ -32,11 +31,8 @@ impl RestoreFilter {
     }
 
     /// Chooses from the namespaces of a backup. A pattern of `exclude` may also match only namespaces of the
-    /// oplog slice, `slice`.
-    ///
-    /// # Errors
-    /// Returns a usage error if a pattern matches nothing, if two namespaces would get the same name, or if a
-    /// new name is invalid.
+    /// oplog slice, `slice`. Returns a usage error if a pattern matches nothing, if two namespaces would get
+    /// the same name, or if a new name is invalid.
     pub(crate) fn choose(
         &self,
         contents: &[BackupNamespace],
@@ -48,32 +44,21 @@ impl RestoreFilter {
             .filter(|(_, o)| is_ordinary(&o.db, &o.collection))
             .map(|(at, o)| (at, o.name()))
             .collect();
-        let given = self
-            .include
-            .iter()
-            .map(|p| ("--ns-include", p.to_string(), names.iter().any(|(_, n)| p.matches(n))));
-        let left = self
-            .exclude
-            .iter()
-            .map(|p| (p, names.iter().any(|(_, n)| p.matches(n)) || slice.iter().any(|n| p.matches(n))))
-            .map(|(p, matched)| ("--ns-exclude", p.to_string(), matched));
-        let renames = self
-            .rename
-            .iter()
-            // Without this check, a mistyped rename would restore a collection over the live one.
-            .map(|r| {
-                let mut wanted = names.iter().filter(|(at, n)| self.wants(&contents[*at].db, n));
-                ("--ns-from", r.from_text.clone(), wanted.any(|(_, n)| r.apply(n).is_some()))
-            });
-        for (flag, pattern, matched) in given.chain(left).chain(renames) {
-            if !matched {
-                let of = if flag == "--ns-from" { "that is restored" } else { "in the backup" };
-                let error = Error::usage(format!("{flag} '{pattern}' matches nothing {of}"));
-                return Err(match suggest::advice(&pattern, names.iter().map(|(_, name)| name.as_str())) {
-                    Some(advice) => error.hint(advice),
-                    None => error,
-                });
-            }
+        let has = |pattern: &Pattern| names.iter().any(|(_, name)| pattern.matches(name));
+        let in_slice = |pattern: &Pattern| slice.iter().any(|name| pattern.matches(name));
+        // Without this check, a mistyped rename would restore a collection over the live one.
+        let renames = |pair: &Rename| {
+            let mut wanted = names.iter().filter(|(at, name)| self.wants(&contents[*at].db, name));
+            wanted.any(|(_, name)| pair.apply(name).is_some())
+        };
+        let included = self.include.iter().map(|p| ("--ns-include", p.to_string(), has(p)));
+        let excluded = self.exclude.iter().map(|p| ("--ns-exclude", p.to_string(), has(p) || in_slice(p)));
+        let renamed = self.rename.iter().map(|pair| ("--ns-from", pair.from_text.clone(), renames(pair)));
+        let unmatched = included.chain(excluded).chain(renamed).find(|(_, _, matched)| !matched);
+        if let Some((flag, pattern, _)) = unmatched {
+            let of = if flag == "--ns-from" { "that is restored" } else { "in the backup" };
+            let what = format!("{flag} '{pattern}' matches nothing {of}");
+            return Err(unmatched_pattern(what, &pattern, names.iter().map(|(_, name)| name.as_str())));
         }
         let mut chosen = Vec::new();
         let mut taken = BTreeMap::new();
@@ -101,24 +86,16 @@ impl RestoreFilter {
         !self.no_index.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Checks that each `--no-index` pattern matches one of these indexes.
-    ///
-    /// # Errors
-    /// Returns a usage error that names the first pattern without a match.
+    /// Checks that each `--no-index` pattern matches one of these indexes. Returns a usage error that names
+    /// the first pattern without a match.
     pub(super) fn check_indexes(&self, indexes: &BTreeSet<String>) -> Result<()> {
-        let matches = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
-        let Some(pattern) = self.no_index.iter().find(matches) else { return Ok(()) };
-        let error = Error::usage(format!("--no-index '{pattern}' matches no index that is restored"));
-        Err(match suggest::advice(&pattern.to_string(), indexes.iter().map(String::as_str)) {
-            Some(advice) => error.hint(advice),
-            None => error,
-        })
+        let unmatched = |pattern: &&Pattern| !indexes.iter().any(|name| pattern.matches(name));
+        let Some(pattern) = self.no_index.iter().find(unmatched) else { return Ok(()) };
+        let what = format!("--no-index '{pattern}' matches no index that is restored");
+        Err(unmatched_pattern(what, &pattern.to_string(), indexes.iter().map(String::as_str)))
     }
 
-    /// Database and collection at the target.
-    ///
-    /// # Errors
-    /// Returns a usage error if the new name is not a namespace.
+    /// Database and collection at the target. Returns a usage error if the new name is not a namespace.
     pub(crate) fn target(&self, name: &str) -> Result<(String, String)> {
         let target = renamed(&self.rename, name);
         let parts =
@@ -128,6 +105,11 @@ impl RestoreFilter {
         })?;
         Ok((db.to_string(), collection.to_string()))
     }
+}
+
+/// The error of a pattern that matches none of these names, with names that are similar to it.
+fn unmatched_pattern<'a>(what: String, pattern: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    suggest::advice(pattern, names).into_iter().fold(Error::usage(what), Error::hint)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,27 +150,29 @@ pub fn pairs(from: &[String], to: &[String]) -> Result<Vec<Rename>, String> {
 
 fn pair(from_text: &str, to_text: &str) -> Result<Rename, String> {
     let (from, to) = (parse(from_text)?, parse(to_text)?);
-    let names = |parts: &[PatternPart]| -> Vec<Option<String>> {
-        let any = |part: &PatternPart| match part {
-            PatternPart::Any(name) => Some(name.clone()),
-            PatternPart::Literal(_) => None,
-        };
-        parts.iter().filter_map(any).collect()
-    };
-    let (mut of_from, mut of_to) = (names(&from), names(&to));
+    let (mut of_from, mut of_to) = (wildcards(&from), wildcards(&to));
     of_from.sort();
     of_to.sort();
-    let mixed = |names: &[Option<String>]| names.iter().any(Option::is_some) && names.contains(&None);
+    let mixed = |names: &[&Option<String>]| names.iter().any(|n| n.is_some()) && names.contains(&&None);
     if mixed(&of_from) || mixed(&of_to) {
-        return Err(format!("'{from_text}' and '{to_text}': either '*' or '$names$', not both"));
+        return Err(format!("'{from_text}' and '{to_text}': use either '*' or '$names$', not both"));
     }
     if of_from != of_to {
         return Err(format!("'{from_text}' and '{to_text}' need the same '*' or '$names$'"));
     }
     if of_from.windows(2).any(|two| two[0].is_some() && two[0] == two[1]) {
-        return Err(format!("'{from_text}' has a name twice"));
+        return Err(format!("'{from_text}' uses a name twice"));
     }
     Ok(Rename { from_text: from_text.into(), to_text: to_text.into(), from, to })
+}
+
+/// The wildcards in order: `None` for `*`, or the name of `$name$`.
+fn wildcards(parts: &[PatternPart]) -> Vec<&Option<String>> {
+    let wildcards = parts.iter().filter_map(|part| match part {
+        PatternPart::Any(name) => Some(name),
+        PatternPart::Literal(_) => None,
+    });
+    wildcards.collect()
 }
 
 fn parse(text: &str) -> Result<Vec<PatternPart>, String> {
@@ -214,7 +198,7 @@ fn parse(text: &str) -> Result<Vec<PatternPart>, String> {
                 let name: String = chars.by_ref().take_while(|c| *c != '$').collect();
                 let known = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
                 if !known || !text.contains(&format!("${name}$")) {
-                    return Err(format!("the pattern '{text}' has a '$' that begins no '$name$'"));
+                    return Err(format!("the pattern '{text}' has a '$' that does not begin a '$name$'"));
                 }
                 parts.push(PatternPart::Any(Some(name)));
             }
@@ -223,7 +207,7 @@ fn parse(text: &str) -> Result<Vec<PatternPart>, String> {
     }
     end(&mut literal, &mut parts);
     if parts.is_empty() {
-        return Err("a pattern is empty".into());
+        return Err("a pattern of --ns-from or --ns-to is empty".into());
     }
     Ok(parts)
 }
@@ -236,11 +220,8 @@ impl Rename {
     }
 
     fn filled(&self, found: &[&str]) -> String {
-        let any = self.from.iter().filter_map(|part| match part {
-            PatternPart::Any(name) => Some(name.clone()),
-            PatternPart::Literal(_) => None,
-        });
-        let by_name: BTreeMap<Option<String>, &str> = any.zip(found.iter().copied()).collect();
+        let by_name: BTreeMap<&Option<String>, &str> =
+            wildcards(&self.from).into_iter().zip(found.iter().copied()).collect();
         let mut in_order = found.iter();
         let mut out = String::new();
         for part in &self.to {
@@ -254,8 +235,8 @@ impl Rename {
     }
 }
 
-/// Returns true if the parts match the whole text. Puts the text for each wildcard into `found`, each as
-/// short as possible.
+/// Returns true if the parts match the whole text. Puts the text that each wildcard matches into `found`; each
+/// match is as short as possible.
 fn fits<'a>(parts: &[PatternPart], text: &'a str, found: &mut Vec<&'a str>) -> bool {
     match parts.split_first() {
         None => text.is_empty(),
@@ -276,7 +257,7 @@ fn fits<'a>(parts: &[PatternPart], text: &'a str, found: &mut Vec<&'a str>) -> b
     }
 }
 
-/// The name at the target: the last pair that matches decides.
+/// The name at the target, by the last pair that matches.
 pub fn renamed(pairs: &[Rename], namespace: &str) -> String {
     pairs.iter().rev().find_map(|pair| pair.apply(namespace)).unwrap_or_else(|| namespace.to_string())
 }
@@ -300,7 +281,6 @@ pub(crate) struct TargetNamespace {
     pub collection: String,
     /// True for the bucket collection of a time series.
     pub buckets: bool,
-    /// The database in the backup.
     pub from_db: String,
     /// The name in the backup that users see.
     pub from: String,
@@ -321,7 +301,7 @@ impl TargetNamespace {
     }
 
     /// The name in the backup, `db.collection`.
-    pub(super) fn from_name(&self) -> String {
+    pub(super) fn backup_name(&self) -> String {
         format!("{}.{}", self.from_db, self.from)
     }
 
@@ -335,10 +315,8 @@ fn is_users_or_roles(db: &str, collection: &str) -> bool {
 }
 
 impl ReplayFilter {
-    /// The name of a namespace at the target; `None` if its operations are not replayed.
-    ///
-    /// # Errors
-    /// Returns a usage error if the new name is not a namespace.
+    /// The name of a namespace at the target; `None` if its operations are not replayed. Returns a usage
+    /// error if the new name is not a namespace.
     pub(crate) fn target(&self, db: &str, stored: &str) -> Result<Option<TargetNamespace>> {
         let (collection, buckets) = match stored.strip_prefix(BUCKETS) {
             Some(collection) => (collection, true),
@@ -355,7 +333,7 @@ impl ReplayFilter {
             return Ok(self.users.then(|| named((db.into(), collection.into()))));
         }
         let full = format!("{db}.{collection}");
-        // The trials of another restore that ran during the backup.
+        // Another restore made these collections for its trials while the backup ran.
         if collection.starts_with(selection::TRIAL_PREFIX) {
             return Ok(None);
         }
@@ -494,8 +472,8 @@ mod tests {
             (1, 0, "--ns-from is given once, --ns-to not at all: "),
             (2, 3, "--ns-from is given 2 times, --ns-to 3 times: "),
         ] {
-            let told = pairs(&given(from), &given(to)).unwrap_err();
-            assert!(told.starts_with(words), "{told}");
+            let why = pairs(&given(from), &given(to)).unwrap_err();
+            assert!(why.starts_with(words), "{why}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Restores one namespace: drops and creates it when its turn comes, fills it by batches, counts its documents when all
-//! are there, and only then builds its indexes.
+//! Restores one namespace: drops and creates it when its turn comes, fills it batch by batch, counts its documents when
+//! all are there, and only then builds its indexes.
 //!
 //! A backup can contain one `_id` twice, if a document was deleted and inserted again behind the cursor. The document
 //! that comes later in the backup was read later, and is kept.
@@ -12,8 +12,9 @@ use bson::{RawDocument, RawDocumentBuf};
 use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::Restore;
 use super::namespaces::Planned;
-use super::origin::read_blocking;
+use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
 use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
@@ -24,8 +25,9 @@ use crate::restore_target::insert::{self, Destination, RefusedDocument, id_text}
 use crate::restore_target::{RestoreTarget, collections};
 
 /// The most refused documents in a message about a namespace.
-const TOLD: usize = 5;
-/// Documents whose `_id` the target has already are kept up to this many bytes, to find out which came later.
+const SHOWN: usize = 5;
+/// The most bytes of documents that are kept because the target already has their `_id`, to find out which of
+/// two documents came later.
 const KEPT: usize = 64 << 20;
 
 /// The reason for documents that the restore did not write.
@@ -34,17 +36,17 @@ const OTHER_CLIENT: &str = "another client is writing to it";
 /// The server's code for a bucket in which a field has values of several types.
 const MIXED_BUCKET: i32 = 408;
 
-/// The restore of one namespace.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub(super) struct Load {
     pub planned: Planned,
+    origin: RestoreOrigin,
     target: RestoreTarget,
     drop: bool,
     indexes: bool,
     progress: Arc<RestoreProgress>,
     /// Set when the namespace is created.
     made: OnceCell<Destination>,
-    /// The reason why the target has no complete copy. The rest of the namespace is skipped then.
+    /// The error that left the namespace incomplete. The rest of the namespace is then skipped.
     failed: OnceLock<Error>,
     state: Mutex<LoadState>,
 }
@@ -56,56 +58,50 @@ struct LoadState {
     twice: Vec<RawDocumentBuf>,
     twice_bytes: usize,
     refused: u64,
-    told: Vec<String>,
+    shown: Vec<String>,
 }
 
 impl Load {
-    pub(crate) fn new(
-        planned: Planned,
-        target: RestoreTarget,
-        drop: bool,
-        indexes: bool,
-        progress: Arc<RestoreProgress>,
-    ) -> Arc<Load> {
+    pub(super) fn new(restore: &Restore, planned: &Planned, indexes: bool) -> Arc<Load> {
+        let (made, failed, state) = Default::default();
         Arc::new(Load {
-            planned,
-            target,
-            drop,
+            planned: planned.clone(),
+            origin: restore.origin.clone(),
+            target: restore.target.clone(),
+            drop: restore.options.drop,
             indexes,
-            progress,
-            made: OnceCell::new(),
-            failed: OnceLock::new(),
-            state: Mutex::default(),
+            progress: Arc::clone(&restore.progress),
+            made,
+            failed,
+            state,
         })
     }
 
     /// Returns true if its documents must be inserted in order.
-    pub(crate) fn ordered(&self) -> bool {
+    pub(super) fn ordered(&self) -> bool {
         self.planned.namespace.options.get_bool("capped").unwrap_or(false)
     }
 
     /// Creates the namespace, the first time it is called. A refusal by the server fails this namespace
-    /// alone: [`Load::finish`] reports it.
-    ///
-    /// # Errors
-    /// Returns an error if the restore of other namespaces cannot go on either.
-    pub(crate) async fn begin(&self) -> Result<()> {
+    /// alone: [`Load::finish`] reports it. Returns an error if the restore of other namespaces cannot go on
+    /// either.
+    pub(super) async fn begin(&self) -> Result<()> {
         if self.failed.get().is_some() {
             return Ok(());
         }
         let made = self.made.get_or_try_init(|| self.make()).await;
-        self.keep(made.map(|_| ())).map(|_| ())
+        self.keep(made.map(drop))
     }
 
-    /// Records an error that concerns this namespace alone, and returns `None` for it.
-    fn keep<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
+    /// Records an error that concerns this namespace alone.
+    fn keep(&self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Err(error) if error.kind() == Kind::Refused => {
                 log::warn!("{}: {}", self.planned.chosen.name(), error.chain());
                 let _ = self.failed.set(error);
-                Ok(None)
+                Ok(())
             }
-            outcome => outcome.map(Some),
+            outcome => outcome,
         }
     }
 
@@ -120,88 +116,69 @@ impl Load {
     }
 
     fn destination(&self) -> Result<&Destination> {
-        let name = || self.planned.chosen.name();
-        self.made
-            .get()
-            .ok_or_else(|| Error::failed(format!("{} was not created before it is filled", name())))
+        let missing = || format!("{} was not created before it is filled", self.planned.chosen.name());
+        self.made.get().ok_or_else(|| Error::failed(missing()))
     }
 
     /// Drops an existing namespace, and creates the new one.
     async fn make_room(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
         let replaces = self.drop && self.planned.existing.is_some();
-        let begun = || {
-            self.progress
-                .set(&chosen.name(), if replaces { NamespaceState::Dropped } else { NamespaceState::Begun })
-        };
+        let state = if replaces { NamespaceState::Dropped } else { NamespaceState::Begun };
+        self.progress.set(&chosen.name(), state);
         // A system collection is created by its first document.
         if chosen.collection.starts_with("system.") {
-            begun();
             if replaces {
                 self.target.empty(&chosen.db, &chosen.collection).await?;
             }
             return Ok(());
         }
         if self.planned.existing.is_some() && !self.drop {
-            // It is empty and has the same options: the plan saw to that.
-            begun();
+            // The plan has checked that it is empty and has the same options.
             return match collections::is_constrained(&self.planned.namespace) {
                 true => self.target.relax(&chosen.db, &chosen.collection).await,
                 false => Ok(()),
             };
         }
-        begun();
         self.target.make(&self.planned.namespace, &chosen.db, &chosen.collection, self.drop, replaces).await
     }
 
     /// Inserts documents that follow each other in `raw`, unless the namespace has failed before.
-    pub(crate) async fn insert(&self, raw: &[u8]) -> Result<()> {
+    pub(super) async fn insert(&self, raw: &[u8]) -> Result<()> {
         if self.failed.get().is_some() {
             return Ok(());
         }
-        let written = self.write(raw).await;
-        self.keep(written).map(|_| ())
+        self.keep(self.write(raw).await)
     }
 
     async fn write(&self, raw: &[u8]) -> Result<()> {
         let sent = Tally::of_all(raw)?;
         let destination = self.destination()?;
         let mut refused = self.target.insert(destination, raw).await?;
-        if destination.buckets && refused.iter().any(|one| one.code == MIXED_BUCKET) {
-            let (mixed, others) =
-                refused.into_iter().partition(|one: &RefusedDocument| one.code == MIXED_BUCKET);
-            refused = others;
-            refused.extend(self.insert_mixed(mixed).await?);
+        let is_mixed = |one: &RefusedDocument| destination.buckets && one.code == MIXED_BUCKET;
+        if refused.iter().any(is_mixed) {
+            // The server refuses these buckets unless an option of the collection allows them.
+            let mixed: Vec<RefusedDocument> = refused.extract_if(.., |one| is_mixed(one)).collect();
+            let chosen = &self.planned.chosen;
+            self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
+            let raw: Vec<u8> = mixed.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
+            refused.extend(self.target.insert(destination, &raw).await?);
         }
         let mut state = self.state.lock().expect("no holder panics");
         state.sent += sent;
-        for one in refused {
-            state.add(one);
-        }
+        refused.into_iter().for_each(|one| state.add(one));
         Ok(())
     }
 
-    /// Writes buckets that the server refuses unless an option of the collection allows them.
-    async fn insert_mixed(&self, buckets: Vec<RefusedDocument>) -> Result<Vec<RefusedDocument>> {
-        let chosen = &self.planned.chosen;
-        self.target.allow_mixed_buckets(&chosen.db, &chosen.collection).await?;
-        let raw: Vec<u8> = buckets.iter().flat_map(|one| one.document.as_bytes()).copied().collect();
-        self.target.insert(self.destination()?, &raw).await
-    }
-
-    /// Counts and compares the documents, and builds the indexes. `scan` reads all documents of the namespace
-    /// again, if that is needed to find out which of two with the same `_id` came later. If the server
-    /// refused something that the namespace needs, the outcome is incomplete.
-    ///
-    /// # Errors
-    /// Returns an error if the restore of other namespaces cannot go on either.
-    pub(super) async fn finish(self: &Arc<Load>, scan: ScanDocuments) -> Result<NamespaceOutcome> {
+    /// Counts and compares the documents, and builds the indexes. If the server refused something that the
+    /// namespace needs, the outcome is incomplete. Returns an error if the restore of other namespaces cannot
+    /// go on either.
+    pub(super) async fn finish(&self) -> Result<NamespaceOutcome> {
         let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         let mut outcome =
             NamespaceOutcome { from: source.name(), to: chosen.name(), ..NamespaceOutcome::default() };
         if self.failed.get().is_none() {
-            let complete = self.complete(scan, &mut outcome).await;
-            self.keep(complete)?;
+            self.keep(self.complete(&mut outcome).await)?;
         }
         match self.failed.get() {
             Some(error) => {
@@ -216,7 +193,7 @@ impl Load {
         Ok(outcome)
     }
 
-    async fn complete(&self, scan: ScanDocuments, outcome: &mut NamespaceOutcome) -> Result<()> {
+    async fn complete(&self, outcome: &mut NamespaceOutcome) -> Result<()> {
         let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         if source.kind == Type::View {
             return Ok(());
@@ -240,22 +217,21 @@ impl Load {
         }
         outcome.refused = state.refused;
         if state.refused > 0 {
-            let more = if state.refused > state.told.len() as u64 { ", …" } else { "" };
-            let told = state.told.join("; ");
-            let what = format!("refused {}: {told}{more}", units::several(state.refused, "document"));
+            let more = if state.refused > state.shown.len() as u64 { ", …" } else { "" };
+            let shown = state.shown.join("; ");
+            let what = format!("refused {}: {shown}{more}", units::several(state.refused, "document"));
             outcome.problems.push(ProblemKind::Documents.problem(what));
         }
         if !state.twice.is_empty() {
-            let settled = settle(&self.target, self.destination()?, state.twice, scan).await?;
-            let gone = settled.gone;
+            let (gone, foreign) = self.settle(state.twice).await?;
             outcome.superseded = gone.documents;
             outcome.kept.documents -= gone.documents;
             outcome.kept.raw_bytes -= gone.raw_bytes;
             outcome.kept.sum = outcome.kept.sum.wrapping_sub(gone.sum);
-            if settled.foreign > 0 {
+            if foreign > 0 {
                 let what = format!(
                     "{OTHER_CLIENT}: {} with an _id of the backup were replaced",
-                    units::several(settled.foreign, "document")
+                    units::several(foreign, "document")
                 );
                 outcome.problems.push(ProblemKind::Count.problem(what));
             }
@@ -270,6 +246,55 @@ impl Load {
             outcome.indexing = began.elapsed();
         }
         Ok(())
+    }
+
+    /// Decides about documents that were refused because the target has their `_id`: a later document of the
+    /// backup replaces the present one. Reads all documents of the namespace again, to find out which came later.
+    /// Returns the backup's documents that are not at the target, and the number of replaced documents that are
+    /// not in the backup because another client wrote them.
+    async fn settle(&self, refused: Vec<RawDocumentBuf>) -> Result<(Tally, u64)> {
+        let (target, destination) = (&self.target, self.destination()?);
+        let (mut gone, mut foreign) = (Tally::default(), 0);
+        let mut there: BTreeMap<u128, (RawDocumentBuf, Vec<RawDocumentBuf>)> = BTreeMap::new();
+        for document in refused {
+            let current = current(target, destination, &document).await?;
+            there.entry(xxh3_128(current.as_bytes())).or_insert((current, Vec::new())).1.push(document);
+        }
+        let mut last: BTreeMap<u128, Option<u64>> = BTreeMap::new();
+        for (hash, (_, refused)) in &there {
+            last.insert(*hash, None);
+            last.extend(refused.iter().map(|document| (xxh3_128(document.as_bytes()), None)));
+        }
+        let (origin, at) = (self.origin.clone(), self.planned.chosen.at);
+        let last = read_blocking(move || {
+            let mut place = 0;
+            origin.scan(at, &mut |document| {
+                if let Some(last) = last.get_mut(&xxh3_128(document)) {
+                    *last = Some(place);
+                }
+                place += 1;
+            })?;
+            Ok(last)
+        })
+        .await?;
+        let place = |document: &RawDocumentBuf| last[&xxh3_128(document.as_bytes())];
+        for (hash, (current, refused)) in there {
+            let newest = refused.iter().max_by_key(|document| place(document));
+            let newest = newest.filter(|document| place(document) > last[&hash]);
+            let kept =
+                |document: &&RawDocumentBuf| newest.is_some_and(|newest| std::ptr::eq(newest, *document));
+            for document in refused.iter().filter(|document| !kept(document)) {
+                gone += Tally::of(document.as_bytes());
+            }
+            if let Some(newest) = newest {
+                match last[&hash] {
+                    Some(_) => gone += Tally::of(current.as_bytes()),
+                    None => foreign += 1,
+                }
+                target.replace(destination, &current, newest).await?;
+            }
+        }
+        Ok((gone, foreign))
     }
 
     /// Compares the server's count with the number of written documents.
@@ -323,73 +348,12 @@ impl LoadState {
             return;
         }
         self.refused += 1;
-        if self.told.len() < TOLD {
+        if self.shown.len() < SHOWN {
             let id = refused.document.get("_id").ok().flatten();
             let id = id.map_or_else(|| "without _id".to_string(), |id| format!("_id {}", id_text(id)));
-            self.told.push(format!("{id} (code {}, {})", refused.code, refused.why));
+            self.shown.push(format!("{id} (code {}, {})", refused.code, refused.why));
         }
     }
-}
-
-/// Passes all documents of a namespace to a function, in the order of the backup.
-pub(crate) type ScanDocuments = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) -> Result<()> + Send>;
-
-/// The result for documents whose `_id` the target had already.
-#[derive(Debug, Default)]
-struct SettledDuplicates {
-    /// The backup's documents that are not at the target.
-    pub gone: Tally,
-    /// The number of replaced documents that are not in the backup: another client wrote them.
-    pub foreign: u64,
-}
-
-/// Decides about documents that were refused because the target has their `_id`: a later document of the
-/// backup replaces the present one.
-async fn settle(
-    target: &RestoreTarget,
-    destination: &Destination,
-    refused: Vec<RawDocumentBuf>,
-    scan: ScanDocuments,
-) -> Result<SettledDuplicates> {
-    let (mut gone, mut foreign) = (Tally::default(), 0);
-    let mut there: BTreeMap<u128, (RawDocumentBuf, Vec<RawDocumentBuf>)> = BTreeMap::new();
-    for document in refused {
-        let current = current(target, destination, &document).await?;
-        there.entry(xxh3_128(current.as_bytes())).or_insert((current, Vec::new())).1.push(document);
-    }
-    let mut last: BTreeMap<u128, Option<u64>> = BTreeMap::new();
-    for (hash, (_, refused)) in &there {
-        last.insert(*hash, None);
-        last.extend(refused.iter().map(|document| (xxh3_128(document.as_bytes()), None)));
-    }
-    let last = read_blocking(move || {
-        let mut at = 0;
-        scan(&mut |document| {
-            if let Some(last) = last.get_mut(&xxh3_128(document)) {
-                *last = Some(at);
-            }
-            at += 1;
-        })?;
-        Ok(last)
-    })
-    .await?;
-    for (hash, (current, refused)) in there {
-        let newest = refused.iter().max_by_key(|document| last[&xxh3_128(document.as_bytes())]);
-        let newest = newest.filter(|document| last[&xxh3_128(document.as_bytes())] > last[&hash]);
-        for document in
-            refused.iter().filter(|document| newest.is_none_or(|newest| !std::ptr::eq(newest, *document)))
-        {
-            gone += Tally::of(document.as_bytes());
-        }
-        if let Some(newest) = newest {
-            match last[&hash] {
-                Some(_) => gone += Tally::of(current.as_bytes()),
-                None => foreign += 1,
-            }
-            target.replace(destination, &current, newest).await?;
-        }
-    }
-    Ok(SettledDuplicates { gone, foreign })
 }
 
 /// The target's document with the same `_id`. The server considers 1 and 1.0 equal.
@@ -399,14 +363,10 @@ async fn current(
     document: &RawDocument,
 ) -> Result<RawDocumentBuf> {
     let filter = insert::id_filter(document)?;
-    target.find(&destination.db, destination.find_one(filter)).await?.into_iter().next().ok_or_else(|| {
-        let what = format!(
-            "a document of {}.{} disappeared during the restore",
-            destination.db, destination.collection
-        );
-        Error::new(Kind::Refused, what).hint(format!(
-            "Another client is writing to {}.{}: stop it first",
-            destination.db, destination.collection
-        ))
+    let found = target.find(&destination.db, destination.find_one(filter)).await?.into_iter().next();
+    found.ok_or_else(|| {
+        let name = format!("{}.{}", destination.db, destination.collection);
+        Error::new(Kind::Refused, format!("a document of {name} disappeared during the restore"))
+            .hint(format!("Another client is writing to {name}: stop it first"))
     })
 }

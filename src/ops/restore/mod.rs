@@ -1,9 +1,9 @@
 //! `restore`: writes a backup, or chosen namespaces of it, to a server.
 //!
-//! First it makes a plan ([`plan`]): the namespaces to be restored, their names, and what the target
-//! has and cannot take ([`preflight`]). Then every document to be restored is read and checked, and only then
-//! is anything dropped or written ([`load`], [`fill`]). The report lists every difference between backup and
-//! target, and a difference leads to a non-zero exit code.
+//! First it makes a plan ([`plan`]) with the namespaces to be restored, their names, the existing namespaces of the
+//! target, and the parts that the target cannot take ([`preflight`]). Then it reads and checks every document to be
+//! restored, and only then it drops or writes anything ([`load`], [`fill`]). The report lists every difference between
+//! backup and target, and a difference leads to a non-zero exit code.
 
 pub(crate) mod dump;
 mod fill;
@@ -34,8 +34,8 @@ use crate::restore_target::{RestoreTarget, ServerVersion, collections};
 pub(crate) use dump::ArchiveSurvey;
 pub use dump::Dump;
 pub use filter::{Rename, RestoreFilter, pairs, renamed};
-use namespaces::full_name;
 pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned};
+use namespaces::{NamespaceKey, full_name};
 pub use options::{At, RestoreOptions, Users};
 pub use origin::{RestoreOrigin, StoredBackup};
 pub use plan::{OplogPlan, RestorePlan};
@@ -50,7 +50,6 @@ use remedy::{NamespaceState, RestoreProgress};
 /// How long a plan that failed may take to drop its empty collections.
 const DROPPING: Duration = Duration::from_secs(5);
 
-/// A planned restore.
 #[derive(Debug)]
 pub struct Restore {
     origin: RestoreOrigin,
@@ -107,21 +106,15 @@ impl Restore {
     async fn may(&self) -> Result<()> {
         self.target.may(&plan::needed(&self.plan, &self.options, self.target.version)).await?;
         let Some(survey) = self.plan.oplog.survey() else { return Ok(()) };
-        self.may_write_buckets(survey)?;
-        self.target.may_apply(&survey.databases).await
-    }
-
-    /// Refuses a slice that writes to time series if `applyOps` does not accept buckets: from 9.0 on they
-    /// have no collection of their own, and `applyOps` has no `rawData` (mongo-tools,
-    /// `mongorestore/mongorestore_test.go`).
-    fn may_write_buckets(&self, survey: &SliceSurvey) -> Result<()> {
+        // From 9.0 on, buckets have no collection of their own, and `applyOps` has no `rawData` (mongo-tools,
+        // `mongorestore/mongorestore_test.go`).
         let series = self.plan.namespaces.iter().filter(|planned| planned.source.kind == Type::Timeseries);
         let written: Vec<String> = series
             .filter(|planned| survey.touched.contains_key(&planned.chosen.key()))
             .map(|planned| planned.source.name())
             .collect();
         if written.is_empty() || self.target.version < ServerVersion(9, 0, 0) {
-            return Ok(());
+            return self.target.may_apply(&survey.databases).await;
         }
         let what = format!(
             "the oplog slice writes to time series, and MongoDB {} cannot replay such writes: {}",
@@ -159,7 +152,7 @@ impl Restore {
     ) -> Result<RestoreReport> {
         let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
         match cancel.or(self.check_and_write(meter, before_replay)).await {
-            // The error of a signal adds that nothing was stored, which is only true for a backup.
+            // The text after the semicolon says that nothing was stored. It is meant for backups.
             Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
                 let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
                 let left = cancel.left(LastStep::Work);
@@ -185,8 +178,8 @@ impl Restore {
         self.expect(meter);
         let progress = Arc::clone(&self.progress);
         match self.write(meter, before_replay).await {
-            Ok(report) => Ok(report),
             Err(error) => Err(progress.stopped(error, None).await),
+            report => report,
         }
     }
 
@@ -201,22 +194,15 @@ impl Restore {
         let (mut dropped, mut replayed) = (Vec::new(), None);
         if self.replays() {
             before_replay(&outcomes).await?;
-            let mut skip = Skip::default();
             let failed = outcomes.iter().filter(|outcome| !outcome.is_complete());
-            failed.for_each(|outcome| skip.add(&outcome.to));
-            if !problems.is_empty() {
-                skip.skip_users();
-            }
+            let names = failed.map(|outcome| outcome.to.clone()).collect();
+            let mut skip = Skip { names, users: !problems.is_empty(), failures: Vec::new() };
             // The slice creates these namespaces, so their names must be free. They are dropped as late as
             // possible.
-            for kept in self.drop_beside(&self.plan.in_the_way, &mut dropped, &mut problems).await? {
-                skip.add(&kept);
-            }
+            skip.names.extend(self.drop_beside(&self.plan.in_the_way, &mut dropped, &mut problems).await?);
             replayed = Some(self.replay(&mut outcomes, &mut skip, meter).await?);
-            let slice_only = self.plan.in_the_way.iter().map(|(db, name)| format!("{db}.{name}"));
-            slice_only
-                .filter(|name| !skip.has(name))
-                .for_each(|name| self.progress.set(&name, NamespaceState::Filled));
+            let slice_only = self.plan.in_the_way.iter().map(full_name).filter(|name| !skip.has(name));
+            slice_only.for_each(|name| self.progress.set(&name, NamespaceState::Filled));
             skip.failures.iter().for_each(|failure| self.progress.lack(&failure.name));
         }
         self.constrain(&mut outcomes).await?;
@@ -248,10 +234,8 @@ impl Restore {
         for users_and_roles in &self.plan.users_and_roles {
             match self.target.merge_users(users_and_roles, self.options.exact).await {
                 Err(error) if error.kind() == Kind::Refused => {
-                    let of = match users_and_roles.db.as_str() {
-                        "" => String::new(),
-                        db => format!(" of {db}"),
-                    };
+                    let db = &users_and_roles.db;
+                    let of = if db.is_empty() { String::new() } else { format!(" of {db}") };
                     let what = format!("users and roles{of} were not restored completely: {}", error.chain());
                     problems.push(ProblemKind::Incomplete.problem(what));
                 }
@@ -283,15 +267,15 @@ impl Restore {
     /// the server does not drop.
     async fn drop_beside(
         &self,
-        beside: &[(String, String)],
+        beside: &[NamespaceKey],
         dropped: &mut Vec<String>,
         problems: &mut Vec<Problem>,
     ) -> Result<Vec<String>> {
         let mut kept = Vec::new();
-        for (db, collection) in beside {
-            let name = format!("{db}.{collection}");
+        for key in beside {
+            let name = full_name(key);
             self.progress.set(&name, NamespaceState::Dropped);
-            match self.target.drop_namespace(db, collection).await {
+            match self.target.drop_namespace(&key.0, &key.1).await {
                 Err(error) if error.kind() == Kind::Refused => {
                     problems.push(ProblemKind::Incomplete.problem(error.chain()));
                     kept.push(name);
@@ -318,11 +302,8 @@ impl Restore {
     async fn fill(&self, meter: &Meter) -> Result<Vec<NamespaceOutcome>> {
         // With a replay, indexes are built after it, because the documents before it may break a unique
         // index.
-        let (drop, indexes) = (self.options.drop, !self.options.no_indexes && !self.replays());
-        let load = |planned: &Planned| {
-            Load::new(planned.clone(), self.target.clone(), drop, indexes, Arc::clone(&self.progress))
-        };
-        let loads = self.plan.namespaces.iter().map(load).collect();
+        let indexes = !self.options.no_indexes && !self.replays();
+        let loads = self.plan.namespaces.iter().map(|planned| Load::new(self, planned, indexes)).collect();
         match &self.origin {
             RestoreOrigin::Stored(stored) => {
                 fill::fill_from_store(stored, loads, self.options.workers, meter).await

@@ -14,7 +14,6 @@ use crate::restore_target::{RestoreTarget, trial};
 /// Database and collection at the target.
 pub type NamespaceKey = (String, String);
 
-/// `db.collection` of a key.
 pub(super) fn full_name((db, collection): &NamespaceKey) -> String {
     format!("{db}.{collection}")
 }
@@ -34,10 +33,7 @@ pub struct BackupNamespace {
 }
 
 impl BackupNamespace {
-    /// Reads a namespace of a manifest.
-    ///
-    /// # Errors
-    /// Returns an error of the kind `Mismatch` if its hash cannot be parsed.
+    /// Reads a namespace of a manifest. Returns an error of the kind `Mismatch` if its hash cannot be parsed.
     pub(crate) fn of(entry: &NamespaceEntry) -> Result<BackupNamespace> {
         let sum = u128::from_str_radix(&entry.xxh3_sum, 16).map_err(|e| {
             Error::new(Kind::Mismatch, "the manifest has a hash that is not hexadecimal").caused_by(e)
@@ -84,11 +80,10 @@ pub struct ChosenNamespace {
 }
 
 impl ChosenNamespace {
-    pub(crate) fn key(&self) -> (String, String) {
+    pub(crate) fn key(&self) -> NamespaceKey {
         (self.db.clone(), self.collection.clone())
     }
 
-    /// `db.collection` at the target.
     pub(crate) fn name(&self) -> String {
         format!("{}.{}", self.db, self.collection)
     }
@@ -116,7 +111,7 @@ pub struct Existing {
 /// The databases of the target, and the namespaces in the databases that the restore writes to.
 pub(crate) struct TargetContents {
     /// Kind and options by database and name.
-    rows: BTreeMap<(String, String), (String, RawDocumentBuf)>,
+    rows: BTreeMap<NamespaceKey, (String, RawDocumentBuf)>,
     /// All databases that the user may list.
     databases: BTreeSet<String>,
     /// True if the target has no databases except the server's own.
@@ -155,7 +150,7 @@ impl TargetContents {
     }
 
     /// The views in the listed databases, with their options.
-    pub(super) fn views(&self) -> impl Iterator<Item = (&(String, String), &RawDocumentBuf)> {
+    pub(super) fn views(&self) -> impl Iterator<Item = (&NamespaceKey, &RawDocumentBuf)> {
         self.rows.iter().filter(|(_, (kind, _))| kind == "view").map(|(key, (_, options))| (key, options))
     }
 
@@ -176,14 +171,8 @@ impl TargetContents {
         chosen: &ChosenNamespace,
         namespace: &Namespace,
     ) -> Result<Option<Existing>> {
-        let key = (chosen.db.clone(), chosen.collection.clone());
-        let Some((kind, options)) = self.rows.get(&key) else { return Ok(None) };
-        let wanted = match namespace.kind {
-            Type::Collection => "collection",
-            Type::View => "view",
-            Type::Timeseries => "timeseries",
-        };
-        let same = kind == wanted && meaning::same_options(options, &namespace.options);
+        let Some((kind, options)) = self.rows.get(&chosen.key()) else { return Ok(None) };
+        let same = kind == namespace.kind.as_str() && meaning::same_options(options, &namespace.options);
         let documents = match kind.as_str() {
             "view" => Some(0),
             "timeseries" => {
@@ -194,13 +183,13 @@ impl TargetContents {
         Ok(Some(Existing { documents, same }))
     }
 
-    pub(crate) fn has(&self, key: &(String, String)) -> bool {
+    pub(crate) fn has(&self, key: &NamespaceKey) -> bool {
         self.rows.contains_key(key)
     }
 
     /// The namespaces that are not in `names`, without the server's own collections.
-    pub(super) fn beside(&self, names: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
-        let own = |(db, name): &&(String, String)| {
+    pub(super) fn beside(&self, names: &BTreeSet<NamespaceKey>) -> Vec<NamespaceKey> {
+        let own = |(db, name): &&NamespaceKey| {
             name.starts_with("system.") || ["admin", "config", "local"].contains(&db.as_str())
         };
         self.rows.keys().filter(|key| !names.contains(key) && !own(key)).cloned().collect()

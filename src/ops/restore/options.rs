@@ -9,7 +9,7 @@ use super::filter::{ReplayFilter, RestoreFilter};
 use crate::base::error::{Error, Result};
 use crate::model::optime::OpTime;
 
-/// The choice whether users and roles are restored.
+/// Says whether users and roles are restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Users {
     /// Restored if the backup has them and no filter is given.
@@ -19,16 +19,15 @@ pub enum Users {
     Never,
 }
 
-/// The options of a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
     pub filter: RestoreFilter,
-    /// Existing namespaces with a name of the backup are replaced.
+    /// Replace existing namespaces that have a name of the backup.
     pub drop: bool,
-    /// Namespaces in its databases and users that the backup does not have are dropped, too. Includes `drop`.
+    /// Also drop users, and namespaces in the backup's databases, that the backup does not have. Includes `drop`.
     pub exact: bool,
     pub no_indexes: bool,
-    /// Indexes that servers since 3.4 refuse are converted.
+    /// Convert indexes that servers since 3.4 refuse.
     pub convert_legacy_indexes: bool,
     pub users: Users,
     pub no_replay: bool,
@@ -99,20 +98,15 @@ impl fmt::Display for At {
 }
 
 impl At {
-    fn is(self, instant: OpTime) -> bool {
-        match self {
+    /// Compares with the instant of the restored data. Returns a usage error if the data has another instant,
+    /// or none.
+    pub(crate) fn check(self, instant: Option<OpTime>) -> Result<()> {
+        let is = |instant: OpTime| match self {
             At::Second(second) => second.timestamp() == i64::from(instant.t),
             At::Entry(at) => at == instant,
-        }
-    }
-
-    /// Compares with the instant of the restored data.
-    ///
-    /// # Errors
-    /// Returns a usage error if the data has another instant, or none.
-    pub(crate) fn check(self, instant: Option<OpTime>) -> Result<()> {
+        };
         match instant {
-            Some(instant) if self.is(instant) => Ok(()),
+            Some(instant) if is(instant) => Ok(()),
             Some(instant) => Err(Error::usage(format!(
                 "the backup cannot be restored as of {self}: it is consistent at {} ({}) and at no other time",
                 instant.second(),

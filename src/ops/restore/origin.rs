@@ -37,7 +37,7 @@ use crate::restore_target::insert;
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::store::Store;
 
-/// The most differences in a message.
+/// The most differences that a message lists.
 const SHOWN: usize = 5;
 
 /// The number of ranges that are read at once.
@@ -49,7 +49,7 @@ const AUTH_SCHEMA: [i64; 2] = [3, 5];
 /// The alternatives to a damaged backup.
 const ANOTHER: &str = "another backup (`uzima-backup list`); this one may be whole in another copy";
 
-/// Reads on a thread for blocking work.
+/// Runs a blocking read on a thread of its own.
 pub(super) async fn read_blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -106,10 +106,8 @@ impl RestoreOrigin {
         self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end))
     }
 
-    /// Passes every entry of the oplog slice to `each`, in order. Blocks the thread.
-    ///
-    /// # Errors
-    /// Returns an error of the kind `Mismatch` if the slice is damaged.
+    /// Passes every entry of the oplog slice to `each`, in order. Blocks the thread. Returns an error of the
+    /// kind `Mismatch` if the slice is damaged.
     pub(super) fn scan_slice(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self {
             RestoreOrigin::Stored(stored) => stored.scan_slice(each),
@@ -131,7 +129,7 @@ impl RestoreOrigin {
             RestoreOrigin::Stored(stored) => {
                 format!("backup {} in {}", stored.manifest.id, stored.object.store.place())
             }
-            RestoreOrigin::Dump(dump) => dump.place(),
+            RestoreOrigin::Dump(dump) => dump.path.display().to_string(),
         }
     }
 
@@ -190,7 +188,7 @@ impl RestoreOrigin {
     }
 }
 
-/// Their positions in the backup, by database (`""`: the whole server) and kind of collection.
+/// The positions of the collections with users and roles, by database (`""` for the whole server) and kind.
 fn places(contents: &[BackupNamespace]) -> BTreeMap<&str, BTreeMap<&str, usize>> {
     let mut places: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for (at, source) in contents.iter().enumerate() {
@@ -272,7 +270,6 @@ impl StoredBackup {
         Ok(StoredBackup { index, format, object, manifest })
     }
 
-    /// Options and indexes of the namespaces at these positions.
     async fn describe(&self, wanted: &BTreeSet<usize>) -> Result<BTreeMap<usize, Namespace>> {
         let StoredBackup { manifest, index, .. } = self;
         if wanted.is_empty() || !index.namespaces.is_empty() {
@@ -281,7 +278,8 @@ impl StoredBackup {
         let between = between(manifest, index);
         let found = match self.format.container {
             Container::Archive => {
-                // The beginning has all of them. Without documents it is the whole artifact.
+                // An archive describes all namespaces at its beginning. Without documents, the beginning is the
+                // whole artifact.
                 let first = between.first().map(|(range, _)| range.clone()).unwrap_or_default();
                 announced(&self.object.raw(first).await?)?
             }
@@ -373,7 +371,7 @@ impl StoredBackup {
             .caused_by(wrong.join("; ") + &more))
     }
 
-    /// The next step if these namespaces are damaged, of `wanted` namespaces in all.
+    /// The next step if these namespaces are damaged. `wanted` is the number of namespaces to be restored.
     pub(crate) fn rest(&self, damaged: &BTreeSet<usize>, wanted: usize) -> String {
         let but = |at: &usize| format!("--ns-exclude {}", quoted(&escaped(&self.name(*at))));
         match damaged.len() < wanted {
@@ -385,7 +383,7 @@ impl StoredBackup {
         }
     }
 
-    /// The difference between the documents that were read of a namespace and the manifest.
+    /// The difference between a namespace's documents, as they were read, and the manifest.
     pub(crate) fn compare(&self, at: usize, read: Option<&Tally>) -> Option<String> {
         let (entry, none) = (&self.manifest.namespaces[at], Tally::default());
         let read = read.unwrap_or(&none);

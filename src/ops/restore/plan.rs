@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use serde::{Serialize, Serializer};
 
 use super::filter;
-use super::namespaces::{BackupNamespace, Existing, NamespaceKey, Planned, full_name, is_ordinary, look};
+use super::namespaces::{
+    BackupNamespace, Existing, NamespaceKey, Planned, full_name, is_ordinary, look, name_list,
+};
 use super::options::RestoreOptions;
 use super::origin::RestoreOrigin;
 use super::preflight;
@@ -55,10 +57,9 @@ pub struct RestorePlan {
     /// Users and roles to be merged, of the whole server or by database.
     pub users_and_roles: Vec<UsersAndRoles>,
     pub oplog: OplogPlan,
-    /// Namespaces of the target whose names only the oplog slice writes to.
+    /// Namespaces of the target that the oplog slice writes to and the backup does not contain otherwise.
     pub in_the_way: Vec<NamespaceKey>,
     pub drop: bool,
-    /// The target's version, for messages.
     pub target_version: String,
     pub obstacles: Vec<Obstacle>,
     /// A line for each part that the user has no right to try.
@@ -128,7 +129,6 @@ impl RestorePlan {
         self.inability().or_else(|| self.occupation())
     }
 
-    /// Returns true if the restore drops anything at the target.
     fn replaces(&self) -> bool {
         self.drop
             && (self.beside().next().is_some() || self.namespaces.iter().any(|one| one.existing.is_some()))
@@ -142,7 +142,7 @@ impl RestorePlan {
             occupied => format!("; it also has data already: {}", occupied.join(", ")),
         };
         let rest = match &self.rest {
-            Some(flags) => flags.sentence(),
+            Some(flags) => format!("The {}", flags.words()),
             None => "Name another target (RESTORE_URI, --to-uri)".into(),
         };
         let replaces = match occupied.is_empty() {
@@ -163,20 +163,19 @@ impl RestorePlan {
     fn occupation(&self) -> Option<Error> {
         let refused = self.occupied();
         (!refused.is_empty()).then(|| {
-            let (target, verb) = match self.facts.onto_source {
-                true => (self.facts.target_text(), ", has"),
-                false => (self.facts.target.clone(), " has"),
-            };
-            Error::failed(format!("the target {target}{verb} data already: {}", refused.join(", "))).hint(
-                match self.facts.onto_source {
-                    // The target has the original data, so the hint names other targets first.
-                    true => {
-                        "Name another server (RESTORE_URI, --to-uri), or other names (--ns-from, --ns-to); with \
+            let comma = if self.facts.onto_source { "," } else { "" };
+            let (target, refused) = (self.facts.target_text(), refused.join(", "));
+            Error::failed(format!("the target {target}{comma} has data already: {refused}")).hint(match self
+                .facts
+                .onto_source
+            {
+                // The target has the original data, so the hint names other targets first.
+                true => {
+                    "Name another server (RESTORE_URI, --to-uri), or other names (--ns-from, --ns-to); with \
                          --drop these namespaces are replaced. Nothing was changed"
-                    }
-                    false => "Nothing was changed. With --drop these namespaces are replaced",
-                },
-            )
+                }
+                false => "Nothing was changed. With --drop these namespaces are replaced",
+            })
         })
     }
 }
@@ -263,28 +262,28 @@ pub(super) fn needed(
     target: ServerVersion,
 ) -> Vec<NeededRight> {
     let mut needs = Vec::new();
-    for planned in &plan.namespaces {
-        let (key, replaced) = (planned.chosen.key(), options.drop && planned.existing.is_some());
-        let created = replaced || planned.existing.is_none();
-        if planned.chosen.collection.starts_with("system.") {
-            needs.extend(replaced.then_some((Right::Empty, key)));
+    for Planned { chosen, source, namespace, existing } in &plan.namespaces {
+        let key = chosen.key();
+        let mut need = |is_needed: bool, right| needs.extend(is_needed.then(|| (right, key.clone())));
+        let (replaced, has_documents) = (options.drop && existing.is_some(), source.documents > 0);
+        if chosen.collection.starts_with("system.") {
+            need(replaced, Right::Empty);
             continue;
         }
-        needs.extend(replaced.then(|| (Right::Drop, key.clone())));
-        needs.extend(created.then(|| (Right::Create, key.clone())));
-        let capped = planned.namespace.options.get_bool("capped").unwrap_or(false);
-        needs.extend((capped && created).then(|| (Right::Cap, key.clone())));
-        // The documents of a time series go to a system collection before 8.3.
-        if planned.namespace.kind == Type::Timeseries
-            && planned.source.documents > 0
-            && target < ServerVersion(8, 3, 0)
-        {
-            needs.push((Right::Insert, (key.0.clone(), format!("{BUCKETS}{}", key.1))));
-        }
-        if planned.namespace.kind == Type::Collection {
-            needs.extend((planned.source.documents > 0).then(|| (Right::Insert, key.clone())));
-            let indexes = !options.no_indexes && !collections::indexes(&planned.namespace).is_empty();
-            needs.extend(indexes.then_some((Right::Index, key)));
+        let created = replaced || existing.is_none();
+        need(replaced, Right::Drop);
+        need(created, Right::Create);
+        need(created && namespace.options.get_bool("capped").unwrap_or(false), Right::Cap);
+        match namespace.kind {
+            Type::Collection => {
+                need(has_documents, Right::Insert);
+                need(!options.no_indexes && !collections::indexes(namespace).is_empty(), Right::Index);
+            }
+            // The documents of a time series go to a system collection before 8.3.
+            Type::Timeseries if has_documents && target < ServerVersion(8, 3, 0) => {
+                needs.push((Right::Insert, (key.0, format!("{BUCKETS}{}", key.1))));
+            }
+            Type::Timeseries | Type::View => {}
         }
     }
     needs.extend(plan.beside().map(|key| (Right::Drop, key.clone())));
@@ -298,20 +297,24 @@ pub(super) async fn make(
     options: &RestoreOptions,
 ) -> Result<RestorePlan> {
     let contents = origin.contents()?;
-    let (oplog, chosen) = match options.filter.choose(&contents, &BTreeSet::new()) {
-        Ok(chosen) => (oplog(origin, options).await?, chosen),
+    let replays = origin.has_slice() && !options.no_replay;
+    let chosen = match options.filter.choose(&contents, &BTreeSet::new()) {
         // The pattern may match a namespace that only the slice has.
-        Err(unmatched) if !options.filter.exclude.is_empty() && origin.has_slice() && !options.no_replay => {
-            let oplog = oplog(origin, options).await?;
-            let Some(survey) = oplog.survey() else { return Err(unmatched) };
-            let chosen = options.filter.choose(&contents, &survey.seen)?;
-            (oplog, chosen)
-        }
-        Err(error) => return Err(error),
+        Err(_) if replays && !options.filter.exclude.is_empty() => None,
+        chosen => Some(chosen?),
+    };
+    let oplog = match origin.has_slice() {
+        true if replays => OplogPlan::Replayed(Box::new(SliceSurvey::of(origin, options.names()).await?)),
+        true => OplogPlan::Left,
+        false => OplogPlan::Absent,
+    };
+    let survey = oplog.survey();
+    let chosen = match (chosen, survey) {
+        (None, Some(survey)) => options.filter.choose(&contents, &survey.seen)?,
+        (chosen, _) => chosen.unwrap_or_default(),
     };
     let places: BTreeSet<usize> = chosen.iter().map(|chosen| chosen.at).collect();
     let mut described = origin.describe(&places).await?;
-    let survey = oplog.survey();
     let mut indexes = survey.map(|survey| survey.indexes.clone()).unwrap_or_default();
     for (at, namespace) in &mut described {
         let of = contents[*at].name();
@@ -323,7 +326,13 @@ pub(super) async fn make(
         });
     }
     options.filter.check_indexes(&indexes)?;
-    let at = instant(origin, &oplog);
+    let manifest = origin.manifest();
+    let stated = manifest.and_then(|manifest| manifest.consistency.at);
+    let at = match &oplog {
+        OplogPlan::Absent => stated,
+        OplogPlan::Left => None,
+        OplogPlan::Replayed(survey) => stated.or(survey.read.last),
+    };
     if let Some(wanted) = options.at {
         wanted.check(at)?;
     }
@@ -372,7 +381,6 @@ pub(super) async fn make(
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
     // Views come after the collections that they show.
     namespaces.sort_by_key(|planned| planned.source.kind == Type::View);
-    let manifest = origin.manifest();
     if let Some(source) = manifest.and_then(|manifest| manifest.source.needs())
         && source > target.accepts()
     {
@@ -422,8 +430,7 @@ fn nothing(origin: &RestoreOrigin, contents: &[BackupNamespace], options: &Resto
     let left: Vec<&BackupNamespace> =
         contents.iter().filter(|source| is_ordinary(&source.db, &source.collection)).collect();
     let names = |contents: &[&BackupNamespace]| {
-        let more = if contents.len() > NAMED { ", …" } else { "" };
-        contents.iter().take(NAMED).map(|source| source.name()).collect::<Vec<_>>().join(", ") + more
+        name_list(&contents.iter().map(|source| source.name()).collect::<Vec<_>>(), NAMED)
     };
     let all: Vec<&BackupNamespace> = contents.iter().collect();
     let (why, step) = if left.is_empty() {
@@ -448,34 +455,16 @@ fn nothing(origin: &RestoreOrigin, contents: &[BackupNamespace], options: &Resto
     Err(Error::failed(text).hint(step))
 }
 
-/// A note about namespaces that a restore without filters leaves out, for users who count namespaces.
+/// A note about the namespaces that a restore without filters leaves out, for users who compare the numbers of
+/// namespaces.
 fn own(contents: &[BackupNamespace], chosen: &BTreeSet<usize>) -> Option<String> {
     // Users and roles are merged or were not asked for.
     let merged = ["system.users", "system.roles"];
     let left = contents.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, source)| source);
     let left = left.filter(|o| !merged.contains(&o.collection.as_str()) && !o.collection.starts_with('$'));
-    // Its indexes are restored with their collections.
+    // The indexes in system.indexes are restored with their collections.
     let left = left.filter(|source| source.collection != "system.indexes");
     let names: Vec<String> = left.map(BackupNamespace::name).collect();
     (!names.is_empty())
         .then(|| format!("not restored, because each server has its own: {}", names.join(", ")))
-}
-
-/// Reads the oplog slice, if it is to be replayed.
-async fn oplog(origin: &RestoreOrigin, options: &RestoreOptions) -> Result<OplogPlan> {
-    match (origin.has_slice(), options.no_replay) {
-        (false, _) => Ok(OplogPlan::Absent),
-        (true, true) => Ok(OplogPlan::Left),
-        (true, false) => Ok(OplogPlan::Replayed(Box::new(SliceSurvey::of(origin, options.names()).await?))),
-    }
-}
-
-/// The instant of the restored data.
-fn instant(origin: &RestoreOrigin, oplog: &OplogPlan) -> Option<OpTime> {
-    let said = origin.manifest().and_then(|manifest| manifest.consistency.at);
-    match oplog {
-        OplogPlan::Absent => said,
-        OplogPlan::Left => None,
-        OplogPlan::Replayed(survey) => said.or(survey.read.last),
-    }
 }

@@ -1,5 +1,5 @@
-//! The flags that restore the rest: everything that the target can take, before a restore, and everything that is still
-//! missing, after it. The record of a restore has the state of each namespace. It outlives the restore, so that a failed
+//! Finds the flags that restore the rest: before a restore, everything that the target can take; after it, everything
+//! that is still missing. The record of a restore has the state of each namespace. It outlives the restore, so that a failed
 //! or cancelled restore can report which namespaces it dropped and did not restore.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,7 +133,7 @@ pub(super) fn flags(
     Some(flags)
 }
 
-/// The databases of which two or more chosen namespaces, and so all, are left out for one reason.
+/// The databases whose chosen namespaces, at least two, are all left out for one reason.
 fn whole_databases<'a>(obstacles: &[&'a Obstacle], wanted: &BTreeSet<String>) -> BTreeSet<&'a str> {
     let mut whole = BTreeSet::new();
     for one in obstacles {
@@ -157,18 +157,14 @@ impl Flags {
         self.add.extend([flag.to_string(), value.to_string()]);
     }
 
-    fn words(&self) -> String {
+    /// The next step, without its first word and without a full stop.
+    pub(super) fn words(&self) -> String {
         let add: Vec<String> = self.add.iter().map(|word| quoted(word)).collect();
         let without = match self.without.is_empty() {
             true => String::new(),
             false => format!(", without its own {},", self.without.join(", ")),
         };
         format!("same command{without} with {} restores the rest", add.join(" "))
-    }
-
-    /// The next step, as a sentence without a full stop.
-    pub(super) fn sentence(&self) -> String {
-        format!("The {}", self.words())
     }
 }
 
@@ -186,7 +182,7 @@ fn advice(
         return None;
     }
     let whole = slice || done.is_empty() && (users || !options.wants_users());
-    // The names are too many for a command line, or no flag selects them: everything is restored again.
+    // There are too many names for a command line, or no flag selects them: everything is restored again.
     if whole || missing.len().min(done.len()) > FLAGS {
         return Some("Then the same command with --drop restores the rest".into());
     }
@@ -225,7 +221,6 @@ fn advice(
     Some(format!("Then the {}", flags.words()))
 }
 
-/// The state of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NamespaceState {
     /// Unchanged.
@@ -281,7 +276,6 @@ impl RestoreProgress {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Sets the state of a namespace of the target.
     pub(super) fn set(&self, name: &str, state: NamespaceState) {
         if let Some(row) = self.lock().rows.get_mut(name) {
             row.state = state;
@@ -399,11 +393,11 @@ mod tests {
         renames: &[(String, String)],
     ) -> Option<String> {
         let wanted = wanted.iter().map(|name| name.to_string()).collect();
-        flags(obstacles, options, &wanted, true, renames).map(|flags| flags.sentence())
+        flags(obstacles, options, &wanted, true, renames).map(|flags| format!("The {}", flags.words()))
     }
 
     #[test]
-    fn the_flags_leave_out_what_the_target_cannot_take() {
+    fn the_flags_leave_out_the_parts_that_the_target_cannot_take() {
         let options = RestoreOptions::default();
         let wanted = ["a.x", "a.y*", "b.z"];
         for (obstacles, want) in [
@@ -431,8 +425,9 @@ mod tests {
         // Parts that only the slice needs require no flag without a replay.
         let index = Obstacle { of_slice: true, ..obstacles(Remedy::LeaveIndex("b.z.i".into())) };
         let change = Obstacle { of_slice: true, ..exclude("a.x") };
-        let told = words(&[index, change, obstacles(Remedy::NoReplay)], &options, &["a.x", "b.z"], &[]);
-        assert_eq!(told.as_deref(), Some("The same command with --no-replay restores the rest"));
+        let without_replay =
+            words(&[index, change, obstacles(Remedy::NoReplay)], &options, &["a.x", "b.z"], &[]);
+        assert_eq!(without_replay.as_deref(), Some("The same command with --no-replay restores the rest"));
         assert_eq!(words(&[], &options, &wanted, &[]), None);
         let renamed = [("b.z".to_string(), "a.x".to_string())];
         let both = words(&[exclude("a.x")], &options, &wanted, &renamed).unwrap();
@@ -440,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_contradict_the_command_go() {
+    fn flags_that_contradict_the_command_are_removed() {
         let options =
             RestoreOptions { users: Users::Always, at: "1:1".parse().ok(), ..RestoreOptions::default() };
         let both = [obstacles(Remedy::NoUsers), obstacles(Remedy::NoReplay)];
@@ -455,21 +450,21 @@ mod tests {
         names.iter().map(|name| name.to_string()).collect()
     }
 
-    fn told(options: &RestoreOptions, missing: &[&str], done: &[&str], users: bool) -> String {
+    fn advised(options: &RestoreOptions, missing: &[&str], done: &[&str], users: bool) -> String {
         advice(options, &names(missing), &names(done), users, false).unwrap_or_default()
     }
 
     #[test]
-    fn the_flags_name_what_is_missing_and_nothing_else() {
+    fn the_flags_name_the_missing_namespaces_and_nothing_else() {
         let plain = RestoreOptions::default();
-        assert_eq!(told(&plain, &[], &["a.b"], false), "");
+        assert_eq!(advised(&plain, &[], &["a.b"], false), "");
         assert_eq!(
-            told(&plain, &["a.b*c", "a.it's"], &["a.d"], false),
+            advised(&plain, &["a.b*c", "a.it's"], &["a.d"], false),
             "Then the same command with --ns-include 'a.b\\*c' --ns-include 'a.it'\\''s' --drop restores the \
              rest"
         );
         let flags = |options: &RestoreOptions, missing: &[&str], users| {
-            let text = told(options, missing, &["a.d"], users);
+            let text = advised(options, missing, &["a.d"], users);
             let (_, rest) = text.split_once("the same command").unwrap();
             rest.strip_suffix(" restores the rest").unwrap().to_string()
         };
@@ -493,7 +488,7 @@ mod tests {
         let many: Vec<String> = (0..60).map(|n| format!("a.c{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(flags(&plain, &many, false), " with --ns-exclude a.d --drop");
-        assert_eq!(told(&plain, &many, &many, false), told(&plain, &["a.b"], &[], true));
-        assert!(told(&plain, &["a.b"], &[], true).contains("command with --drop restores"));
+        assert_eq!(advised(&plain, &many, &many, false), advised(&plain, &["a.b"], &[], true));
+        assert!(advised(&plain, &["a.b"], &[], true).contains("command with --drop restores"));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::base::error::Error;
 use crate::base::exit::Exit;
@@ -30,7 +30,7 @@ pub struct RestoreFacts {
     pub onto_source: bool,
     /// Notes about consequences of the given options.
     pub notes: Vec<String>,
-    /// The instant of the restored data, if all of it has the same.
+    /// The instant of the restored data, if all of it is of one instant.
     pub at: Option<OpTime>,
 }
 
@@ -43,8 +43,10 @@ impl RestoreFacts {
 }
 
 /// A difference between the backup and the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Problem {
+    #[serde(skip)]
     pub kind: ProblemKind,
     pub text: String,
 }
@@ -73,12 +75,6 @@ impl std::fmt::Display for Problem {
     }
 }
 
-impl Serialize for Problem {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
 /// Counts and times of an oplog slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SliceCounts {
@@ -88,11 +84,11 @@ pub struct SliceCounts {
     /// Operations, also inside `applyOps`, that are not replayed because they change other namespaces or no
     /// data.
     pub left_out: u64,
-    /// Transactions that are neither committed nor aborted at the slice's end, and so not part of it.
+    /// Transactions that are neither committed nor aborted at the slice's end. They are not replayed.
     pub open_transactions: u64,
-    /// The slice has every entry from this time on …
+    /// The beginning of the time in which the slice has every entry.
     pub first: Option<OpTime>,
-    /// … and up to this time.
+    /// The end of the time in which the slice has every entry.
     pub last: Option<OpTime>,
 }
 
@@ -102,9 +98,7 @@ pub struct Replayed {
     pub entries: u64,
     /// The number of operations carried out.
     pub operations: u64,
-    /// As in [`SliceCounts`].
     pub left_out: u64,
-    /// As in [`SliceCounts`].
     pub open_transactions: u64,
     /// Restored namespaces that the replay dropped, because they were dropped while the backup ran.
     pub gone: Vec<String>,
@@ -164,9 +158,7 @@ pub struct RestoreReport {
     /// Namespaces that were dropped without a replacement from the backup: by `--exact`, or because only the
     /// slice writes to them.
     pub dropped: Vec<String>,
-    /// The number of merged users.
     pub users: Option<usize>,
-    /// The number of merged roles.
     pub roles: Option<usize>,
     pub replayed: Option<Replayed>,
     /// The names at the target of incomplete namespaces.
@@ -180,34 +172,22 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
-    /// Returns true if the target differs from the backup.
-    fn has_problems(&self) -> bool {
-        !self.problems.is_empty()
-            || self.outcomes.iter().any(|outcome| !outcome.problems.is_empty())
-            || self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty())
-    }
-
     /// The error that names the incomplete parts, with the next step; `None` if everything is restored.
     pub fn failure(&self) -> Option<Error> {
-        let all =
-            self.outcomes.iter().flat_map(|outcome| outcome.problems.iter().map(move |p| (&*outcome.to, p)));
-        let all = all.map(|(name, problem)| (format!("{name}: {problem}"), problem));
+        let is_incomplete = |problem: &&Problem| problem.kind == ProblemKind::Incomplete;
+        let line = |(name, problem): (&String, &Problem)| format!("{name}: {problem}");
+        let named = self.outcomes.iter().flat_map(|one| one.problems.iter().map(|p| (&one.to, p)));
+        let named = named.filter(|(_, problem)| is_incomplete(problem)).map(line);
         let others = self.replayed.iter().flat_map(|replayed| &replayed.problems).chain(&self.problems);
-        let all = all.chain(others.map(|problem| (problem.to_string(), problem)));
-        let lines: Vec<String> = all
-            .filter(|(_, problem)| problem.kind == ProblemKind::Incomplete)
-            .map(|(line, _)| line)
-            .collect();
-        let error = (!lines.is_empty()).then(|| {
-            Error::failed(format!(
-                "the restore is not complete; everything else was restored. {}",
-                lines.join(". ")
-            ))
-        });
-        match (error, &self.next_step) {
-            (Some(error), Some(step)) => Some(error.hint(step.clone())),
-            (error, _) => error,
-        }
+        let others = others.filter(is_incomplete).map(Problem::to_string);
+        let lines: Vec<String> = named.chain(others).collect();
+        let step = self.next_step.clone();
+        (!lines.is_empty()).then(|| {
+            let lines = lines.join(". ");
+            let error =
+                Error::failed(format!("the restore is not complete; everything else was restored. {lines}"));
+            step.into_iter().fold(error, Error::hint)
+        })
     }
 
     /// The exit code of a finished restore.
@@ -218,8 +198,11 @@ impl RestoreReport {
         if let Some(error) = self.failure() {
             return Err(error);
         }
+        let replayed = self.replayed.as_ref().is_some_and(|replayed| !replayed.problems.is_empty());
+        let named = self.outcomes.iter().any(|outcome| !outcome.problems.is_empty());
+        let differs = named || replayed || !self.problems.is_empty();
         let notes = self.outcomes.iter().any(|outcome| !outcome.notes.is_empty());
-        Ok(match (self.has_problems(), !self.warnings.is_empty() || notes) {
+        Ok(match (differs, !self.warnings.is_empty() || notes) {
             (true, _) => Exit::Failed,
             (false, true) => Exit::NeedsLook,
             (false, false) => Exit::Done,

@@ -28,9 +28,8 @@ pub(super) fn astray(namespaces: &[Planned]) -> Vec<String> {
     namespaces.iter().filter(|n| n.source.kind == Type::View).filter_map(note).collect()
 }
 
-/// Finds and replaces the names of the collections and views that a view shows. A view that is restored under
-/// another name still shows the same names; a trial of a view shows the trials of other views.
-pub(crate) fn shown(options: &RawDocument) -> BTreeSet<String> {
+/// The names of the collections and views that a view shows.
+pub(super) fn shown(options: &RawDocument) -> BTreeSet<String> {
     let found = std::cell::RefCell::new(BTreeSet::new());
     showing(options, &|name| {
         found.borrow_mut().insert(name.to_string());
@@ -39,7 +38,7 @@ pub(crate) fn shown(options: &RawDocument) -> BTreeSet<String> {
     found.into_inner()
 }
 
-/// The options of a view that only shows the same names.
+/// The options of a view that shows the same names and does nothing else.
 pub(super) fn bare(options: &RawDocument) -> RawDocumentBuf {
     let on = options.get_str("viewOn").unwrap_or_default();
     let mut pipeline = RawArrayBuf::new();
@@ -56,15 +55,7 @@ pub(super) fn bare(options: &RawDocument) -> RawDocumentBuf {
 
 /// The options of a view with other names: `other` returns the new name, or `None` to keep the name.
 pub(super) fn showing(options: &RawDocument, other: &dyn Fn(&str) -> Option<String>) -> RawDocumentBuf {
-    let mut out = RawDocumentBuf::new();
-    for (key, value) in options.iter().flatten() {
-        match value {
-            RawBsonRef::String(on) if key.as_str() == "viewOn" => out.append(key, named(on, other)),
-            value if key.as_str() == "pipeline" => append(&mut out, key.as_str(), value, other),
-            value => out.append(key, value),
-        }
-    }
-    out
+    within(options, Some("viewOn"), other)
 }
 
 fn named(name: &str, other: &dyn Fn(&str) -> Option<String>) -> String {

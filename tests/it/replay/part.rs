@@ -1,4 +1,4 @@
-//! Replays of chosen namespaces, under other names, from other places of the oplog, and across a_rename_is_replayed_if_the_dump_contains_the_old_name.
+//! Replays of chosen namespaces, under other names, from other places of the oplog, and across renames.
 
 use std::process::Command;
 

@@ -46,10 +46,10 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// The key under which [`in_tar`] passed the file's content on. It did not pass on a hard link whose
-    /// target is no part of the dump, or has another suffix.
-    pub(crate) fn shown(&self, name: &PartName) -> Option<MemberKey> {
-        Some(MemberKey { member: self.member?, part: name.2, zipped: self.zipped })
+    /// The key under which [`in_tar`] may have passed the file's content on; `None` for a file of a folder. It
+    /// does not pass on a hard link whose target is no part of the dump, or has another suffix.
+    pub(super) fn member_key(&self, name: &PartName) -> Option<MemberKey> {
+        Some((self.member?, name.2, self.zipped))
     }
 }
 
@@ -58,11 +58,8 @@ pub(crate) type Files = BTreeMap<PartName, File>;
 /// Takes a file's decompressed content.
 pub(crate) type Take<'a> = dyn FnMut(&PartName, &mut dyn Read) -> Result<()> + 'a;
 
-/// Lists a folder with one folder for each database.
-///
-/// # Errors
-/// Returns an error if something in it is neither a file nor a directory, or if two files have the same part
-/// of the dump.
+/// Lists a folder with one folder for each database. Returns an error if something in it is neither a file
+/// nor a directory, or if two files have the same part of the dump.
 pub(super) fn in_folder(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     for (top, kind) in entries(root)? {
@@ -76,8 +73,7 @@ pub(super) fn in_folder(root: &Path) -> Result<Files> {
             if kind.is_dir() {
                 return Err(Error::failed(format!("{} is a directory, not a file", path.display())));
             }
-            let name = (parsed.db, parsed.stem, parsed.part);
-            add(&mut files, name, File { path, member: None, zipped: parsed.zipped })?;
+            add(&mut files, parsed.name, File { path, member: None, zipped: parsed.zipped })?;
         }
     }
     Ok(files)
@@ -111,12 +107,10 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
 }
 
 /// Lists a tar of such a folder, and passes on the content of each member whose own path names a part of a
-/// dump, also if a later member replaces it: [`File::shown`] gives the key of a file's content.
-///
-/// # Errors
-/// Returns an error if a member is neither a file nor a directory, if a hard link or a path leads out of the
-/// tar, or if two files are the same part of the dump; an error of the kind `Mismatch` if the tar is damaged
-/// or truncated.
+/// dump, also if a later member replaces it: [`File::member_key`] is the key of a file's content. Returns an
+/// error if a member is neither a file nor a directory, if a hard link or a path leads out of the tar, or if
+/// two files are the same part of the dump; an error of the kind `Mismatch` if the tar is damaged or
+/// truncated.
 pub(crate) fn in_tar(
     raw: impl Read,
     show: &mut dyn FnMut(MemberKey, &PartName, &mut dyn Read) -> Result<()>,
@@ -131,9 +125,8 @@ pub(crate) fn in_tar(
             Member::Directory => {}
             Member::File => {
                 if let Some(parsed) = parse(path) {
-                    let shown = MemberKey { member: at, part: parsed.part, zipped: parsed.zipped };
-                    let name = (parsed.db, parsed.stem, parsed.part);
-                    show(shown, &name, &mut *plain(content, parsed.zipped))?;
+                    let key = (at, parsed.name.2, parsed.zipped);
+                    show(key, &parsed.name, &mut *plain(content, parsed.zipped))?;
                 }
                 paths.insert(path.into(), at);
             }
@@ -156,17 +149,15 @@ pub(crate) fn in_tar(
     for (path, member, parsed) in parts {
         let name = match parsed.is_oplog_in(root.as_deref()) {
             true => oplog(),
-            false => (parsed.db, parsed.stem, parsed.part),
+            false => parsed.name,
         };
         add(&mut files, name, File { path: path.into(), member: Some(member), zipped: parsed.zipped })?;
     }
     Ok(files)
 }
 
-/// The folder in a tar that contains the folders of the databases.
-///
-/// # Errors
-/// Returns an error if there are several, because then it is unknown which dump is meant.
+/// The folder in a tar that contains the folders of the databases. Returns an error if there are several,
+/// because then it is unknown which dump is meant.
 fn root(parts: &[(&String, usize, Parsed)]) -> Result<Option<String>> {
     let mut roots: BTreeMap<&str, &str> = BTreeMap::new();
     for (path, _, parsed) in parts.iter().filter(|(_, _, parsed)| !parsed.may_be_oplog()) {
@@ -193,10 +184,7 @@ fn two_dumps(first: &str, second: &str) -> Error {
         .hint("Unpack it, and give --from the folder of one dump")
 }
 
-/// Adds a file.
-///
-/// # Errors
-/// Returns an error if another file has the same part of the dump.
+/// Adds a file. Returns an error if another file has the same part of the dump.
 fn add(files: &mut Files, name: PartName, file: File) -> Result<()> {
     match files.entry(name) {
         Entry::Vacant(vacant) => {
@@ -213,13 +201,8 @@ fn add(files: &mut Files, name: PartName, file: File) -> Result<()> {
     }
 }
 
-/// Identifies a tar member whose content was passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct MemberKey {
-    member: usize,
-    part: FilePart,
-    zipped: bool,
-}
+/// Identifies a tar member whose content was passed on: its position, its part, and true if it is compressed.
+pub(crate) type MemberKey = (usize, FilePart, bool);
 
 /// Passes the content of files to `take`. `raw` opens the tar that contains them.
 pub(crate) fn read(
@@ -330,10 +313,8 @@ fn members(raw: impl Read, show: &mut Show<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A member's path as `tar x` creates it below the current directory.
-///
-/// # Errors
-/// Returns an error if it leads out of the directory, or is not UTF-8.
+/// A member's path as `tar x` creates it below the current directory. Returns an error if it leads out of the
+/// directory, or is not UTF-8.
 fn clean(path: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(path)
         .map_err(|_| Error::new(Kind::Mismatch, "a name in the tar is not UTF-8"))?;
@@ -369,23 +350,21 @@ impl<R: Read> Read for ZeroTail<R> {
 struct Parsed {
     /// The folder that contains the database's folder.
     root: String,
-    db: String,
-    stem: String,
-    part: FilePart,
+    name: PartName,
     zipped: bool,
 }
 
 impl Parsed {
     fn folder(&self) -> String {
         match self.root.as_str() {
-            "" => self.db.clone(),
-            root => format!("{root}/{}", self.db),
+            "" => self.name.0.clone(),
+            root => format!("{root}/{}", self.name.0),
         }
     }
 
     /// Returns true if the file is named like an oplog. A collection `oplog` has the same file name.
     fn may_be_oplog(&self) -> bool {
-        self.part == FilePart::Documents && self.stem == "oplog"
+        self.name.2 == FilePart::Documents && self.name.1 == "oplog"
     }
 
     /// Returns true if it is the oplog of the dump in this folder.
@@ -409,7 +388,7 @@ fn parse(path: &str) -> Option<Parsed> {
         (_, Some(stem)) => (stem, FilePart::Documents),
         _ => return None,
     };
-    Some(Parsed { root: root.into(), db: db.into(), stem: stem.into(), part, zipped })
+    Some(Parsed { root: root.into(), name: (db.into(), stem.into(), part), zipped })
 }
 
 /// The namespaces of a dump, and the namespace of each file.

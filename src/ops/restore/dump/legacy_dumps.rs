@@ -38,10 +38,8 @@ pub(super) const STEM: &str = "system.indexes";
 #[derive(Debug, Default)]
 pub(crate) struct OldIndexes(BTreeMap<(String, String), Vec<RawDocumentBuf>>);
 
-/// Parses a document of `system.indexes`.
-///
-/// # Errors
-/// Returns an error of the kind `Mismatch` if the document does not name the index's collection.
+/// Parses a document of `system.indexes`. Returns an error of the kind `Mismatch` if the document does not
+/// name the index's collection.
 pub(crate) fn parse(db: &str, document: &[u8]) -> Result<RawDocumentBuf> {
     let damaged =
         |why: &dyn std::fmt::Display| Error::new(Kind::Mismatch, format!("{db}.{STEM} is damaged: {why}"));

@@ -30,28 +30,22 @@ use legacy_dumps::OldIndexes;
 const BUFFER: usize = 1 << 20;
 
 /// The accepted forms of a dump.
-const ACCEPTED: &str = "--from takes mongodump's folder with one folder for each database in it, its archive (--archive), or a \
-                        tar of the folder, with gzip, zstd or neither; of a backup's own folder the file that begins with \
-                        dump.";
+const ACCEPTED: &str = "--from takes a mongodump folder, which has one folder for each database, a mongodump archive (--archive), \
+                        or a tar of the folder, compressed with gzip or zstd or not at all; from a backup's own folder, \
+                        name the file that begins with dump.";
 
 /// A dump that was read to its end once.
 #[derive(Debug)]
 pub struct Dump {
-    path: PathBuf,
-    form: DumpForm,
+    pub(super) path: PathBuf,
+    /// The files of a folder, or of a tar of a folder; `None` for an archive.
+    files: Option<Files>,
     pub namespaces: Vec<Namespace>,
     tallies: Vec<Tally>,
+    /// Positions in `namespaces`, by database and the name of the file without suffix.
     of_file: BTreeMap<(String, String), usize>,
-    oplog: Option<DumpOplog>,
     /// Notes about options and indexes that are not restored as they are in the dump.
     pub notes: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum DumpForm {
-    Archive,
-    /// A folder, or a tar of a folder.
-    Files(Files),
 }
 
 impl Dump {
@@ -63,23 +57,29 @@ impl Dump {
         let path = &inside(path);
         let mut dump = Dump {
             path: path.into(),
-            form: DumpForm::Archive,
+            files: None,
             namespaces: Vec::new(),
             tallies: Vec::new(),
             of_file: BTreeMap::new(),
-            oplog: None,
             notes: Vec::new(),
         };
+        let (mut early, mut structure) = (BTreeMap::new(), Structure::default());
         match shape(path)? {
             PathKind::Archive => {
                 let mut survey = ArchiveSurvey::default();
                 dump.read(&mut survey)?;
                 (dump.namespaces, dump.tallies) = (survey.namespaces, survey.tallies);
                 survey.old.give(&mut dump.namespaces);
-                dump.oplog = dump.namespaces.iter().position(Namespace::is_oplog).map(DumpOplog::Destination);
             }
-            PathKind::Folder => dump.survey_folder()?,
-            PathKind::Tar => dump.survey_tar()?,
+            PathKind::Folder => dump.survey(files::in_folder(path)?, early, structure)?,
+            PathKind::Tar => {
+                let files = files::in_tar(raw(path)?, &mut |key, name, file| {
+                    // Damage counts only if no later member replaces this one.
+                    early.insert(key, Content::read(name, file, &mut structure));
+                    Ok(())
+                })?;
+                dump.survey(files, early, structure)?;
+            }
         }
         if dump.namespaces.iter().all(Namespace::is_oplog) {
             return Err(Error::failed(format!("{} contains no collection", path.display())).hint(ACCEPTED));
@@ -90,7 +90,6 @@ impl Dump {
     }
 
     pub(super) fn contents(&self) -> Vec<BackupNamespace> {
-        let both = self.namespaces.iter().zip(&self.tallies);
         let source = |(namespace, tally): (&Namespace, &Tally)| BackupNamespace {
             db: namespace.db.clone(),
             collection: namespace.collection.clone(),
@@ -100,19 +99,15 @@ impl Dump {
             stored_bytes: tally.raw_bytes,
             sum: tally.sum,
         };
-        both.map(source).collect()
+        self.namespaces.iter().zip(&self.tallies).map(source).collect()
     }
 
-    pub(crate) fn place(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    /// Reads the dump again. The positions that `sink` gets are those in [`namespaces`](Dump::namespaces).
-    /// The documents of several namespaces may be interleaved.
-    pub(crate) fn read(&self, sink: &mut dyn Sink) -> Result<()> {
-        let DumpForm::Files(files) = &self.form else {
+    /// Reads the dump again. The positions that `sink` gets are positions in
+    /// [`namespaces`](Dump::namespaces). The documents of several namespaces may be interleaved.
+    pub(super) fn read(&self, sink: &mut dyn Sink) -> Result<()> {
+        let Some(files) = &self.files else {
             let demux = Demux::new(BufReader::with_capacity(BUFFER, raw(&self.path)?)).mixed();
-            return demux.run(&|_| true, sink).map(|_| ()).map_err(|e| match e.kind() {
+            return demux.run(&|_| true, sink).map(drop).map_err(|e| match e.kind() {
                 Kind::Aftermath => e,
                 _ => e.of_kind(Kind::Mismatch),
             });
@@ -127,86 +122,65 @@ impl Dump {
         })
     }
 
-    /// Passes every document of a namespace to `each`, in order.
-    pub(crate) fn scan(&self, at: usize, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        self.read(&mut Only::new(at, each))
+    pub(super) fn scan(&self, at: usize, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.read(&mut Only { wanted: at, open: false, each })
+    }
+
+    /// An archive has the oplog as a namespace, a folder has it as a file.
+    fn oplog_in_archive(&self) -> Option<usize> {
+        self.namespaces.iter().position(Namespace::is_oplog)
     }
 
     pub(super) fn has_oplog(&self) -> bool {
-        self.oplog.is_some()
+        let file = self.files.as_ref().is_some_and(|files| files.contains_key(&files::oplog()));
+        file || self.oplog_in_archive().is_some()
     }
 
-    /// Passes every entry of the oplog to `each`, in order.
     pub(super) fn scan_oplog(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        match (&self.oplog, &self.form) {
-            (Some(DumpOplog::Destination(at)), _) => self.scan(*at, each),
-            (Some(DumpOplog::File), DumpForm::Files(files)) => {
+        match &self.files {
+            None => self.oplog_in_archive().map_or(Ok(()), |at| self.scan(at, each)),
+            Some(files) => {
                 let found = files.get_key_value(&files::oplog());
                 files::read(found.as_slice(), &|| raw(&self.path), &mut |_, file| entries(file, each))
             }
-            _ => Ok(()),
         }
     }
 
-    fn survey_folder(&mut self) -> Result<()> {
-        let files = files::in_folder(&self.path)?;
-        let mut contents = BTreeMap::new();
-        let mut structure = Structure::default();
-        files::read(&files.iter().collect::<Vec<_>>(), &|| raw(&self.path), &mut |name, file| {
-            contents.insert(name.clone(), Content::read(name, file, &mut structure)?);
-            Ok(())
-        })?;
-        self.put_together(files, contents)
-    }
-
-    fn survey_tar(&mut self) -> Result<()> {
-        let mut early: BTreeMap<MemberKey, Result<Content>> = BTreeMap::new();
-        let mut structure = Structure::default();
-        let files = files::in_tar(raw(&self.path)?, &mut |shown, name, file| {
-            // Damage counts only if no later member replaces this one.
-            early.insert(shown, Content::read(name, file, &mut structure));
-            Ok(())
-        })?;
-        let mut contents = BTreeMap::new();
-        let mut linked = Vec::new();
+    /// Takes the content of files from `early`, reads the files that are not there, and assigns all files to
+    /// namespaces.
+    fn survey(
+        &mut self,
+        files: Files,
+        mut early: BTreeMap<MemberKey, Result<Content>>,
+        mut structure: Structure,
+    ) -> Result<()> {
+        let (mut contents, mut unread) = (BTreeMap::new(), Vec::new());
         for (name, file) in &files {
-            if *name == files::oplog() {
-                contents.insert(name.clone(), Content::Unread);
-                continue;
-            }
-            match file.shown(name).and_then(|shown| early.get_mut(&shown)) {
-                None => linked.push((name, file)),
-                Some(Ok(content)) => {
-                    contents.insert(name.clone(), content.clone());
+            match file.member_key(name) {
+                Some(_) if *name == files::oplog() => {}
+                Some(key) if early.contains_key(&key) => {
+                    // Several hard links can lead to one member.
+                    let content = early.remove(&key).expect("it is there")?;
+                    early.insert(key, Ok(content.clone()));
+                    contents.insert(name.clone(), content);
                 }
-                Some(failed) => {
-                    let taken = Ok(Content::Unread);
-                    std::mem::replace(failed, taken)?;
-                }
+                _ => unread.push((name, file)),
             }
         }
-        if !linked.is_empty() {
-            files::read(&linked, &|| raw(&self.path), &mut |name, file| {
+        if !unread.is_empty() {
+            files::read(&unread, &|| raw(&self.path), &mut |name, file| {
                 contents.insert(name.clone(), Content::read(name, file, &mut structure)?);
                 Ok(())
             })?;
         }
-        self.put_together(files, contents)
-    }
-
-    fn put_together(&mut self, files: Files, contents: BTreeMap<PartName, Content>) -> Result<()> {
         let (mut texts, mut tallies, mut old) = (BTreeMap::new(), BTreeMap::new(), OldIndexes::default());
         for ((db, stem, _), content) in contents {
             match content {
                 Content::Text(_) if stem == legacy_dumps::STEM => {}
-                Content::Text(text) => {
-                    texts.insert((db, stem), text);
-                }
-                Content::Documents(tally) => {
-                    tallies.insert((db, stem), tally);
-                }
+                Content::Text(text) => drop(texts.insert((db, stem), text)),
+                Content::Documents(tally) => drop(tallies.insert((db, stem), tally)),
                 Content::Indexes(indexes) => old.add(&db, indexes),
-                Content::Unread => self.oplog = Some(DumpOplog::File),
+                Content::Unread => {}
             }
         }
         let names: Vec<_> = tallies.keys().cloned().collect();
@@ -216,7 +190,7 @@ impl Dump {
         for (key, tally) in tallies {
             self.tallies[found.of_file[&key]] += tally;
         }
-        (self.namespaces, self.of_file, self.form) = (found.all, found.of_file, DumpForm::Files(files));
+        (self.namespaces, self.of_file, self.files) = (found.all, found.of_file, Some(files));
         Ok(())
     }
 }
@@ -238,9 +212,9 @@ impl Content {
         if *name == files::oplog() {
             return Ok(Content::Unread);
         }
+        let suffix = if *part == FilePart::Metadata { "metadata.json" } else { "bson" };
+        let damaged = |e| Error::new(Kind::Mismatch, format!("{db}/{stem}.{suffix} is damaged")).caused_by(e);
         if *part == FilePart::Metadata {
-            let damaged =
-                |e| Error::new(Kind::Mismatch, format!("{db}/{stem}.metadata.json is damaged")).caused_by(e);
             let mut text = String::new();
             Limited::new(file, LARGEST_METADATA, "it").read_to_string(&mut text).map_err(damaged)?;
             structure.keep(text.len()).map_err(damaged)?;
@@ -251,9 +225,7 @@ impl Content {
         }
         let mut indexes = Vec::new();
         documents(name, file, &mut |document| {
-            structure.keep(document.len()).map_err(|e| {
-                Error::new(Kind::Mismatch, format!("{db}/{stem}.bson is damaged")).caused_by(e)
-            })?;
+            structure.keep(document.len()).map_err(damaged)?;
             indexes.push(legacy_dumps::parse(db, document)?);
             Ok(())
         })?;
@@ -334,14 +306,6 @@ fn shape(path: &Path) -> Result<PathKind> {
 /// The beginning of a gzip stream. An entry that begins so would be at least 557 KB long.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 
-/// The place of the oplog.
-#[derive(Debug, Clone, PartialEq)]
-enum DumpOplog {
-    /// In an archive: its position among the namespaces.
-    Destination(usize),
-    File,
-}
-
 /// Passes the entries of an oplog's file to `each`. mongodump --gzip compresses the file without the suffix
 /// `.gz`.
 fn entries(file: &mut dyn Read, each: &mut dyn FnMut(&[u8])) -> Result<()> {
@@ -349,19 +313,17 @@ fn entries(file: &mut dyn Read, each: &mut dyn FnMut(&[u8])) -> Result<()> {
     let zipped = file.fill_buf().is_ok_and(|start| start.starts_with(&GZIP));
     let mut file: Box<dyn Read + '_> =
         if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let each = &mut |entry: &[u8]| {
+    let take = &mut |entry: &[u8]| {
         each(entry);
         Ok(())
     };
-    documents(&files::oplog(), &mut *file, each).map(|_| ())
+    documents(&files::oplog(), &mut *file, take).map(drop)
 }
 
 /// Counts the documents of an archive, and writes nothing.
 #[derive(Default)]
 pub(crate) struct ArchiveSurvey {
-    /// The namespaces in the prelude.
     pub namespaces: Vec<Namespace>,
-    /// The documents of each namespace.
     pub tallies: Vec<Tally>,
     /// The indexes in `system.indexes` collections.
     pub old: OldIndexes,
@@ -388,29 +350,16 @@ impl Sink for ArchiveSurvey {
         }
         Ok(())
     }
-
-    fn end(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
-pub(crate) struct Only<'a> {
+/// Passes on the documents of one namespace.
+struct Only<'a> {
     wanted: usize,
     open: bool,
     each: &'a mut dyn FnMut(&[u8]),
 }
 
-impl<'a> Only<'a> {
-    pub(crate) fn new(wanted: usize, each: &'a mut dyn FnMut(&[u8])) -> Only<'a> {
-        Only { wanted, open: false, each }
-    }
-}
-
 impl Sink for Only<'_> {
-    fn prelude(&mut self, _: Vec<Namespace>) -> Result<()> {
-        Ok(())
-    }
-
     fn begin(&mut self, at: usize) -> Result<()> {
         self.open = at == self.wanted;
         Ok(())
@@ -420,10 +369,6 @@ impl Sink for Only<'_> {
         if self.open {
             (self.each)(raw);
         }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<()> {
         Ok(())
     }
 }

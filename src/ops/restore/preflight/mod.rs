@@ -1,5 +1,4 @@
-//! Finds out, before anything is dropped, which parts of a plan the target cannot take. The target itself is
-//! asked.
+//! Finds out, before anything is dropped, which parts of a plan the target cannot take, by asking the target itself.
 //!
 //! The candidates are the namespaces of the plan, and those that the oplog slice creates or changes. [`trials`] tries
 //! them: each distinct combination of options and indexes that some servers refuse is created as an empty collection
@@ -39,7 +38,6 @@ const NOT_IN_DATABASE: &str = "/\\. \"$\0";
 const MOST_INDEXES: usize = 64;
 const MOST_FIELDS: usize = 32;
 
-/// The result of [`check`].
 #[derive(Debug, Default)]
 pub(super) struct PreflightResult {
     pub obstacles: Vec<Obstacle>,
@@ -48,10 +46,8 @@ pub(super) struct PreflightResult {
     pub warnings: Vec<String>,
 }
 
-/// Finds out what the target cannot take.
-///
-/// # Errors
-/// Returns an error if the target does not answer. A refusal by the target is a part of the result.
+/// Finds out what the target cannot take. Returns an error if the target does not answer. A refusal by the
+/// target is a part of the result.
 pub(super) async fn check(
     target: &RestoreTarget,
     options: &RestoreOptions,
@@ -70,7 +66,7 @@ pub(super) async fn check(
         wrong.is_none()
     });
     alike(&mut candidates, found, obstacles);
-    // If nothing is dropped, a refused database name loses no data: its namespaces fail later.
+    // If nothing is dropped, a refused database costs no data: its namespaces fail later.
     if options.drop && planned.iter().any(|planned| planned.existing.is_some()) {
         runner.databases(&mut candidates).await?;
     }
@@ -79,7 +75,7 @@ pub(super) async fn check(
         runner.updates(survey, &candidates).await?;
     }
     runner.users_and_roles(users_and_roles, survey).await?;
-    let (mut result, forbidden) = runner.end();
+    let TrialRunner { mut result, forbidden, .. } = runner;
     for (db, names) in forbidden {
         result.unproved.push(format!(
             "{}: the user may not create and drop empty collections in {db}, or in {}, to find out whether the target \
@@ -168,7 +164,6 @@ fn refuse_database(candidates: &mut Vec<Candidate>, db: &str, why: String) -> Ob
     Obstacle { what, why, remedy: Remedy::Exclude(names), of_slice: false }
 }
 
-/// A namespace to be tried.
 #[derive(Debug, Clone)]
 struct Candidate {
     /// The name in the backup.
@@ -191,20 +186,16 @@ impl Candidate {
         Candidate { from, to, namespace, indexes, bucket_indexes, changes, of_slice }
     }
 
-    fn name(&self) -> String {
-        full_name(&self.to)
-    }
-
     fn exclude(&self, why: String) -> Obstacle {
         let remedy = Remedy::Exclude([self.from.clone()].into());
-        Obstacle { what: self.name(), why, remedy, of_slice: self.of_slice }
+        Obstacle { what: full_name(&self.to), why, remedy, of_slice: self.of_slice }
     }
 }
 
 fn candidates(planned: &[Planned], survey: Option<&SliceSurvey>, no_indexes: bool) -> Vec<Candidate> {
     let candidate = |planned: &Planned| {
         let Planned { chosen, source, namespace, .. } = planned;
-        // With a replay, the indexes at its end count.
+        // With a replay, only the indexes that exist at its end are built.
         let indexes = if survey.is_some() { Vec::new() } else { collections::indexes(namespace) };
         Candidate { indexes, ..Candidate::new(source.name(), chosen.key(), namespace.clone(), false) }
     };
@@ -277,7 +268,7 @@ fn candidate(to: &TargetNamespace, create: &RawDocument, view: bool) -> Candidat
     let id = create.get_document("idIndex").map(|index| index.to_owned());
     let indexes = id.into_iter().collect();
     let namespace = Namespace { kind, ..metadata::of(&to.from_db, &to.from, options, indexes) };
-    Candidate::new(to.from_name(), to.key(), namespace, true)
+    Candidate::new(to.backup_name(), to.key(), namespace, true)
 }
 
 /// The views of the target that the restore leaves unchanged, reduced to the names that they show and their

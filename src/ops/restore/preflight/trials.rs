@@ -43,7 +43,7 @@ pub(super) struct TrialRunner<'a> {
     /// By database, true if the user may try collections.
     allowed: BTreeMap<String, bool>,
     /// The namespaces that were not tried, by database.
-    forbidden: BTreeMap<String, Vec<String>>,
+    pub forbidden: BTreeMap<String, Vec<String>>,
 }
 
 /// The refusals of a trial: of the namespace, of its changes, and of each index.
@@ -63,11 +63,6 @@ impl<'a> TrialRunner<'a> {
     ) -> TrialRunner<'a> {
         let (result, prefix, allowed, forbidden) = Default::default();
         TrialRunner { target, found, result, token, prefix, allowed, forbidden }
-    }
-
-    /// The result, and the namespaces that the user may not try, by database.
-    pub(super) fn end(self) -> (PreflightResult, BTreeMap<String, Vec<String>>) {
-        (self.result, self.forbidden)
     }
 
     async fn name(&self) -> Result<String> {
@@ -158,13 +153,13 @@ impl<'a> TrialRunner<'a> {
         }
         self.views(views, &staying(candidates, self.found)).await?;
         let order: BTreeMap<String, usize> =
-            candidates.iter().enumerate().map(|(at, one)| (one.name(), at)).rev().collect();
+            candidates.iter().enumerate().map(|(at, one)| (full_name(&one.to), at)).rev().collect();
         self.result.obstacles.sort_by_key(|one| order.get(&one.what).copied().unwrap_or(usize::MAX));
         Ok(())
     }
 
     fn forbid(&mut self, one: &Candidate) {
-        self.forbidden.entry(one.to.0.clone()).or_default().push(one.name());
+        self.forbidden.entry(one.to.0.clone()).or_default().push(full_name(&one.to));
     }
 
     /// Adds the refusals of a trial to the result.
@@ -182,7 +177,7 @@ impl<'a> TrialRunner<'a> {
         let indexes = tried.indexes.iter().filter(|(spec, _)| wanted(spec)).map(|(spec, why)| {
             let name = spec.get_str("name").unwrap_or("?");
             Obstacle {
-                what: format!("the index '{name}' of {}", one.name()),
+                what: format!("the index '{name}' of {}", full_name(&one.to)),
                 why: named(why, &one.to),
                 remedy: Remedy::LeaveIndex(format!("{}.{name}", one.from)),
                 of_slice: one.of_slice || !own.contains(spec),
@@ -306,24 +301,17 @@ impl<'a> TrialRunner<'a> {
                 let namespace = Namespace { options, ..one.namespace.clone() };
                 let answer = self.target.try_create(&namespace, db, &name).await?;
                 made.push((db.clone(), name.clone()));
-                let stays = staying.iter().any(|other| std::ptr::eq(other, one));
                 let tried = match answer {
                     TrialAnswer::Accepted => continue,
                     TrialAnswer::Refused(why) => {
-                        let why = names
-                            .iter()
-                            .filter(|(_, trial)| **trial != name)
-                            .fold(clean(&why, (db, &name)), |why, (to, trial)| {
-                                why.replace(trial.as_str(), &to.1)
-                            });
-                        let why = match stays {
-                            true => format!(
-                                "the view {} of the target shows it: {}",
-                                one.name(),
-                                named(&why, &one.to)
-                            ),
-                            false => why,
-                        };
+                        let others = names.iter().filter(|(_, trial)| **trial != name);
+                        let mut why = others.fold(clean(&why, (db, &name)), |why, (to, trial)| {
+                            why.replace(trial.as_str(), &to.1)
+                        });
+                        if staying.iter().any(|other| std::ptr::eq(other, one)) {
+                            let (view, words) = (full_name(&one.to), named(&why, &one.to));
+                            why = format!("the view {view} of the target shows it: {words}");
+                        }
                         TrialResult { refused: vec![why], ..TrialResult::default() }
                     }
                     TrialAnswer::Forbidden => TrialResult { forbidden: true, ..TrialResult::default() },

@@ -12,7 +12,6 @@ use crate::model::optime::OpTime;
 /// An oplog entry: one operation, or one of several inside an `applyOps`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OplogEntry<'a> {
-    /// The whole entry.
     pub raw: &'a RawDocument,
     /// `None` for operations inside an `applyOps`.
     pub at: Option<OpTime>,
@@ -27,17 +26,14 @@ pub(super) struct OplogEntry<'a> {
 }
 
 impl<'a> OplogEntry<'a> {
-    /// Parses an entry.
-    ///
-    /// # Errors
-    /// Returns an error of the kind `Mismatch` if it is not an oplog entry.
+    /// Parses an entry. Returns an error of the kind `Mismatch` if it is not an oplog entry.
     pub(super) fn parse(raw: &'a RawDocument) -> Result<OplogEntry<'a>> {
         let at = match raw.get("ts").map_err(broken)? {
             Some(RawBsonRef::Timestamp(at)) => Some(OpTime::from(at)),
             _ => None,
         };
         let op = raw.get_str("op").map_err(broken)?;
-        // Only in commands are nested operations and definitions followed.
+        // Nested operations and definitions are parsed only in commands.
         if op == "c" {
             bounds::check_depth(raw).map_err(broken)?;
         }
@@ -63,7 +59,7 @@ impl<'a> OplogEntry<'a> {
         first.map(|(name, value)| (name.as_str(), value)).map_err(broken)
     }
 
-    /// The time for messages, if the entry has one.
+    /// The entry's time for messages; empty for an operation inside an `applyOps`.
     pub(super) fn when(&self) -> String {
         self.at.map_or_else(String::new, |at| format!(" of {at}"))
     }
@@ -98,10 +94,8 @@ pub(super) struct SliceTransactions {
 impl SliceTransactions {
     /// Takes an entry, and returns the operations that it commits: none while its transaction is open, or
     /// after it was aborted. Returns `None` if the entry does not belong to a transaction. The slice has
-    /// every entry from `start` on.
-    ///
-    /// # Errors
-    /// Returns an error if the entry continues a transaction that began before the slice.
+    /// every entry from `start` on. Returns an error if the entry continues a transaction that began before
+    /// the slice.
     pub(super) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<Option<Vec<RawDocumentBuf>>> {
         let Some((id, part)) = part(entry)? else { return Ok(None) };
         if !self.open.contains_key(&id)
@@ -130,7 +124,6 @@ impl SliceTransactions {
         }
     }
 
-    /// The number of open transactions.
     pub(super) fn count(&self) -> u64 {
         self.open.len() as u64
     }

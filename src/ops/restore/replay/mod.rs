@@ -42,10 +42,8 @@ const CHANGED: [i32; 2] = [26, 72];
 
 impl Restore {
     /// Replays the slice and builds the indexes. The indexes of restored namespaces are counted in their
-    /// `outcomes`. Leaves out the namespaces in `skip`, and adds namespaces that fail.
-    ///
-    /// # Errors
-    /// Returns an error if the replay of other namespaces cannot go on either.
+    /// `outcomes`. Leaves out the namespaces in `skip`, and adds namespaces that fail. Returns an error if
+    /// the replay of other namespaces cannot go on either.
     pub(super) async fn replay(
         &self,
         outcomes: &mut [NamespaceOutcome],
@@ -184,7 +182,7 @@ impl Player<'_> {
                 self.create(to, form, *view).await
             }
             ReplayStep::Modify { to, form } => self.make(to, form, &CHANGED).await.map(drop),
-            // A namespace of the target that the backup never had belongs to someone else and stays.
+            // A namespace that neither backup nor slice created belongs to someone else and is not dropped.
             ReplayStep::Drop(named) if self.catalog.has(&named.key()) => self.drop_one(&named.key()).await,
             ReplayStep::Drop(named) => {
                 self.missing.remove(&named.key());
@@ -224,7 +222,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Writes a document with empty timestamps, which the server changes, and restores them.
+    /// Writes a document with empty timestamps. The server fills them in, so they are emptied again.
     async fn write_filled(&mut self, to: TargetNamespace, operation: RawDocumentBuf) -> Result<()> {
         let operations = [operation];
         self.send(&operations, std::slice::from_ref(&to)).await?;
@@ -339,8 +337,10 @@ impl Player<'_> {
 /// operations would lead to a state that the source never had.
 #[derive(Debug, Default)]
 pub(crate) struct Skip {
-    names: BTreeSet<String>,
-    users: bool,
+    /// The names at the target.
+    pub names: BTreeSet<String>,
+    /// True if users and roles are left out.
+    pub users: bool,
     pub failures: Vec<ReplayFailure>,
 }
 
@@ -353,15 +353,6 @@ pub(crate) struct ReplayFailure {
 }
 
 impl Skip {
-    /// Leaves out a namespace of the target.
-    pub(super) fn add(&mut self, name: &str) {
-        self.names.insert(name.into());
-    }
-
-    pub(super) fn skip_users(&mut self) {
-        self.users = true;
-    }
-
     /// Leaves out all further operations on a namespace after one of them failed.
     fn fail(&mut self, name: String, error: &Error) {
         log::warn!("{name}: {}", error.chain());
@@ -417,7 +408,7 @@ mod tests {
         };
         let mut skip = Skip::default();
         assert!(!skip.takes(&rename("a", "b")));
-        skip.add("shop.a");
+        skip.names.insert("shop.a".into());
         assert!(skip.takes(&rename("a", "b")) && skip.takes(&rename("c", "b")));
         let failed: Vec<String> = skip.failures.iter().map(|failure| failure.name.clone()).collect();
         assert_eq!(failed, ["shop.b", "shop.c"], "shop.a has an error of its own");

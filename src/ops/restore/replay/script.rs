@@ -17,7 +17,6 @@ use crate::ops::restore::report::SliceCounts;
 /// The server's limit for nested `applyOps`.
 const DEPTH: usize = 10;
 
-/// A step of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ReplayStep {
     /// Inserts, changes or deletes a document.
@@ -97,10 +96,8 @@ pub(crate) enum IndexEdit {
     Change(RawDocumentBuf),
 }
 
-/// Takes the next step.
 pub(super) type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
 
-/// Translates entries one by one.
 #[derive(Debug)]
 pub(crate) struct Script {
     names: ReplayFilter,
@@ -129,10 +126,7 @@ impl Script {
         Script { names, connected, open, bounds, read, seen, indexes }
     }
 
-    /// Translates the next entry.
-    ///
-    /// # Errors
-    /// Returns an error with the reason if the entry cannot be replayed.
+    /// Translates the next entry. Returns an error with the reason if the entry cannot be replayed.
     pub(crate) fn take(&mut self, raw: &[u8], act: TakeStep) -> Result<()> {
         let entry = OplogEntry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
         self.read.entries += 1;
@@ -216,7 +210,7 @@ impl Script {
         let (name, first) = entry.command()?;
         let db = entry.ns.split_once('.').map_or(entry.ns, |(db, _)| db);
         match name {
-            // Other entries have their results, or they change no data.
+            // Their results are in other entries, or they change no data.
             "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dbCheck" => {
                 return Ok(Vec::new());
             }
@@ -251,7 +245,7 @@ impl Script {
         for step in &mut steps {
             let ReplayStep::Index { to, edit: IndexEdit::Put(specs) } = step else { continue };
             specs.retain(|spec| {
-                let name = format!("{}.{}", to.from_name(), spec.get_str("name").unwrap_or_default());
+                let name = format!("{}.{}", to.backup_name(), spec.get_str("name").unwrap_or_default());
                 let wanted = self.names.filter.wants_index(&name);
                 self.indexes.insert(name);
                 wanted

@@ -25,7 +25,7 @@ pub struct SliceSurvey {
     /// The namespaces of the target that its commands create, drop, rename or change, including their
     /// indexes.
     pub(crate) reshaped: BTreeSet<NamespaceKey>,
-    /// The databases of the backup of which it drops all namespaces (`false`) or all views (`true`).
+    /// The backup's databases in which it drops all namespaces (`false`) or all views (`true`).
     pub(crate) emptied: BTreeSet<(String, bool)>,
     /// The databases in which it applies operations, except for users and roles.
     pub(crate) databases: BTreeSet<String>,
@@ -60,7 +60,7 @@ impl SliceSurvey {
         self.operations += u64::from(step.counts());
         match &step {
             ReplayStep::Write { to, operation } => self.take_write(to, operation),
-            ReplayStep::Rename { from, to, .. } => self.renames.push((from.from_name(), to.from_name())),
+            ReplayStep::Rename { from, to, .. } => self.renames.push((from.backup_name(), to.backup_name())),
             ReplayStep::DropAll { from_db, views } => {
                 self.emptied.insert((from_db.clone(), *views));
             }
@@ -73,7 +73,7 @@ impl SliceSurvey {
         if !matches!(step, ReplayStep::Drop(_) | ReplayStep::Index { .. }) {
             for named in named.into_iter().filter(|named| !named.is_users_or_roles()) {
                 self.databases.insert(named.db.clone());
-                let from = named.from_name();
+                let from = named.backup_name();
                 let touched = self.touched.entry(named.key()).or_insert_with(|| from.clone());
                 if *touched != from {
                     return Err(both(touched, &from, &named.key()));
@@ -91,7 +91,7 @@ impl SliceSurvey {
         let Ok(change) = operation.get_document("o") else { return };
         let op = operation.get_str("op").unwrap_or_default();
         if let Some(version) = update_format(change).filter(|_| op == "u") {
-            self.formats.entry(version).or_insert_with(|| to.from_name());
+            self.formats.entry(version).or_insert_with(|| to.backup_name());
         }
         if to.is_users_or_roles() && to.from == "system.roles" && op != "d" {
             let id = operation.get_document("o2").unwrap_or(change).get_str("_id");
@@ -112,10 +112,8 @@ impl SliceSurvey {
         self.reshaped.contains(&planned.chosen.key()) || self.emptied.iter().any(emptied)
     }
 
-    /// The namespaces of the target that the slice writes to, except the restored ones.
-    ///
-    /// # Errors
-    /// Returns a usage error if two namespaces would get the same name.
+    /// The namespaces of the target that the slice writes to, except the restored ones. Returns a usage error
+    /// if two namespaces would get the same name.
     pub(crate) fn beside(&self, planned: &[Planned]) -> Result<Vec<NamespaceKey>> {
         let mut beside = Vec::new();
         for (key, from) in &self.touched {
@@ -177,7 +175,6 @@ pub(crate) struct ReplayCatalog(BTreeMap<NamespaceKey, KnownNamespace>);
 
 #[derive(Debug, Default)]
 struct KnownNamespace {
-    /// The database in the backup.
     from_db: String,
     view: bool,
     collated: bool,
@@ -192,7 +189,6 @@ struct KnownIndex {
     spec: RawDocumentBuf,
 }
 
-/// The indexes to build on a collection.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Build {
     pub of: NamespaceKey,
@@ -202,7 +198,6 @@ pub(crate) struct Build {
 }
 
 impl ReplayCatalog {
-    /// Starts with the restored namespaces.
     pub(crate) fn new(planned: &[Planned]) -> ReplayCatalog {
         let known = |planned: &Planned| {
             let (chosen, namespace) = (&planned.chosen, &planned.namespace);
@@ -219,7 +214,6 @@ impl ReplayCatalog {
         ReplayCatalog(planned.iter().map(known).collect())
     }
 
-    /// Applies a step.
     pub(crate) fn follow(&mut self, step: &ReplayStep) {
         match step {
             ReplayStep::Write { .. } | ReplayStep::Modify { .. } => {}
@@ -334,7 +328,7 @@ fn changed(spec: &RawDocument, change: &RawDocument) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     for (key, value) in spec.iter().flatten() {
         let name = key.as_str();
-        // A unique index no longer prepares for uniqueness, and the reverse.
+        // `unique` replaces `prepareUnique`, and `forceNonUnique` removes `unique`.
         let over = name == "prepareUnique" && set("unique") || name == "unique" && set("forceNonUnique");
         if !over && !options.iter().any(|(other, _)| other.as_str() == name) {
             out.append(key, value);

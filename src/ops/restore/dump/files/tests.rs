@@ -16,7 +16,7 @@ fn tar(members: &[TarMember<'_>]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_entry_type(*kind);
         header.set_mode(0o644);
-        // As it stands: `set_path` refuses what leads out of the tar.
+        // Written directly, because `set_path` refuses paths that lead out of the tar.
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         let content = if *kind == FILE { text } else { "" };
         if *kind != FILE {
@@ -78,7 +78,7 @@ fn the_last_member_with_a_path_counts() {
 }
 
 #[test]
-fn two_files_for_one_thing_are_refused() {
+fn two_files_for_one_part_of_a_dump_are_refused() {
     refused(&[("d/shop/a.bson", FILE, ""), ("d/shop/a.bson.gz", FILE, "")], &["a.bson and d/shop/a.bson.gz"]);
     refused(
         &[("monday/shop/a.bson", FILE, ""), ("tuesday/shop/a.bson", FILE, "")],
@@ -91,7 +91,7 @@ fn two_files_for_one_thing_are_refused() {
 }
 
 #[test]
-fn an_oplog_is_told_from_a_collection_of_its_name() {
+fn an_oplog_is_distinguished_from_a_collection_named_oplog() {
     holds(
         &[("d/oplog/oplog.bson", FILE, "c"), ("d/oplog.bson", FILE, "o"), ("d/shop/a.bson", FILE, "a")],
         &[("oplog/oplog", "c"), ("/oplog", "o"), ("shop/a", "a")],
@@ -130,7 +130,7 @@ fn hard_links_are_followed() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_by_name() {
+fn members_that_are_not_files_are_refused_by_name() {
     for (kind, word) in [
         (EntryType::Symlink, "soft link"),
         (EntryType::Fifo, "named pipe"),
@@ -205,7 +205,7 @@ fn long_names_are_read_whole() {
 }
 
 #[test]
-fn a_folder_follows_soft_links_and_refuses_what_is_no_file() {
+fn a_folder_follows_soft_links_and_refuses_other_special_files() {
     let dir = tempfile::tempdir().unwrap();
     let (root, pool) = (dir.path().join("dump"), dir.path().join("pool"));
     std::fs::create_dir_all(root.join("shop")).unwrap();
@@ -241,9 +241,9 @@ fn a_folder_follows_soft_links_and_refuses_what_is_no_file() {
 }
 
 #[test]
-fn paths_of_a_dump() {
+fn paths_of_a_dump_are_parsed() {
     let parsed = |root: &str, db: &str, stem: &str, part, zipped| {
-        Some(Parsed { root: root.into(), db: db.into(), stem: stem.into(), part, zipped })
+        Some(Parsed { root: root.into(), name: (db.into(), stem.into(), part), zipped })
     };
     for (path, want) in [
         ("shop/a.bson", parsed("", "shop", "a", FilePart::Documents, false)),
@@ -270,7 +270,7 @@ fn stems(all: &[&str]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn files_find_their_namespaces() {
+fn files_are_assigned_to_their_namespaces() {
     let texts = of(&[
         ("w", r#"{"options":{"timeseries":{"timeField":"t"}},"collectionName":"w"}"#),
         ("v", r#"{"options":{"viewOn":"c","pipeline":[]},"collectionName":"v"}"#),
@@ -288,7 +288,7 @@ fn files_find_their_namespaces() {
 
 /// mongorestore takes the name of the file, so a file that was renamed is another collection.
 #[test]
-fn a_name_is_that_of_the_file_unless_it_was_cut() {
+fn a_collection_has_the_name_of_its_file_unless_that_name_was_cut() {
     let long = "x/".repeat(100);
     let cut = names::escape(&long);
     let texts =

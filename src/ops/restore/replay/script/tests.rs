@@ -25,7 +25,7 @@ fn actions(op: &str, ns: &str, o: RawDocumentBuf) -> Vec<ReplayStep> {
 }
 
 #[test]
-fn a_write_goes_without_what_was_its_servers() {
+fn a_write_loses_the_fields_that_concern_its_server() {
     let actions = actions("i", "shop.orders", rawdoc! {"_id": 1});
     let [ReplayStep::Write { operation, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(*operation, rawdoc! {"op": "i", "ns": "shop.orders", "v": 2_i64, "o": {"_id": 1}});
@@ -76,7 +76,7 @@ fn a_conversion_of_time_series_is_a_barrier() {
 }
 
 #[test]
-fn what_changes_no_data_is_left_out() {
+fn entries_that_change_no_data_are_left_out() {
     let mut script = script();
     for (op, ns, o) in [
         ("n", "", rawdoc! {"msg": "periodic noop"}),
@@ -147,7 +147,7 @@ fn commands_become_steps() {
 }
 
 #[test]
-fn operations_inside_are_taken_one_by_one() {
+fn nested_operations_become_single_steps() {
     let inner = rawdoc! {"applyOps": [{"op": "i", "ns": "a.b", "o": {"_id": 2}}]};
     let o = rawdoc! {"applyOps": [
         {"op": "i", "ns": "a.b", "o": {"_id": 1}},
