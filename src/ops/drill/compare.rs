@@ -12,7 +12,7 @@ use bson::{RawDocument, RawDocumentBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::DrillResources;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::base::units::{count, several};
 use crate::config::selection::Selection;
@@ -27,6 +27,7 @@ use crate::mongo::server::Server;
 use crate::ops::restore::ArchiveSurvey as NamespaceSurvey;
 use crate::ops::restore::{
     BackupNamespace, NamespaceOutcome, Planned, Problem, ProblemKind, SliceSurvey, StoredBackup,
+    read_blocking,
 };
 use crate::restore_target::ServerVersion;
 use crate::source::{describe, native};
@@ -390,7 +391,7 @@ async fn read_back(
     }
     resources.meter.doing("comparing the restored data".into());
     let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
-    let CopyReader { survey, hashes, .. } = blocking(move || {
+    let CopyReader { survey, hashes, .. } = read_blocking(move || {
         let (mut reader, options) = (CopyReader::default(), native::ReadOptions::default());
         let notes = Notes::default();
         native::read(&reading, &read, &described.uuids, &options, &notes, &cancel, &mut reader)?;
@@ -413,7 +414,7 @@ async fn tally_if(
     mut counts: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> Result<Tally> {
     let stored = Arc::clone(stored);
-    blocking(move || {
+    read_blocking(move || {
         let mut sum = Tally::default();
         stored.scan(at, &mut |document| {
             if counts(document) {
@@ -423,10 +424,6 @@ async fn tally_if(
         Ok(sum)
     })
     .await
-}
-
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(read).await.map_err(|_| Error::failed("a reader ended unexpectedly"))?
 }
 
 #[cfg(test)]

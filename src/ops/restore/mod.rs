@@ -37,6 +37,7 @@ pub use filter::{Rename, RestoreFilter, pairs, renamed};
 pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned};
 use namespaces::{NamespaceKey, full_name};
 pub use options::{At, RestoreOptions, Users};
+pub(crate) use origin::read_blocking;
 pub use origin::{RestoreOrigin, StoredBackup};
 pub use plan::{OplogPlan, RestorePlan};
 pub use remedy::Obstacle;

@@ -50,7 +50,7 @@ const AUTH_SCHEMA: [i64; 2] = [3, 5];
 const ANOTHER: &str = "another backup (`uzima-backup list`); this one may be whole in another copy";
 
 /// Runs a blocking read on a thread of its own.
-pub(super) async fn read_blocking<T: Send + 'static>(
+pub(crate) async fn read_blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let ended = |_| Error::failed("a reader ended unexpectedly");
