@@ -12,21 +12,21 @@ fn each_check_has_a_line_with_its_next_step_below() {
     let home = Home::new();
     let ran = run(home.to_dir(NOWHERE).env("BACKUP_JOB", "nightly").arg("health")).ends(5);
     assert_snapshot!(normalize_measured(&ran.stdout, &home), @"
-        ok              configuration  job nightly, tar.gz; a backup of today is kept for 30 days, until 0000-00-00, and longer if it is among the newest 3 good ones   [TIME]
+        ok              configuration  job nightly, tar.gz; today's backup is kept for 30 days, until 0000-00-00, and longer while it is among the newest 3 good backups   [TIME]
         failed          mongodb        cannot connect to MongoDB at 127.0.0.1:1, tried again for [TIME]: connection refused   [TIME]
                                        next step: Check that MongoDB runs at this address, that MONGO_URI names it, and that its TLS settings are right
         skipped         namespaces     because mongodb failed
         ok              engine         native: engine = native   [TIME]
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
-        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; no backup yet, so whether one fits was not compared   [TIME]
+        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; there is no backup yet to compare with   [TIME]
         skipped         clock          a directory has no clock of its own   [TIME]
         failed          freshness      there is no backup of the job nightly   [TIME]
                                        next step: Run `uzima-backup backup`; on a new installation: --skip freshness
         skipped         backups        there is no backup yet   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill`   [TIME]
         skipped         records        because mongodb failed
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: no mail tells of a failure   [TIME]
-        ok              state          [HOME]/state is not there yet: the first backup creates it   [TIME]
+        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+        ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
         5 ok, 2 failed, 4 skipped, 2 not configured
     ");
     let (waits, last): (Vec<&str>, Vec<&str>) =

@@ -113,7 +113,11 @@ impl Health {
             assert_eq!(self.row(other)["outcome"], "skipped", "{other}: {}", self.report);
             assert_eq!(self.detail(other), format!("because {name} failed"));
         }
-        assert_eq!(self.ran.stderr.lines().last(), Some(format!("unhealthy: {name}").as_str()));
+        // The last line is the failure as JSON.
+        let last: Vec<&str> = self.ran.stderr.lines().rev().take(2).collect();
+        assert_eq!(last.get(1), Some(&format!("unhealthy: {name}").as_str()), "{last:?}");
+        let failure: Value = serde_json::from_str(last[0]).expect("JSON");
+        assert_eq!((&failure["kind"], &failure["exit"]), (&"unhealthy".into(), &5.into()), "{failure}");
         assert_eq!(self.report["healthy"], false);
         self
     }
