@@ -140,7 +140,7 @@ fn wrong_settings_are_a_failed_check() {
         );
     }
     let mut lost = home.tool();
-    Health::of(&mut lost, &[]).only("configuration", &["S3_BACKUP_BUCKET", "under cron"], &rest);
+    Health::of(&mut lost, &[]).only("configuration", &["S3_BACKUP_BUCKET", "cron does not see"], &rest);
 
     let config = home.path().join("config.toml");
     std::fs::write(&config, "bucket = [\n").unwrap();
