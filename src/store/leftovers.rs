@@ -47,7 +47,7 @@ impl Marker {
     }
 }
 
-/// Writes the file of an upload that has begun.
+/// Writes the file of an upload that has begun. The calls are quick: the file is small, and it is not synced.
 pub fn remember(state: &Path, name: &str, place: &str, key: &str, upload_id: &str) -> Result<Marker> {
     // The process id in the name shows whether the process that created an empty file still runs.
     let name = PathBuf::from(format!("{name}.{}.json", std::process::id()));

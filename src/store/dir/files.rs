@@ -309,7 +309,7 @@ impl Root {
                 match folder.folder(name) {
                     Ok(below) => self.walk_folder(&below, &key, prefix, deeper - 1, visit)?,
                     // It has been removed, or replaced by a link.
-                    Err(e) if missing(&e) || is_link(&e) => {}
+                    Err(e) if missing(&e) || Errno::from_io_error(&e) == Some(Errno::LOOP) => {}
                     Err(e) => return Err(error(format!("cannot list {}", self.shown(&key)), e)),
                 }
             } else if about.is_file && key.starts_with(prefix) {
@@ -381,10 +381,6 @@ pub(super) fn unusable(root: &Path) -> String {
 
 fn missing(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn is_link(e: &io::Error) -> bool {
-    Errno::from_io_error(e) == Some(Errno::LOOP)
 }
 
 fn object(key: &str, about: &About) -> StoredObject {

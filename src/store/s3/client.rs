@@ -244,7 +244,6 @@ impl Intercept for AnswerGuard {
 /// The environment variables that affect a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
-    /// The proxy that forwards requests.
     pub(super) proxy: Option<Proxy>,
     /// The profile that `AWS_PROFILE` names.
     pub(super) profile: Option<String>,

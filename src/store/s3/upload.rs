@@ -45,7 +45,6 @@ pub(super) struct S3Upload {
     probe: bool,
 }
 
-/// A part that the store has.
 #[derive(Debug, Clone)]
 struct S3Part {
     plain: PartSum,
