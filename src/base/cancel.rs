@@ -41,8 +41,10 @@ impl Cancel {
     /// nothing behind when it is dropped.
     pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
-            outcome = work => outcome,
+            // After a signal, no work begins.
+            biased;
             () = self.token.cancelled() => Err(self.error().expect("the token is cancelled")),
+            outcome = work => outcome,
         }
     }
 
@@ -67,6 +69,11 @@ impl Cancel {
 
     /// The error to end with, if a signal came.
     pub fn error(&self) -> Option<Error> {
+        self.error_with("nothing new was stored")
+    }
+
+    /// The error to end with, if a signal came. `state` describes what the run changed.
+    pub fn error_with(&self, state: &str) -> Option<Error> {
         self.token.is_cancelled().then(|| {
             let signal = self.signal.load(SeqCst);
             let name = match signal {
@@ -75,7 +82,7 @@ impl Cancel {
                 15 => "SIGTERM",
                 _ => "a signal",
             };
-            Error::new(Kind::Signal(signal), format!("ended by {name}; nothing new was stored"))
+            Error::new(Kind::Signal(signal), format!("ended by {name}; {state}"))
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, text or JSON out, an exit code at the end. It uses no SDK.
 
 mod args;
+mod ask;
 mod backup;
 mod cleanup;
 mod config;

@@ -1,16 +1,17 @@
 //! `uzima-backup restore`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
 
 use super::args::RestoreArgs;
+use super::ask;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::{job_meant, open_place, units};
-use crate::base::error::{Error, Result};
-use crate::base::escape::{self, push_line};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::choose::{self, WhichBackup};
@@ -21,6 +22,9 @@ use crate::ops::restore::{
     RestoreOptions, RestoreOrigin, RestorePlan, RestoreReport, StoredBackup, Users,
 };
 use crate::restore_target::RestoreTarget;
+
+/// The state of the target before the restore begins.
+const UNCHANGED: &str = "nothing was changed";
 
 /// The most renamed namespaces in a report.
 const RENAMED: usize = 10;
@@ -37,18 +41,25 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     }
     let server = config.restore_target.as_ref()?;
     let options = RestoreOptions { onto_source: server.is_source, ..options };
-    let origin = cancel.or(origin(args, run)).await?;
-    let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience.as_ref()?)).await?;
-    let restore = Restore::plan(origin, target, options, cancel).await?;
+    // A restore stores nothing, so the usual error of a signal says nothing about it.
+    let unchanged = |error: Error| match error.kind() {
+        Kind::Signal(_) => cancel.error_with(UNCHANGED).unwrap_or(error),
+        _ => error,
+    };
+    let patience = config.patience.as_ref()?;
+    let origin = cancel.or(origin(args, run)).await.map_err(unchanged)?;
+    let target = cancel.or(RestoreTarget::connect(&server.uri, patience)).await.map_err(unchanged)?;
+    let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
     let meter = Arc::new(Meter::default());
     if args.dry_run {
-        return dry_run(&restore, &meter, output, bars).await;
+        return dry_run(&restore, &meter, output, bars).await.map_err(unchanged);
     }
     if let Some(error) = restore.plan.refusal() {
         return Err(error);
     }
-    if asks && !confirm(&restore.plan) {
-        return Err(Error::failed("not restored, because it was not confirmed; nothing was changed"));
+    if asks {
+        let question = format!("{}Restore this? [y/N] ", plan_text(&restore.plan));
+        ask::confirm(&question, "not restored", UNCHANGED, cancel).await?;
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
     let outcome = restore.apply(&meter).await;
@@ -127,16 +138,6 @@ async fn dry_run(
         output.result(&(), || "all data was read and is intact\n".into());
     }
     restore.plan.objection().map_or(Ok(Exit::Done), Err)
-}
-
-/// Prints the plan and asks for confirmation on the terminal.
-fn confirm(plan: &RestorePlan) -> bool {
-    let mut out = std::io::stderr();
-    let _ = write!(out, "{}Restore this? [y/N] ", escape::lines(&plan_text(plan)));
-    let _ = out.flush();
-    let mut answer = String::new();
-    let _ = std::io::stdin().read_line(&mut answer);
-    ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
 }
 
 fn source_text(facts: &RestoreFacts) -> String {

@@ -24,4 +24,5 @@ pub mod secrets;
 pub mod signals;
 mod steps;
 pub mod support;
+pub mod terminal;
 mod users;

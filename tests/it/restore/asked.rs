@@ -1,39 +1,25 @@
 //! A person at a terminal sees the plan and is asked for confirmation.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use uzima_testkit::read_all::read_all;
 
 use super::support::{Backup, rows, server};
 use crate::cli::support::run;
+use crate::cli::terminal::Terminal;
 
-/// A pseudo-terminal: the person's side and the program's side.
-fn terminal() -> (File, OwnedFd) {
-    let (mut person, mut program) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: the two file descriptors outlive the call, and the other pointers may be null.
-    let opened = unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), null.cast()) };
-    assert_eq!(opened, 0, "a terminal");
-    // SAFETY: both descriptors were just opened, and nothing else owns them.
-    unsafe { (File::from_raw_fd(person), OwnedFd::from_raw_fd(program)) }
+/// Starts a command at a terminal, and waits for its question.
+fn asked(command: Command) -> Terminal {
+    let mut terminal = Terminal::start(command, 80);
+    terminal.until("Restore this? [y/N] ");
+    terminal
 }
 
 /// Runs a command and answers its question. Returns the exit code and the text on the screen.
-fn answered(mut command: Command, answer: &str) -> (Option<i32>, String) {
-    let (mut person, program) = terminal();
-    person.write_all(answer.as_bytes()).expect("an answer");
-    command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
-    let mut child = command.spawn().expect("the tool starts");
-    let code = child.wait().expect("its end").code();
-    // The command holds the program's side open. Once it is closed, reading ends with an error after the last
-    // output.
-    drop(command);
-    let mut screen = Vec::new();
-    let _ = person.read_to_end(&mut screen);
-    (code, String::from_utf8_lossy(&screen).into_owned())
+fn answered(command: Command, answer: &str) -> (Option<i32>, String) {
+    let mut terminal = asked(command);
+    terminal.types(answer.as_bytes());
+    terminal.ends()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +43,43 @@ async fn a_restore_goes_ahead_only_after_the_answer_yes() {
     let (code, screen) = restore("y\n");
     assert_eq!(code, Some(0), "{screen}");
     assert_eq!(read_all(&live).await.expect("the target").documents(), 3);
+}
+
+/// A read from a terminal cannot be interrupted, so the tool must not wait for it after a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_question_at_once_and_nothing_is_changed() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, live) = server().await;
+    let restore = || {
+        let mut command = backup.home.to_dir("mongodb://127.0.0.1:1");
+        command.env("RESTORE_URI", target.uri()).args(["restore", "latest"]);
+        asked(command)
+    };
+    let ended = |(code, screen): (Option<i32>, String), wanted: i32, why: &str| {
+        assert_eq!(code, Some(wanted), "{screen}");
+        let error = format!("\r\nerror: {why}; nothing was changed\r\n");
+        assert!(screen.ends_with(&error), "{screen}");
+    };
+    // Ctrl-C, also after the beginning of an answer.
+    for typed in [&b"\x03"[..], b"y\x03"] {
+        let mut terminal = restore();
+        terminal.types(typed);
+        ended(terminal.ends(), 130, "ended by SIGINT");
+    }
+    for (signal, code, why) in
+        [(libc::SIGTERM, 143, "ended by SIGTERM"), (libc::SIGHUP, 129, "ended by SIGHUP")]
+    {
+        let terminal = restore();
+        terminal.signals(signal);
+        ended(terminal.ends(), code, why);
+    }
+    // Ctrl-D ends the input.
+    let mut terminal = restore();
+    terminal.types(b"\x04");
+    ended(terminal.ends(), 1, "not restored, because the input ended without an answer");
+    assert_eq!(read_all(&live).await.expect("the target").namespaces.len(), 0);
 }
 
 /// If the target is the server that is backed up, the plan says so before the question, and the next step

@@ -1,0 +1,99 @@
+//! Runs the tool at a pseudo-terminal, as a person does.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest wait for a text or for the end of the tool.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A terminal at which the tool runs.
+pub struct Terminal {
+    person: File,
+    child: Child,
+    shown: Vec<u8>,
+}
+
+impl Terminal {
+    /// Starts a command with this terminal, of so many columns, as its controlling terminal. Standard output goes
+    /// elsewhere.
+    pub fn start(mut command: Command, columns: u16) -> Terminal {
+        let (mut person, mut program, null) = (0, 0, std::ptr::null_mut());
+        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptors and the size outlive the call, and the other pointers may be null.
+        let opened =
+            unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), &raw const size as *mut _) };
+        assert_eq!(opened, 0, "a terminal");
+        // SAFETY: both descriptors were just opened, and nothing else owns them.
+        let (person, program) = unsafe { (File::from_raw_fd(person), OwnedFd::from_raw_fd(program)) };
+        command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
+        // SAFETY: setsid(2) and ioctl(2) take no pointers here and are async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                match libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        // Dropping the command closes the program's side of the terminal here.
+        let child = command.spawn().expect("the tool starts");
+        Terminal { person, child, shown: Vec::new() }
+    }
+
+    /// Types these bytes.
+    pub fn types(&mut self, bytes: &[u8]) {
+        self.person.write_all(bytes).expect("the terminal takes input");
+    }
+
+    /// Sends a signal to the tool.
+    pub fn signals(&self, signal: i32) {
+        // SAFETY: the process is our own child and has not been waited for yet.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// Waits until the screen shows the text.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) {
+        let began = Instant::now();
+        while !self.screen().contains(text) {
+            assert!(self.read(began) && began.elapsed() < LONGEST, "no {text:?} in:\n{}", self.screen());
+        }
+    }
+
+    /// Waits for the end of the tool. Returns its exit code and everything that it wrote to the terminal.
+    #[track_caller]
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let began = Instant::now();
+        while self.read(began) {
+            if began.elapsed() >= LONGEST {
+                let _ = self.child.kill();
+                panic!("the tool does not end:\n{}", self.screen());
+            }
+        }
+        (self.child.wait().expect("its end").code(), self.screen())
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.shown).into_owned()
+    }
+
+    /// Reads what is there, or waits for it. Returns false after the tool closed the terminal.
+    fn read(&mut self, began: Instant) -> bool {
+        let mut poll = libc::pollfd { fd: self.person.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let left = LONGEST.saturating_sub(began.elapsed()).as_millis() as i32;
+        // SAFETY: the array of one descriptor outlives the call.
+        if unsafe { libc::poll(&mut poll, 1, left) } == 0 {
+            return true;
+        }
+        let mut bytes = [0; 4096];
+        // Once the tool has closed its side, reading ends with an error after the last output.
+        let read = self.person.read(&mut bytes).unwrap_or(0);
+        self.shown.extend_from_slice(&bytes[..read]);
+        read > 0
+    }
+}
