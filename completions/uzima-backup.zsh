@@ -109,7 +109,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- `latest`, or the id of a backup:(latest)' \
+'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
 && ret=0
 ;;
 (list)
@@ -163,7 +163,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':which -- `latest`, or the id of a backup:(latest)' \
+':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
 && ret=0
 ;;
 (unpin)
@@ -179,7 +179,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':which -- `latest`, or the id of a backup:(latest)' \
+':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
 && ret=0
 ;;
 (verify)
@@ -199,7 +199,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- The backup\: an id, or latest:(latest)' \
+'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
 && ret=0
 ;;
 (stats)

@@ -1,55 +1,43 @@
-//! Chooses the backup that a command works on, by `latest` or by its id, and explains why a backup cannot be read:
+//! Chooses the backup that a command works on, by `latest`, an id or a time, and explains why a backup cannot be read:
 //! its objects are archived, or an artifact has lost its manifest or index.
 
-use std::collections::BTreeSet;
+mod newest;
+mod which;
+
 use std::path::Path;
-use std::str::FromStr;
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use super::{Catalog, CatalogEntry, CatalogOptions, find, layout};
-use crate::base::clock;
+use super::{CatalogEntry, CatalogOptions, find, layout};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
+use crate::catalog;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
 use crate::store::{ArchiveState, Store, StoredObject};
 
-/// The backup that a command line names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WhichBackup {
-    /// The newest backup of the job.
-    Latest,
-    Id(BackupId),
-}
+pub use newest::SkippedBackup;
+use newest::{Counted, Newest, newest};
+pub use which::WhichBackup;
 
-impl FromStr for WhichBackup {
-    type Err = String;
+/// The most ids in a message about an ambiguous beginning.
+const LISTED: usize = 10;
 
-    fn from_str(text: &str) -> Result<WhichBackup, String> {
-        if text == "latest" {
-            return Ok(WhichBackup::Latest);
-        }
-        text.parse().map(WhichBackup::Id).map_err(|e: String| format!("{e}; or write latest"))
-    }
-}
-
-/// Finds the backup and reads its manifest. The entry may be damaged or archived. With [`WhichBackup::Latest`], a damaged
-/// or archived manifest is returned if it may belong to the newest backup of the job.
+/// Finds the backup and reads its manifest. The entry may be damaged or archived. With [`WhichBackup::Latest`], it is the
+/// newest stored backup, and a damaged or archived manifest is returned if it may belong to the newest backup of the job.
 ///
 /// # Errors
-/// Returns an error if there is no such backup, if it belongs to another job, or if `latest` is asked for without a job in
-/// a store that holds several jobs.
+/// Returns an error if there is no such backup, if it belongs to another job, if an id is not unique, or if a backup is
+/// searched by time without a job in a store that holds several jobs.
 pub async fn choose(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
     options: &CatalogOptions,
 ) -> Result<CatalogEntry<Box<Manifest>>> {
-    match which {
-        WhichBackup::Id(id) => by_id(store, id, job).await,
-        WhichBackup::Latest => latest(store, job, options).await,
-    }
+    let chosen = match which {
+        WhichBackup::Latest => newest(store, Counted::Stored, job, options).await?,
+        other => good(store, other, job, options).await?,
+    };
+    Ok(chosen.entry)
 }
 
 /// Like [`choose`], for commands that need a readable manifest.
@@ -62,7 +50,51 @@ pub async fn choose_readable(
     job: Option<&str>,
     options: &CatalogOptions,
 ) -> Result<Manifest> {
-    match choose(store, which, job, options).await? {
+    readable(store, choose(store, which, job, options).await?).await
+}
+
+/// Chooses the backup of a restore: with [`WhichBackup::Latest`], the newest backup without a known fault. Also returns the
+/// newer backups that have one.
+///
+/// # Errors
+/// See [`choose_readable`].
+pub async fn choose_for_restore(
+    store: &dyn Store,
+    which: &WhichBackup,
+    job: Option<&str>,
+    options: &CatalogOptions,
+) -> Result<(Manifest, Vec<SkippedBackup>)> {
+    let chosen = good(store, which, job, options).await?;
+    Ok((readable(store, chosen.entry).await?, chosen.skipped))
+}
+
+/// Finds the backup. Without an id it is one without a known fault, and the newer ones are named in the log.
+async fn good(
+    store: &dyn Store,
+    which: &WhichBackup,
+    job: Option<&str>,
+    options: &CatalogOptions,
+) -> Result<Newest> {
+    let by = match which {
+        WhichBackup::Id(id) => {
+            return Ok(Newest { entry: by_id(store, id, job).await?, skipped: Vec::new() });
+        }
+        WhichBackup::Prefix(prefix) => {
+            let id = by_prefix(store, prefix, job).await?;
+            return Ok(Newest { entry: by_id(store, &id, job).await?, skipped: Vec::new() });
+        }
+        WhichBackup::By(time) => Some(*time),
+        WhichBackup::Latest => None,
+    };
+    let chosen = newest(store, Counted::Good(by), job, options).await?;
+    for SkippedBackup { id, reason } in &chosen.skipped {
+        log::warn!("the newer backup {id} is skipped: {reason}");
+    }
+    Ok(chosen)
+}
+
+async fn readable(store: &dyn Store, entry: CatalogEntry<Box<Manifest>>) -> Result<Manifest> {
+    match entry {
         CatalogEntry::Backup(manifest) => Ok(*manifest),
         CatalogEntry::Damaged { key, why, .. } => {
             let error = Error::new(Kind::Mismatch, format!("the manifest {key} cannot be understood: {why}"));
@@ -71,6 +103,62 @@ pub async fn choose_readable(
         }
         CatalogEntry::Archived { id, key, why } => Err(archived_manifest(store, &id, &key, &why).await?),
     }
+}
+
+/// Finds the only backup whose id begins with this text. If no backup does, folders without a manifest count, too: those of
+/// failed runs and of lost manifests.
+///
+/// # Errors
+/// Returns an error if there is none, or if there are several, also within the job.
+pub async fn by_prefix(store: &dyn Store, prefix: &str, job: Option<&str>) -> Result<BackupId> {
+    let folders = catalog::folders(store).await?;
+    let begins = |id: &BackupId| id.as_str().starts_with(prefix);
+    let mut ids: Vec<BackupId> = catalog::existing(&folders).into_iter().filter(begins).collect();
+    if ids.is_empty() {
+        ids = folders.keys().rev().filter(|id| begins(id)).cloned().collect();
+    } else if ids.len() > 1 && job.is_some() {
+        let mut of_job = Vec::new();
+        for id in ids {
+            match find(store, &id).await? {
+                Some(CatalogEntry::Backup(manifest)) if job != Some(&manifest.job) => {}
+                _ => of_job.push(id),
+            }
+        }
+        ids = of_job;
+    }
+    match ids.as_slice() {
+        [id] => Ok(id.clone()),
+        [] => {
+            let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
+            let none =
+                format!("there is no backup{of_job} in {} whose id begins with {prefix}", store.place());
+            Err(Error::new(Kind::Missing, none).hint(nearby(store, prefix).await?))
+        }
+        several => {
+            let mut shown: Vec<&str> = several.iter().map(BackupId::as_str).take(LISTED).collect();
+            let more = format!("{} more", several.len().saturating_sub(LISTED));
+            if several.len() > LISTED {
+                shown.push(&more);
+            }
+            let what = format!(
+                "{} ids in {} begin with {prefix}: {}",
+                several.len(),
+                store.place(),
+                shown.join(", ")
+            );
+            Err(Error::usage(what).hint("Write more of the id"))
+        }
+    }
+}
+
+/// The next step for an id or a beginning that no backup has: the backups before and after it.
+async fn nearby(store: &dyn Store, text: &str) -> Result<String> {
+    let mut ids = catalog::existing(&catalog::folders(store).await?);
+    ids.reverse();
+    let after = ids.partition_point(|id| id.as_str() < text);
+    let near = ids[after.saturating_sub(1)..].iter().take(2).map(BackupId::as_str).collect::<Vec<_>>();
+    let near = if near.is_empty() { String::new() } else { format!("Near it are {}. ", near.join(" and ")) };
+    Ok(format!("{near}`uzima-backup list` shows those that exist"))
 }
 
 /// Builds the error for a backup whose manifest must be thawed before it can be read.
@@ -160,7 +248,7 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     // A tombstone means that a cleanup is deleting the backup: nothing was lost.
     let artifact = has(layout::is_artifact).filter(|_| has(|file| file == layout::TOMBSTONE).is_none());
     Ok(match artifact {
-        None => Error::new(Kind::Missing, none).hint("`uzima-backup list` shows those that exist"),
+        None => Error::new(Kind::Missing, none).hint(nearby(store, id.as_str()).await?),
         Some(key) => Error::failed(format!("{none}: its artifact {key} exists, but its manifest is missing")).hint(format!(
             "If there is a copy of {}, bring that back. Without a copy, {} shows whether the artifact is complete. A run that \
              was killed also leaves an artifact",
@@ -168,75 +256,4 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
             inspect_artifact_step(store, key)
         )),
     })
-}
-
-/// Finds the newest backup of the job. Backups dated in the future are skipped: each would stay the newest until that
-/// time has come.
-async fn latest(
-    store: &dyn Store,
-    job: Option<&str>,
-    options: &CatalogOptions,
-) -> Result<CatalogEntry<Box<Manifest>>> {
-    let catalog = Catalog::read(store, options).await?;
-    let future = |at: DateTime<Utc>| clock::is_future(at, options.now);
-    let ids: Vec<BackupId> = catalog.existing().into_iter().filter(|id| !future(id.started())).collect();
-    // Without a named job every manifest is read: a store with several jobs has no latest backup.
-    let mut at_once = if job.is_some() { 1 } else { ids.len() };
-    let mut rest = ids.as_slice();
-    let mut newest: Option<CatalogEntry> = None;
-    let mut jobs: BTreeSet<String> = BTreeSet::new();
-    while let Some(next) = rest.first() {
-        // An id is exact to the second. Within one second only the manifests decide.
-        if newest.as_ref().is_some_and(|newest| newest.id().started() > next.started()) {
-            break;
-        }
-        let (these, later) = rest.split_at(at_once.min(rest.len()));
-        (rest, at_once) = (later, (at_once * 4).min(64));
-        let entries = catalog.summaries(these).await?;
-        jobs.extend(entries.iter().filter_map(job_of).map(str::to_string));
-        let wanted = job.or(jobs.first().map(String::as_str));
-        let mine = entries.into_iter().filter(|entry| !future(entry.started()));
-        // A damaged manifest may belong to this job.
-        let mine =
-            mine.filter(|entry| job_of(entry).is_none_or(|of| wanted.is_none_or(|wanted| of == wanted)));
-        newest = newest.into_iter().chain(mine).max_by_key(rank);
-    }
-    catalog.save();
-    let listed = jobs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    if job.is_none() && jobs.len() > 1 {
-        let flags: Vec<String> = jobs.iter().map(|job| format!("--job {}", quoted(job))).collect();
-        return Err(Error::usage(format!("{} has backups of several jobs: {listed}", store.place()))
-            .hint(format!("Give the same command with {}", flags.join(" or "))));
-    }
-    let none = || {
-        let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
-        let hint = match listed.as_str() {
-            "" => "Check that this is the place of the backups (`uzima-backup config`)".into(),
-            _ => format!("It has backups of the jobs: {listed}"),
-        };
-        Error::new(Kind::Missing, format!("there is no backup{of_job} in {}", store.place())).hint(hint)
-    };
-    match newest.ok_or_else(none)? {
-        CatalogEntry::Backup(summary) => find(store, &summary.id).await?.ok_or_else(none),
-        CatalogEntry::Damaged { id, key, why } => Ok(CatalogEntry::Damaged { id, key, why }),
-        CatalogEntry::Archived { id, key, why } => Ok(CatalogEntry::Archived { id, key, why }),
-    }
-}
-
-/// The time by which backups are ordered. A damaged backup is dated by its id, which is exact to the second: it counts as
-/// the newest of that second.
-fn rank(entry: &CatalogEntry) -> DateTime<Utc> {
-    match entry {
-        CatalogEntry::Backup(manifest) => manifest.started_at,
-        CatalogEntry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
-        // If the newest backup is archived, no older one is chosen in its place.
-        CatalogEntry::Archived { id, .. } => id.started(),
-    }
-}
-
-fn job_of(entry: &CatalogEntry) -> Option<&str> {
-    match entry {
-        CatalogEntry::Backup(manifest) => Some(&manifest.job),
-        CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
-    }
 }

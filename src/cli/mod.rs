@@ -265,9 +265,9 @@ async fn received(stream: &mut Option<Signal>) {
     }
 }
 
-/// The job of the chosen backup: the flag's or, for `latest`, the configured one.
+/// The job of the chosen backup: the flag's or, without an id, the configured one.
 fn job_meant<'a>(which: &WhichBackup, flag: Option<&'a str>, config: &'a Config) -> Option<&'a str> {
-    flag.or_else(|| config.layers.text("job").filter(|_| *which == WhichBackup::Latest))
+    flag.or_else(|| config.layers.text("job").filter(|_| which.is_of_job()))
 }
 
 /// Opens the configured place for a command that only reads it.

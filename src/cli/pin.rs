@@ -33,8 +33,10 @@ pub async fn unpin(args: &UnpinArgs, run: &Run<'_>, output: &Output) -> Result<E
 /// The id of the chosen backup. A backup that is given by id may be damaged, so that its pin can be removed.
 async fn id(backup: &OneBackup, run: &Run<'_>, store: &dyn Store) -> Result<BackupId> {
     let (which, job) = (&backup.which, backup.backups.job.as_deref());
-    if let (WhichBackup::Id(id), None) = (which, job) {
-        return Ok(id.clone());
+    match (which, job) {
+        (WhichBackup::Id(id), None) => return Ok(id.clone()),
+        (WhichBackup::Prefix(prefix), None) => return choose::by_prefix(store, prefix, None).await,
+        _ => {}
     }
     let job = job_meant(which, job, run.config);
     Ok(choose::choose_readable(store, which, job, &run.reading()).await?.id)

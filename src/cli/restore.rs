@@ -14,7 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
-use crate::catalog::choose::{self, WhichBackup};
+use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::restore::{
@@ -40,14 +40,14 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
         .hint("Check the plan with --dry-run, then add --yes"));
     }
     let server = config.restore_target.as_ref()?;
-    let options = RestoreOptions { onto_source: server.is_source, ..options };
     // A restore stores nothing, so the usual error of a signal says nothing about it.
     let unchanged = |error: Error| match error.kind() {
         Kind::Signal(_) => cancel.error_with(UNCHANGED).unwrap_or(error),
         _ => error,
     };
     let patience = config.patience.as_ref()?;
-    let origin = cancel.or(origin(args, run)).await.map_err(unchanged)?;
+    let (origin, skipped) = cancel.or(origin(args, run)).await.map_err(unchanged)?;
+    let options = RestoreOptions { onto_source: server.is_source, skipped, ..options };
     let target = cancel.or(RestoreTarget::connect(&server.uri, patience)).await.map_err(unchanged)?;
     let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
     let meter = Arc::new(Meter::default());
@@ -98,6 +98,7 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         no_replay: args.no_replay,
         at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
         onto_source: false,
+        skipped: Vec::new(),
         token: format!("{:08x}", rand::random::<u32>()),
         // Measured with a replica set on one machine: with two workers, small collections take 1.7 times as long,
         // because each insert waits for a majority. For large collections the server is the limit.
@@ -105,17 +106,18 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
     })
 }
 
-async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<RestoreOrigin> {
+/// The dump or backup to restore, and the newer backups that are not restored because they have a fault.
+async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<(RestoreOrigin, Vec<SkippedBackup>)> {
     if let Some(path) = args.from.clone() {
         let read = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
         let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
-        return Ok(RestoreOrigin::Dump(Arc::new(dump)));
+        return Ok((RestoreOrigin::Dump(Arc::new(dump)), Vec::new()));
     }
     let store = open_place(run.config).await?;
     let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
-    let manifest = choose::choose_readable(&*store, which, job, &run.reading()).await?;
-    Ok(RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?)))
+    let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
+    Ok((RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?)), skipped))
 }
 
 async fn dry_run(
@@ -148,6 +150,9 @@ fn source_text(facts: &RestoreFacts) -> String {
             &mut text,
             &format!("  of the job {job}, begun {}", started.format("%Y-%m-%d %H:%M:%S UTC")),
         );
+    }
+    for SkippedBackup { id, reason } in &facts.skipped {
+        push_line(&mut text, &format!("  skipped the newer backup {id}: {reason}"));
     }
     text
 }

@@ -111,7 +111,7 @@ pub struct CleanupArgs {
 /// One backup of the store, chosen by id or as the latest.
 #[derive(Debug, Args)]
 pub struct OneBackup {
-    /// `latest`, or the id of a backup
+    /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(value_name = "latest|ID", value_parser = completed::<WhichBackup>(["latest"]), hide_possible_values = true)]
     pub which: WhichBackup,
     #[command(flatten)]

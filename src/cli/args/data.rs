@@ -90,7 +90,7 @@ uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 
 uzima-backup restore --from dump.archive.gz --yes"
 )]
 pub struct RestoreArgs {
-    /// `latest`, or the id of a backup
+    /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         value_name = "latest|ID",
         required_unless_present = "from",
@@ -171,7 +171,7 @@ configuration · 3 every byte is right, but the result could not be kept, or the
 the restored data differs"
 )]
 pub struct VerifyArgs {
-    /// The backup: an id, or latest
+    /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         default_value = "latest",
         conflicts_with = "all",

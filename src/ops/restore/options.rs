@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::filter::{ReplayFilter, RestoreFilter};
 use crate::base::error::{Error, Result};
+use crate::catalog::choose::SkippedBackup;
 use crate::model::optime::OpTime;
 
 /// Says whether users and roles are restored.
@@ -35,6 +36,8 @@ pub struct RestoreOptions {
     pub at: Option<At>,
     /// True if the target is the server that is backed up, because no other target is configured.
     pub onto_source: bool,
+    /// Newer backups of the job that were not chosen because they have a fault.
+    pub skipped: Vec<SkippedBackup>,
     /// A few random letters and digits for the names of trials at the target.
     pub token: String,
     /// The number of segments that are read at once.

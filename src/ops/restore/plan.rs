@@ -404,6 +404,7 @@ pub(super) async fn make(
         started_at: manifest.map(|manifest| manifest.started_at),
         target: target.address.clone(),
         onto_source: options.onto_source,
+        skipped: options.skipped.clone(),
         notes,
         at,
     };

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::error::Error;
 use crate::base::exit::Exit;
+use crate::catalog::choose::SkippedBackup;
 use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
 
@@ -28,6 +29,8 @@ pub struct RestoreFacts {
     /// True if the target is the server that is backed up, because no other target is configured.
     #[serde(skip)]
     pub onto_source: bool,
+    /// Newer backups of the job that were not chosen, newest first.
+    pub skipped: Vec<SkippedBackup>,
     /// Notes about consequences of the given options.
     pub notes: Vec<String>,
     /// The instant of the restored data, if all of it is of one instant.

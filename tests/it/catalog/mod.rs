@@ -2,6 +2,7 @@
 
 mod future;
 mod memory;
+mod named;
 mod places;
 mod planted;
 mod remembered;

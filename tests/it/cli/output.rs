@@ -253,7 +253,8 @@ fn help_names_variables_examples_and_exit_codes() {
         Usage: uzima-backup pin [OPTIONS] <latest|ID>
 
         Arguments:
-          <latest|ID>  `latest`, or the id of a backup
+          <latest|ID>  `latest`, an id or its beginning, or a date or time in UTC: the newest good backup
+                       that was complete by then
 
         Options:
               --job <NAME>     Only backups of this job

@@ -246,6 +246,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "job": "nightly",
           "started_at": "0000-00-00T00:00:00Z",
           "target": "127.0.0.1:00000",
+          "skipped": [],
           "notes": [],
           "at": null,
           "drop": false,
@@ -306,6 +307,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "job": "nightly",
           "started_at": "0000-00-00T00:00:00Z",
           "target": "127.0.0.1:00000",
+          "skipped": [],
           "notes": [],
           "at": null,
           "drop": false,
@@ -351,6 +353,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "job": "nightly",
           "started_at": "0000-00-00T00:00:00Z",
           "target": "127.0.0.1:00000",
+          "skipped": [],
           "notes": [],
           "at": null,
           "namespaces": [

@@ -39,7 +39,7 @@ async fn a_damaged_artifact_leaves_the_target_unchanged() {
         }
         // The stream is cut between two gzip members, so no tool finds an error in the rest.
         std::fs::write(backup.artifact(), &whole[..whole.len() - 20]).expect("a shorter file");
-        run(backup.restore_into(&target).arg("--drop")).ends(4).says(&["bytes, not"]);
+        run(backup.restore_into(&target).arg("--drop")).ends(4).says(&["bytes, but the manifest says"]);
         std::fs::remove_file(backup.artifact()).expect("it was there");
         run(backup.restore_into(&target).arg("--drop")).ends(4).says(&["is missing"]);
         let after = read_all(&live).await.expect("the live data");
@@ -142,6 +142,35 @@ async fn without_a_terminal_or_yes_a_restore_is_a_usage_error() {
     let uri = "mongodb://u:hunter2@127.0.0.1:1";
     let ran = run(home.to_dir(uri).args(["restore", "latest", "--yes", "--to-uri", uri])).ends(2);
     assert!(ran.stderr.contains("RESTORE_URI") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+}
+
+/// The newest backup was found damaged by `verify`: the restore takes the one before, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_skips_a_damaged_backup_and_names_it() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..3).await;
+    let backup = Backup::of(&source, &[]);
+    rows(&original, "shop", "orders", 3..5).await;
+    run(backup.home.to_dir(&source.uri()).arg("backup")).ends(0);
+    let newest = backup.home.manifests().pop().expect("a manifest");
+    let artifact = backup.home.backups().join(&newest.artifact.key);
+    let mut bytes = std::fs::read(&artifact).expect("an artifact");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&artifact, bytes).expect("a damaged artifact");
+    run(backup.home.to_dir(&source.uri()).args(["verify", "latest"])).ends(4);
+    let (target, live) = server().await;
+    let skipped = format!("skipped the newer backup {}: verify found it damaged: ", newest.id);
+    let plan = run(backup.restore_into(&target).arg("--dry-run")).ends(0).stdout;
+    assert!(
+        plan.contains(&skipped) && plan.starts_with(&format!("backup {} ", backup.manifest.id)),
+        "{plan}"
+    );
+    let ran = run(backup.restore_into(&target).arg("--json")).ends(0);
+    let report = ran.json();
+    assert_eq!((&report["id"], &report["skipped"][0]["id"]), (&json!(backup.manifest.id), &json!(newest.id)));
+    assert!(ran.stderr.contains(&format!("the newer backup {} is skipped", newest.id)), "{}", ran.stderr);
+    assert_eq!(read_all(&live).await.expect("the target").get("shop", "orders").unwrap().documents.len(), 3);
 }
 
 /// `latest` in a store with several jobs, and in a store whose newest manifest is broken.

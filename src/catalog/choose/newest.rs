@@ -1,0 +1,244 @@
+//! The newest backup of a job: any, or one without known faults.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::base::clock;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::escape::quoted;
+use crate::catalog::fault::BackupFault;
+use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, Summary};
+use crate::model::id::BackupId;
+use crate::model::manifest::Manifest;
+use crate::store::Store;
+
+/// Which backups count in the search for the newest one.
+#[derive(Debug, Clone, Copy)]
+pub enum Counted {
+    /// Every backup that has a manifest.
+    Stored,
+    /// Backups without a known fault. With a time, only those that were complete by then. A collapsed backup counts: it is
+    /// what the server had.
+    Good(Option<DateTime<Utc>>),
+}
+
+impl Counted {
+    /// The time by which a backup must be complete.
+    fn by(self) -> Option<DateTime<Utc>> {
+        match self {
+            Counted::Stored => None,
+            Counted::Good(by) => by,
+        }
+    }
+}
+
+/// A backup that was passed over although it is newer than the chosen one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SkippedBackup {
+    pub id: BackupId,
+    pub reason: String,
+}
+
+/// The chosen backup.
+#[derive(Debug)]
+pub struct Newest {
+    /// The backup. Its manifest is damaged or archived if it may belong to the newest backup of the job.
+    pub entry: CatalogEntry<Box<Manifest>>,
+    /// Newer backups that do not count, newest first.
+    pub skipped: Vec<SkippedBackup>,
+}
+
+/// The most near backups in a message.
+const NEAR: usize = 64;
+
+/// Finds the newest backup of the job. Backups dated in the future are left out: each would stay the newest until that
+/// time has come.
+pub async fn newest(
+    store: &dyn Store,
+    counted: Counted,
+    job: Option<&str>,
+    options: &CatalogOptions,
+) -> Result<Newest> {
+    let catalog = Catalog::read(store, options).await?;
+    let mut search =
+        Search { catalog, counted, job, now: options.now, jobs: BTreeSet::new(), skipped: vec![] };
+    let found = search.run().await?;
+    search.catalog.save();
+    search.refuse_several_jobs(store)?;
+    let Some(entry) = found else { return Err(search.none(store).await?) };
+    let entry = match entry {
+        CatalogEntry::Backup(summary) => match catalog::find(store, &summary.id).await? {
+            Some(entry) => entry,
+            None => return Err(search.none(store).await?),
+        },
+        CatalogEntry::Damaged { id, key, why } => CatalogEntry::Damaged { id, key, why },
+        CatalogEntry::Archived { id, key, why } => CatalogEntry::Archived { id, key, why },
+    };
+    Ok(Newest { entry, skipped: search.skipped })
+}
+
+struct Search<'a> {
+    catalog: Catalog<'a>,
+    counted: Counted,
+    job: Option<&'a str>,
+    now: DateTime<Utc>,
+    /// The jobs of the manifests that were read.
+    jobs: BTreeSet<String>,
+    skipped: Vec<SkippedBackup>,
+}
+
+impl Search<'_> {
+    async fn run(&mut self) -> Result<Option<CatalogEntry>> {
+        let future = |at: DateTime<Utc>| clock::is_future(at, self.now);
+        let mut ids: Vec<BackupId> = self.catalog.existing();
+        ids.retain(|id| !future(id.started()));
+        if let (Some(by), true) = (self.counted.by(), self.job.is_some()) {
+            ids.retain(|id| id.started() <= by);
+        }
+        // Without a named job every manifest is read: a store with several jobs has no latest backup.
+        let mut at_once = if self.job.is_some() { 1 } else { ids.len() };
+        let mut rest = ids.as_slice();
+        // Oldest first.
+        let mut read: Vec<CatalogEntry> = Vec::new();
+        loop {
+            // An id is exact to the second. Within one second only the manifests decide.
+            let settled = |entry: &mut CatalogEntry| {
+                rest.first().is_none_or(|next| entry.id().started() > next.started())
+            };
+            if let Some(entry) = read.pop_if(settled) {
+                if self.counts(&entry).await? {
+                    return Ok(Some(entry));
+                }
+                continue;
+            }
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let (these, later) = rest.split_at(at_once.min(rest.len()));
+            (rest, at_once) = (later, (at_once * 4).min(64));
+            let entries = self.catalog.summaries(these).await?;
+            self.jobs.extend(entries.iter().filter_map(job_of).map(str::to_string));
+            let wanted = self.job.or(self.jobs.first().map(String::as_str));
+            // A damaged manifest may belong to this job.
+            let is_mine = |entry: &CatalogEntry| {
+                job_of(entry).is_none_or(|job| wanted.is_none_or(|wanted| job == wanted))
+            };
+            let now = self.now;
+            let past = |entry: &CatalogEntry| !clock::is_future(entry.started(), now);
+            read.extend(entries.into_iter().filter(|entry| past(entry) && is_mine(entry)));
+            read.sort_by_key(rank);
+        }
+    }
+
+    /// Returns true if the search ends with this backup. A backup with a fault is added to `skipped`.
+    async fn counts(&mut self, entry: &CatalogEntry) -> Result<bool> {
+        let Counted::Good(by) = self.counted else { return Ok(true) };
+        let CatalogEntry::Backup(summary) = entry else {
+            return Ok(by.is_none_or(|by| entry.started() <= by));
+        };
+        if by.is_some_and(|by| summary.finished_at > by) {
+            return Ok(false);
+        }
+        let reason = self.fault(summary).await?;
+        let counts = reason.is_none();
+        self.skipped.extend(reason.map(|reason| SkippedBackup { id: summary.id.clone(), reason }));
+        Ok(counts)
+    }
+
+    /// Returns the reason why a backup must not be restored without being named.
+    async fn fault(&self, summary: &Summary) -> Result<Option<String>> {
+        let id = &summary.id;
+        let verdicts = self.catalog.verdicts(std::slice::from_ref(id)).await?.remove(id).unwrap_or_default();
+        verdicts.future.iter().for_each(|why| log::warn!("{why}"));
+        let verdict = match verdicts.newest {
+            Some(Err(why)) => {
+                log::warn!("{why}");
+                None
+            }
+            Some(Ok(verdict)) => Some(verdict),
+            None => None,
+        };
+        let none = BackupFolder::new();
+        let folder = self.catalog.folders().get(id).unwrap_or(&none);
+        Ok(BackupFault::find(summary, folder, verdict.as_ref()).map(|fault| fault.why))
+    }
+
+    fn refuse_several_jobs(&self, store: &dyn Store) -> Result<()> {
+        if self.job.is_some() || self.jobs.len() < 2 {
+            return Ok(());
+        }
+        let flags: Vec<String> = self.jobs.iter().map(|job| format!("--job {}", quoted(job))).collect();
+        let what = format!("{} has backups of several jobs: {}", store.place(), self.listed_jobs());
+        Err(Error::usage(what).hint(format!("Give the same command with {}", flags.join(" or "))))
+    }
+
+    fn listed_jobs(&self) -> String {
+        self.jobs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Builds the error of a search that found nothing.
+    async fn none(&self, store: &dyn Store) -> Result<Error> {
+        let of_job = self.job.map(|job| format!(" of the job {job}")).unwrap_or_default();
+        let by = self.counted.by().map(|by| format!(" that was complete by {}", by.format("%F %T UTC")));
+        let by = by.unwrap_or_default();
+        if let Some(newest) = self.skipped.first() {
+            let lines: Vec<String> =
+                self.skipped.iter().map(|skipped| format!("{}: {}", skipped.id, skipped.reason)).collect();
+            let what = format!(
+                "there is no good backup{of_job} in {}{by}; these are not good: {}",
+                store.place(),
+                lines.join("; ")
+            );
+            return Ok(Error::new(Kind::Mismatch, what).hint(format!(
+                "Name a backup by its id to use it nevertheless: `uzima-backup restore {}` shows how to restore the part that \
+                 is sound",
+                newest.id
+            )));
+        }
+        let hint = match (self.next_after().await?, self.listed_jobs().as_str()) {
+            (Some(next), _) => {
+                format!("The next one is {}, complete at {}", next.id, next.finished_at.format("%F %T UTC"))
+            }
+            (None, "") => "Check that this is the place of the backups (`uzima-backup config`)".into(),
+            (None, jobs) => format!("It has backups of the jobs: {jobs}"),
+        };
+        Ok(Error::new(Kind::Missing, format!("there is no backup{of_job} in {}{by}", store.place()))
+            .hint(hint))
+    }
+
+    /// Returns the first backup of the job that was complete only after the time that was asked for.
+    async fn next_after(&self) -> Result<Option<std::sync::Arc<Summary>>> {
+        let Some(by) = self.counted.by() else { return Ok(None) };
+        let mut later = self.catalog.existing();
+        later.retain(|id| id.started() > by - TimeDelta::days(1));
+        later.reverse();
+        later.truncate(NEAR);
+        let entries = self.catalog.summaries(&later).await?;
+        Ok(entries.into_iter().find_map(|entry| match entry {
+            CatalogEntry::Backup(summary) => {
+                Some(summary).filter(|one| one.finished_at > by && self.job.is_none_or(|job| one.job == job))
+            }
+            CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
+        }))
+    }
+}
+
+/// The time by which backups are ordered. A damaged backup is dated by its id, which is exact to the second: it counts as
+/// the newest of that second.
+fn rank(entry: &CatalogEntry) -> DateTime<Utc> {
+    match entry {
+        CatalogEntry::Backup(manifest) => manifest.started_at,
+        CatalogEntry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
+        // If the newest backup is archived, no older one is chosen in its place.
+        CatalogEntry::Archived { id, .. } => id.started(),
+    }
+}
+
+fn job_of(entry: &CatalogEntry) -> Option<&str> {
+    match entry {
+        CatalogEntry::Backup(manifest) => Some(&manifest.job),
+        CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
+    }
+}
