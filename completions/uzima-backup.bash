@@ -701,7 +701,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__list)
-            opts="-q -v -h --status --limit --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --status --limit --job --dir --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

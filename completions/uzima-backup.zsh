@@ -127,6 +127,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
+'::which -- Show everything about one run and its backup\: `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
 && ret=0
 ;;
 (cleanup)
@@ -346,7 +347,7 @@ _uzima-backup_commands() {
 'init:Write a configuration file for this machine, and try it' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
-'list:List the backups that exist, and the runs that made none, newest first' \
+'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
@@ -385,7 +386,7 @@ _uzima-backup__subcmd__help_commands() {
 'init:Write a configuration file for this machine, and try it' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
-'list:List the backups that exist, and the runs that made none, newest first' \
+'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \

@@ -41,6 +41,11 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// Returns bytes per second; `None` if the time is too short to be measured.
+pub fn speed(bytes: u64, took: Duration) -> Option<f64> {
+    (took >= Duration::from_millis(1)).then(|| bytes as f64 / took.as_secs_f64())
+}
+
 /// Joins the lines of a text.
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

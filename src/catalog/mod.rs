@@ -30,7 +30,7 @@ use crate::model::manifest;
 use crate::model::manifest::{IndexObject, Manifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
 use compare::{EntryAmount, NamespaceAmounts};
-use marks::{FailedRun, Pin};
+use marks::{FailedRun, Mark, Pin};
 use place_files::{Cache, CachedContent, KnownBackups, MissingBackups};
 use verdict::{Verdict, Verdicts};
 
@@ -209,6 +209,14 @@ impl<'a> Catalog<'a> {
             Ok(pin)
         };
         Ok(self.read_each(ids, layout::PIN, read).await?.into_iter().collect())
+    }
+
+    /// Reads the pin or the acceptance of a backup, by the name of its file. Returns `None` if there is none, or if it cannot
+    /// be read; it still counts then.
+    pub async fn mark(&self, id: &BackupId, file: &str) -> Result<Option<Mark>> {
+        let Some(object) = self.folders.get(id).and_then(|folder| folder.get(file)) else { return Ok(None) };
+        let mark = marks::read::<Mark>(self.store, &object.key, |_| Ok(())).await?;
+        Ok(mark.and_then(Result::ok))
     }
 
     /// Saves the cache for later runs.

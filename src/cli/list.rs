@@ -1,88 +1,277 @@
 //! `uzima-backup list`.
 
+mod details;
+
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use chrono::{DateTime, Utc};
+use anstyle::AnsiColor;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::args::ListArgs;
-use super::output::{COLUMN_GAP, Output, columns, wrapped};
-use super::{open_place, units};
+use super::output::Output;
+use super::styled::{Colour, StyledText};
+use super::{job_meant, open_place, units};
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit::Exit;
-use crate::catalog::fault::BackupFault;
+use crate::catalog::choose::{self, WhichBackup};
+use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::marks::Pin;
-use crate::catalog::records;
-use crate::catalog::run::Verified;
+use crate::catalog::run::{Status, Verified};
+use crate::catalog::{CatalogEntry, layout, records};
+use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::ops::list::{self, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
+use crate::store::Store;
 
 pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let records = run.config.records.as_ref()?;
     let store = open_place(run.config).await?;
+    let (job, reading) = (args.backups.job.as_deref(), run.reading());
+    let known = records::known_runs(records, job).await;
+    if let Some(which) = &args.which {
+        let id = chosen(which, &*store, job, run).await?;
+        let report = list::details::details(&*store, &known, &id, job, &reading).await?;
+        output.styled(&report, || details::text(&report, reading.now, output.width(), output.colour));
+        return Ok(report.exit());
+    }
     let limit = args.limit.map(NonZeroUsize::get);
     let options = ListOptions { job: args.backups.job.clone(), limit, statuses: args.status.clone() };
-    let known = records::known_runs(records, options.job.as_deref()).await;
-    let reading = run.reading();
     let report = list::list(&*store, &known, &options, &reading).await?;
-    output.result(&report, || text(&report, args.backups.job.as_deref(), reading.now, output.width()));
+    output.styled(&report, || text(&report, job, reading.now, output.width(), output.colour));
     Ok(report.exit())
 }
 
-const HEADER: [&str; 10] =
-    ["ID", "JOB", "AGE", "TOOK", "STORED", "DOCUMENTS", "ENGINE", "CONSISTENCY", "VERIFIED", "STATUS"];
+/// The id of the chosen backup. An id may also be that of a run without a backup.
+async fn chosen(
+    which: &WhichBackup,
+    store: &dyn Store,
+    job: Option<&str>,
+    run: &Run<'_>,
+) -> Result<BackupId> {
+    match which {
+        WhichBackup::Id(id) => return Ok(id.clone()),
+        WhichBackup::Prefix(prefix) => return choose::by_prefix(store, prefix, job).await,
+        WhichBackup::Latest | WhichBackup::By(_) => {}
+    }
+    let job = job_meant(which, job, run.config);
+    Ok(match choose::choose(store, which, job, &run.reading()).await? {
+        CatalogEntry::Backup(manifest) => manifest.id,
+        CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id,
+    })
+}
 
-fn text(report: &ListReport, job: Option<&str>, now: DateTime<Utc>, width: Option<usize>) -> String {
+/// The most characters of a note that a column for other facts leaves room for.
+const NOTE_ROOM: usize = 40;
+/// The width of the gap between two columns.
+const GAP: usize = 2;
+/// The fewest characters of the job's name that are shown.
+const JOB_WIDTH: usize = 8;
+
+/// A column of the table. `rank` is its place in the order in which columns are added while the terminal has room; columns
+/// of rank 0 are always there.
+struct Column {
+    head: &'static str,
+    rank: usize,
+    right: bool,
+    cells: Vec<String>,
+}
+
+impl Column {
+    fn width(&self) -> usize {
+        let lengths = self.cells.iter().map(|cell| cell.chars().count());
+        lengths.chain([self.head.len()]).max().unwrap_or_default()
+    }
+}
+
+fn text(
+    report: &ListReport,
+    job: Option<&str>,
+    now: DateTime<Utc>,
+    width: usize,
+    colour: Colour,
+) -> StyledText {
+    let mut text = StyledText::new(colour);
     if report.rows.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
-        return format!("{}\n", escape::line(&format!("no backups{of_job} in {}", report.place)));
+        text.push(&format!("{}\n", escape::line(&format!("no backups{of_job} in {}", report.place))));
+        return text;
     }
-    let mut cells: Vec<Vec<String>> = report.rows.iter().map(|row| cells(row, now).into()).collect();
-    let below = add_remarks(&report.rows, &mut cells, width);
-    let table = columns(&HEADER, &cells, &[2, 3, 4, 5]);
-    let mut lines = table.lines();
-    let mut text = format!("{}\n", lines.next().unwrap_or_default());
-    for (line, below) in lines.zip(below) {
-        text.push_str(&format!("{line}\n{below}"));
+    let rows = &report.rows;
+    let columns = shown_columns(rows, now, width);
+    let status = columns.iter().position(|column| column.head == STATUS).unwrap_or_default();
+    let widths: Vec<usize> = columns.iter().map(Column::width).collect();
+    let pad = |column: usize, cell: &str| {
+        let gap = " ".repeat(widths[column] - cell.chars().count());
+        if columns[column].right { format!("{gap}{cell}") } else { format!("{cell}{gap}") }
+    };
+    let before = widths[..status].iter().map(|width| width + GAP).sum::<usize>();
+    let whole = widths.iter().map(|width| width + GAP).sum::<usize>();
+    let heads: Vec<String> = (0..columns.len()).map(|column| pad(column, columns[column].head)).collect();
+    let has_notes = rows.iter().any(|row| has_figures(row) && !notes(row).is_empty());
+    let heads = format!("{}{}", heads.join("  "), if has_notes { "  NOTE" } else { "" });
+    text.push(&format!("{}\n", heads.trim_end()));
+    for (n, row) in rows.iter().enumerate() {
+        let cells: Vec<String> =
+            (0..columns.len()).map(|column| pad(column, &columns[column].cells[n])).collect();
+        text.push(&cells[..status].iter().map(|cell| format!("{cell}  ")).collect::<String>());
+        let word = row.status.to_string();
+        text.paint(&word, status_colour(row));
+        let rest = match reason(row) {
+            // The reason takes the place of the figures.
+            Some(reason) => {
+                let room = width.saturating_sub(before + word.chars().count() + 2);
+                format!(": {}", fitting(&reason, room))
+            }
+            None if !has_figures(row) => String::new(),
+            None => {
+                let figures: String = cells[status + 1..].iter().map(|cell| format!("  {cell}")).collect();
+                let gap = " ".repeat(widths[status] - word.chars().count());
+                format!("{gap}{figures}  {}", note(row, width.saturating_sub(whole)))
+            }
+        };
+        text.push(&format!("{}\n", rest.trim_end().trim_end_matches(':')));
     }
     text
 }
 
-/// Appends the remark of each row to its last cell. On a terminal of this `width`, a remark that does not fit is returned
-/// instead, wrapped into lines for below the row. Remarks are never cut, because they end in the next step.
-fn add_remarks(rows: &[ListRow], cells: &mut [Vec<String>], width: Option<usize>) -> Vec<String> {
-    let last = HEADER.len() - 1;
-    let widest = |column: usize| {
-        let lengths = cells.iter().map(|row| row[column].chars().count());
-        lengths.chain([HEADER[column].len()]).max().unwrap_or_default()
+const STATUS: &str = "STATUS";
+
+/// The columns that fit, without the notes, which are the last column.
+fn shown_columns(rows: &[ListRow], now: DateTime<Utc>, width: usize) -> Vec<Column> {
+    let runs: Vec<Option<&ListedRun>> = rows.iter().map(listed_run).collect();
+    let of_run = |run: &dyn Fn(&ListedRun) -> Option<String>| -> Vec<String> {
+        let cell = |found: &Option<&ListedRun>| found.and_then(run).unwrap_or_else(|| "-".into());
+        runs.iter().map(cell).map(|cell| one_line(&cell)).collect()
     };
-    let before: usize = (0..last).map(|column| widest(column) + COLUMN_GAP).sum();
-    let add = cells.iter_mut().zip(rows).map(|(cells, row)| {
-        let Some((separator, remark)) = remark(row) else { return String::new() };
-        let whole = format!("{}{separator}{remark}", cells[last]);
-        match width {
-            Some(width) if before + whole.chars().count() > width => wrapped(&remark, width),
-            _ => {
-                cells[last] = whole;
-                String::new()
-            }
-        }
-    });
-    add.collect()
+    let column = |head, rank, right, cells| Column { head, rank, right, cells };
+    let jobs: BTreeSet<&str> = runs.iter().flatten().map(|run| run.job.as_str()).collect();
+    let started = |row: &ListRow| match listed_run(row) {
+        Some(run) => run.started_at,
+        None => row.id.started(),
+    };
+    let age = |row: &ListRow| units::duration((now - started(row)).to_std().unwrap_or_default());
+    let status = |row: &ListRow| if has_figures(row) { row.status.to_string() } else { String::new() };
+    let mut columns = vec![
+        column("ID", 0, false, rows.iter().map(|row| row.id.to_string()).collect()),
+        column("STARTED (UTC)", 0, false, rows.iter().map(|row| date(started(row), now)).collect()),
+        column("AGE", 3, true, rows.iter().map(age).collect()),
+        column(
+            "JOB",
+            if jobs.len() > 1 { 0 } else { usize::MAX },
+            false,
+            of_run(&|run| Some(run.job.clone())),
+        ),
+        column(STATUS, 0, false, rows.iter().map(status).collect()),
+        column("SIZE", 0, true, of_run(&|run| run.stored_bytes.map(units::bytes))),
+        column("DOCUMENTS", 1, true, of_run(&|run| run.documents.map(units::count))),
+        column("TOOK", 2, true, of_run(&|run| run.took().map(units::duration))),
+        column("RAW SPEED", 7, true, of_run(&|run| run.raw_speed().map(speed))),
+        column("VERIFIED", 4, false, of_run(&|run| Some(verified(run, now)))),
+        column("CONSISTENCY", 5, false, of_run(&|run| run.consistency.clone())),
+        column("ENGINE", 6, false, of_run(&|run| run.engine.clone())),
+    ];
+    let longest = |note: &dyn Fn(&ListRow) -> String| {
+        let noted = rows.iter().filter(|row| has_figures(row));
+        let length = noted.map(|row| note(row).chars().count()).max().unwrap_or_default();
+        if length == 0 { 0 } else { length + GAP }
+    };
+    let (short, full) = (longest(&short_note), longest(&|row| notes(row).join(", ")).min(NOTE_ROOM));
+    let taken = |columns: &[Column], rank: usize| {
+        let shown = columns.iter().filter(|column| column.rank <= rank);
+        let widths = shown.map(|column| column.width() + GAP).sum::<usize>() - GAP;
+        widths + if rank > 1 { full } else { short }
+    };
+    let most = (1..=7).take_while(|rank| taken(&columns, *rank) <= width).last().unwrap_or_default();
+    let (over, job) = (taken(&columns, 0).saturating_sub(width), columns[3].width());
+    if over > 0 && jobs.len() > 1 {
+        let room = job.saturating_sub(over).max(JOB_WIDTH);
+        columns[3].cells.iter_mut().for_each(|cell| *cell = units::brief_text(cell, room));
+    }
+    columns.retain(|column| column.rank <= most);
+    columns
 }
 
-/// Returns the error or the warnings of a row in one line, after the separator that goes before it.
-fn remark(row: &ListRow) -> Option<(&'static str, String)> {
-    let (error, warnings) = match &row.content {
-        ListedContent::Run(run) => (run.error.as_ref(), run.warnings.join("; ")),
-        ListedContent::Unreadable { error, .. } => (Some(error), String::new()),
-    };
-    let fault = row.fault.as_ref().map(BackupFault::detail);
-    match fault.or(error.map(String::as_str)) {
-        Some(error) => Some((": ", one_line(error))),
-        None if warnings.is_empty() => None,
-        None => Some((", look: ", one_line(&warnings))),
+/// Returns true if the row shows a backup and its size, and not a status with a reason.
+fn has_figures(row: &ListRow) -> bool {
+    reason(row).is_none() && listed_run(row).is_some_and(|run| run.stored_bytes.is_some())
+}
+
+fn listed_run(row: &ListRow) -> Option<&ListedRun> {
+    match &row.content {
+        ListedContent::Run(run) => Some(run),
+        ListedContent::Unreadable { .. } => None,
     }
+}
+
+/// The start of a run as `ls` shows times: the time of day, or the year if the run is older than half a year.
+fn date(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let recent = (now - at).abs() < TimeDelta::days(182);
+    at.format(if recent { "%b %e %H:%M" } else { "%b %e  %Y" }).to_string()
+}
+
+/// The colour of a status: green for a good backup, yellow for one that needs a look, red for none.
+fn status_colour(row: &ListRow) -> Option<AnsiColor> {
+    let warned = listed_run(row).is_some_and(|run| !run.warnings.is_empty());
+    match row.status {
+        ShownStatus::Run(Status::Completed) if !warned => Some(AnsiColor::Green),
+        ShownStatus::Run(Status::Completed) | ShownStatus::Archived => Some(AnsiColor::Yellow),
+        ShownStatus::Run(Status::Failed | Status::Interrupted) | ShownStatus::Fault(_) => {
+            Some(AnsiColor::Red)
+        }
+        ShownStatus::Run(Status::Running | Status::Deleted) => None,
+    }
+}
+
+/// The reason why the run has no good backup, without its next step. Keys are shortened to the names of the files.
+fn reason(row: &ListRow) -> Option<String> {
+    let error = match &row.content {
+        ListedContent::Run(run) => run.error.as_ref(),
+        ListedContent::Unreadable { error, .. } => Some(error),
+    };
+    let why = row.fault.as_ref().map(BackupFault::detail).or(error.map(String::as_str))?;
+    let why = why.split(" (next step: ").next().unwrap_or_default().replace(&layout::folder(&row.id), "");
+    let known = format!("{} cannot be understood: ", layout::MANIFEST);
+    Some(one_line(why.strip_prefix(&known).unwrap_or(&why)))
+}
+
+/// What a person should know about a backup, in full.
+fn notes(row: &ListRow) -> Vec<String> {
+    let pin = row.pinned.then(|| Pin { reason: row.pin_reason.clone() }.to_string());
+    let warnings = listed_run(row).map(|run| run.warnings.clone()).unwrap_or_default();
+    pin.into_iter().chain(warnings).map(|note| one_line(&note)).collect()
+}
+
+fn short_note(row: &ListRow) -> String {
+    let warnings = listed_run(row).map_or(0, |run| run.warnings.len());
+    let warnings = match warnings {
+        0 => None,
+        1 => Some("warning".into()),
+        n => Some(units::several(n as u64, "warning")),
+    };
+    row.pinned.then(|| "pinned".to_string()).into_iter().chain(warnings).collect::<Vec<_>>().join(", ")
+}
+
+/// The notes on a backup in at most `room` characters: all of them, or the first clause of the first warning, or a word.
+fn note(row: &ListRow, room: usize) -> String {
+    let (full, short) = (notes(row).join(", "), short_note(row));
+    if full.chars().count() <= room {
+        return full;
+    }
+    let warning = listed_run(row).and_then(|run| run.warnings.first()).map(|warning| one_line(warning));
+    let clause = warning.map(|warning| {
+        let pinned = if row.pinned { "pinned, " } else { "" };
+        format!("{pinned}{}", fitting(&warning, room.saturating_sub(pinned.len())))
+    });
+    clause.filter(|clause| !clause.ends_with('…')).unwrap_or_else(|| units::brief_text(&short, room))
+}
+
+/// The first clauses of a text that fit into `room` characters. A longer first clause is cut.
+fn fitting(text: &str, room: usize) -> String {
+    let ends = text.match_indices(": ").map(|(end, _)| end).chain([text.len()]);
+    let fits = ends.take_while(|end| text[..*end].chars().count() <= room).last();
+    fits.map_or_else(|| units::brief_text(text, room), |end| text[..end].to_string())
 }
 
 /// Joins the lines of a text and escapes control characters, so that its length is its width on the terminal.
@@ -90,29 +279,9 @@ fn one_line(text: &str) -> String {
     escape::line(&units::one_line(text)).into_owned()
 }
 
-fn cells(row: &ListRow, now: DateTime<Utc>) -> [String; 10] {
-    let pin = row.pinned.then(|| format!(", {}", Pin { reason: row.pin_reason.clone() }));
-    let status = one_line(&format!("{}{}", row.status, pin.unwrap_or_default()));
-    let ListedContent::Run(run) = &row.content else {
-        let mut cells: [String; 10] = Default::default();
-        (cells[0], cells[9]) = (row.id.to_string(), status);
-        return cells;
-    };
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-    let name = |text: &Option<String>| or_dash(text.as_ref().map(|text| escape::line(text).into_owned()));
-    let took = run.finished_at.and_then(|end| (end - run.started_at).to_std().ok());
-    [
-        row.id.to_string(),
-        escape::line(&run.job).into_owned(),
-        units::duration((now - run.started_at).to_std().unwrap_or_default()),
-        or_dash(took.map(units::duration)),
-        or_dash(run.stored_bytes.map(units::bytes)),
-        or_dash(run.documents.map(units::count)),
-        name(&run.engine),
-        name(&run.consistency),
-        verified(run, now),
-        status,
-    ]
+/// `1.2 MiB/s`: raw bytes per second.
+fn speed(bytes: f64) -> String {
+    format!("{}/s", units::bytes(bytes.round() as u64))
 }
 
 fn verified(run: &ListedRun, now: DateTime<Utc>) -> String {
@@ -129,6 +298,9 @@ fn verified(run: &ListedRun, now: DateTime<Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use insta::assert_snapshot;
+
+    use crate::base::clock::clamped;
     use crate::catalog::CatalogOptions;
     use crate::catalog::run::BackupRun;
     use crate::config::store::DirOptions;
@@ -137,41 +309,115 @@ mod tests {
 
     use super::*;
 
-    /// Lists a run that is recorded with this error.
-    async fn listed(error: &str, width: Option<usize>) -> String {
+    /// The runs of five nights: good, pinned, with warnings, failed and interrupted. Every second one is of `second`.
+    async fn listed(second: &str, width: usize, colour: Colour) -> String {
         let folder = tempfile::tempdir().unwrap();
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
-        let now = "2026-11-24T04:00:00Z".parse().unwrap();
-        let id = "20261124T030000Z-aaaaaa".parse().unwrap();
-        let started = "2026-11-24T03:00:00Z".parse().unwrap();
-        let mut run = BackupRun::begun(id, "all@db1", "db1", &crate::store::Store::place(&store), started);
-        run.error = Some(error.into());
-        let report = list(&store, &[run], &ListOptions::default(), &CatalogOptions::remembering(None, now))
-            .await
-            .unwrap();
-        text(&report, None, now, width)
+        let now: DateTime<Utc> = "2026-11-24T04:00:00Z".parse().unwrap();
+        let mut runs: Vec<BackupRun> = (0..5_u64)
+            .map(|ago| {
+                let started = clamped(now - TimeDelta::hours(1) - TimeDelta::days(ago as i64 * 47));
+                let id = format!("{}-aaaaa{ago}", started.format("%Y%m%dT%H%M%SZ")).parse().unwrap();
+                let job = if ago % 2 == 1 { second } else { "nightly" };
+                BackupRun {
+                    status: Status::Running,
+                    finished_at: Some(started + TimeDelta::seconds(137)),
+                    documents: Some(18_412_906 - ago),
+                    raw_bytes: Some(23_600_000_000),
+                    stored_bytes: Some(8_153_800_000),
+                    engine: Some("native".into()),
+                    consistency: Some("oplog".into()),
+                    ..BackupRun::begun(id, job, "db1", &store.place(), started)
+                }
+            })
+            .collect();
+        (runs[0].finished_at, runs[0].stored_bytes) = (None, None);
+        runs[1].status = Status::Failed;
+        runs[1].error = Some(
+            "cannot read shop.orders: connection to db1.example.com:27017 was lost 5 times: timed out waiting for an \
+             answer (next step: See whether the server is up)"
+                .into(),
+        );
+        (runs[3].status, runs[3].stored_bytes) = (Status::Interrupted, None);
+        let options = CatalogOptions::remembering(None, now);
+        let mut report = list(&store, &runs, &ListOptions::default(), &options).await.unwrap();
+        let warned = |row: &mut ListRow, warnings: &[&str]| {
+            row.status = ShownStatus::Run(Status::Completed);
+            let ListedContent::Run(run) = &mut row.content else { panic!("{row:?}") };
+            run.warnings = warnings.iter().map(ToString::to_string).collect();
+        };
+        warned(&mut report.rows[2], &["collapsed: 55,673 documents where the last backup had 139,796"]);
+        warned(&mut report.rows[4], &[]);
+        (report.rows[4].pinned, report.rows[4].pin_reason) = (true, Some("before the migration".into()));
+        text(&report, None, now, width, colour).into_string()
     }
 
     #[tokio::test]
-    async fn an_error_is_never_cut() {
-        let reason = format!("cannot read 'shop': {}(next step: grant the role)", "x y z ".repeat(100));
-        let error = reason.replacen(' ', "\n  ", 1);
-        // Without a terminal, a row is one line, so that scripts can grep it.
-        let text = listed(&error, None).await;
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.ends_with(&format!("  running: {reason}\n")), "{text}");
-        for width in [200, 80, 20] {
-            let text = listed(&error, Some(width)).await;
-            let mut lines = text.lines().skip(1);
-            assert!(lines.next().unwrap().ends_with("  running"), "{text}");
-            let below: Vec<&str> = lines.collect();
-            assert!(
-                below.iter().all(|line| line.starts_with("    ") && line.chars().count() <= width),
-                "{text}"
-            );
-            assert_eq!(below.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "), reason);
+    async fn the_table_fits_80_columns_and_uses_more_if_there_are_more() {
+        for width in [80, 100, 120, 160, 240] {
+            for second in ["nightly", "hourly", "everything@db1.example.com:27017"] {
+                let table = listed(second, width, Colour::Never).await;
+                let widest = table.lines().map(|line| line.chars().count()).max();
+                assert!(widest <= Some(width), "{width}:\n{table}");
+            }
         }
-        // A short error stays in its row.
-        assert!(listed("it broke", Some(200)).await.ends_with("  running: it broke\n"));
+        assert_snapshot!(listed("nightly", 80, Colour::Never).await, @"
+            ID                       STARTED (UTC)  STATUS        SIZE   DOCUMENTS  NOTE
+            20261124T030000Z-aaaaa0  Nov 24 03:00   running
+            20261008T030000Z-aaaaa1  Oct  8 03:00   failed: cannot read shop.orders
+            20260822T030000Z-aaaaa2  Aug 22 03:00   completed  7.6 GiB  18,412,904  warning
+            20260706T030000Z-aaaaa3  Jul  6 03:00   interrupted
+            20260520T030000Z-aaaaa4  May 20  2026   completed  7.6 GiB  18,412,902  pinned
+        ");
+        assert_snapshot!(listed("everything@db1.example.com:27017", 80, Colour::Never).await, @"
+            ID                       STARTED (UTC)  JOB          STATUS        SIZE  NOTE
+            20261124T030000Z-aaaaa0  Nov 24 03:00   nightly      running
+            20261008T030000Z-aaaaa1  Oct  8 03:00   everything…  failed: cannot read shop.o…
+            20260822T030000Z-aaaaa2  Aug 22 03:00   nightly      completed  7.6 GiB  warning
+            20260706T030000Z-aaaaa3  Jul  6 03:00   everything…  interrupted
+            20260520T030000Z-aaaaa4  May 20  2026   nightly      completed  7.6 GiB  pinned
+        ");
+        assert_snapshot!(listed("hourly", 120, Colour::Never).await, @"
+            ID                       STARTED (UTC)  JOB      STATUS        SIZE   DOCUMENTS  NOTE
+            20261124T030000Z-aaaaa0  Nov 24 03:00   nightly  running
+            20261008T030000Z-aaaaa1  Oct  8 03:00   hourly   failed: cannot read shop.orders
+            20260822T030000Z-aaaaa2  Aug 22 03:00   nightly  completed  7.6 GiB  18,412,904  collapsed
+            20260706T030000Z-aaaaa3  Jul  6 03:00   hourly   interrupted
+            20260520T030000Z-aaaaa4  May 20  2026   nightly  completed  7.6 GiB  18,412,902  pinned (before the migration)
+        ");
+        assert_snapshot!(listed("hourly", 200, Colour::Never).await, @"
+            ID                       STARTED (UTC)        AGE  JOB      STATUS        SIZE   DOCUMENTS        TOOK    RAW SPEED  VERIFIED  CONSISTENCY  ENGINE  NOTE
+            20261124T030000Z-aaaaa0  Nov 24 03:00   1 h 0 min  nightly  running
+            20261008T030000Z-aaaaa1  Oct  8 03:00    47 d 1 h  hourly   failed: cannot read shop.orders: connection to db1.example.com:27017 was lost 5 times: timed out waiting for an answer
+            20260822T030000Z-aaaaa2  Aug 22 03:00    94 d 1 h  nightly  completed  7.6 GiB  18,412,904  2 min 17 s  164.3 MiB/s  -         oplog        native  collapsed
+            20260706T030000Z-aaaaa3  Jul  6 03:00   141 d 1 h  hourly   interrupted
+            20260520T030000Z-aaaaa4  May 20  2026   188 d 1 h  nightly  completed  7.6 GiB  18,412,902  2 min 17 s  164.3 MiB/s  -         oplog        native  pinned (before the migration)
+        ");
+    }
+
+    #[tokio::test]
+    async fn only_the_status_is_coloured() {
+        let table = listed("nightly", 80, Colour::Always).await;
+        assert_snapshot!(table.replace('\u{1b}', "^"), @"
+            ID                       STARTED (UTC)  STATUS        SIZE   DOCUMENTS  NOTE
+            20261124T030000Z-aaaaa0  Nov 24 03:00   running
+            20261008T030000Z-aaaaa1  Oct  8 03:00   ^[31mfailed^[0m: cannot read shop.orders
+            20260822T030000Z-aaaaa2  Aug 22 03:00   ^[33mcompleted^[0m  7.6 GiB  18,412,904  warning
+            20260706T030000Z-aaaaa3  Jul  6 03:00   ^[31minterrupted^[0m
+            20260520T030000Z-aaaaa4  May 20  2026   ^[32mcompleted^[0m  7.6 GiB  18,412,902  pinned
+        ");
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_clauses_if_possible() {
+        let text = "cannot read shop.orders: connection lost: timed out";
+        for (room, want) in [
+            (80, text),
+            (43, "cannot read shop.orders: connection lost"),
+            (30, "cannot read shop.orders"),
+            (10, "cannot re…"),
+        ] {
+            assert_eq!(fitting(text, room), want);
+        }
     }
 }

@@ -15,6 +15,7 @@ mod pin;
 mod progress;
 mod restore;
 mod stats;
+mod styled;
 mod verify;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::args::{Cli, Command};
 use self::logging::Log;
 use self::output::Output;
+use self::styled::Colour;
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
@@ -96,7 +98,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     config.misspelt.iter().for_each(|misspelt| log::warn!("{misspelt}"));
     config.exposed.iter().for_each(|file| log::warn!("{file}"));
     config.uri_warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let output = Output { json: cli.common.json, quiet: cli.common.quiet };
+    let output = Output { json: cli.common.json, quiet: cli.common.quiet, colour: Colour::of_stdout() };
     let outcome = runtime().and_then(|runtime| {
         let cancel = Cancel::default();
         let exit = runtime.block_on(async {

@@ -8,13 +8,11 @@ use log::Level;
 use serde::Serialize;
 
 use super::logging::Log;
+use super::styled::{Colour, StyledText};
 use crate::base::error::{Error, Kind};
 use crate::base::escape;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-
-/// The width of the gap between two columns of a table.
-pub const COLUMN_GAP: usize = 2;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +20,8 @@ pub struct Output {
     pub json: bool,
     /// Suppresses text, but not JSON.
     pub quiet: bool,
+    /// Whether results on standard output are coloured.
+    pub colour: Colour,
 }
 
 impl Output {
@@ -35,15 +35,23 @@ impl Output {
         }
     }
 
+    /// Prints a result: `value` as JSON, or the text with its colours.
+    pub fn styled(&self, value: &impl Serialize, text: impl FnOnce() -> StyledText) {
+        match self.json || self.quiet {
+            true => self.result(value, String::new),
+            false => print(&text().into_string()),
+        }
+    }
+
     /// Logs a result as text, and prints it.
     pub fn report(&self, log: &Log, value: &impl Serialize, text: String) {
         log.append(Level::Info, &text);
         self.result(value, || text);
     }
 
-    /// The width of the terminal at standard output, in characters. `None` if standard output is no terminal.
-    pub fn width(&self) -> Option<usize> {
-        Table::new().width().map(usize::from)
+    /// The width of the terminal at standard output, in characters; 80 if standard output is no terminal.
+    pub fn width(&self) -> usize {
+        Table::new().width().map_or(80, usize::from)
     }
 
     /// Returns true if a person may watch standard error.
@@ -208,20 +216,4 @@ pub fn columns(head: &[&str], rows: &[Vec<String>], figures: &[usize]) -> String
     // Rows are never wrapped: people and scripts expect one line per row.
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.to_string().lines().map(|line| format!("{}\n", line.trim())).collect()
-}
-
-/// Wraps a text into indented lines of at most `width` characters. A longer word has a line of its own.
-pub fn wrapped(text: &str, width: usize) -> String {
-    const INDENT: &str = "    ";
-    let (mut lines, mut line) = (String::new(), String::new());
-    for word in text.split_whitespace() {
-        if !line.is_empty() && INDENT.len() + line.chars().count() + 1 + word.chars().count() > width {
-            lines.push_str(&format!("{INDENT}{}\n", std::mem::take(&mut line)));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    format!("{lines}{INDENT}{line}\n")
 }

@@ -1,13 +1,17 @@
 //! `list`: the runs of a store, newest first, with the runs that only records know.
 
+pub mod details;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::base::error::Result;
 use crate::base::exit::Exit;
+use crate::base::units;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::Pin;
@@ -111,6 +115,23 @@ pub struct ListedRun {
     pub verified: Option<Verified>,
     /// The fault of the backup, or else the error of the run.
     pub error: Option<String>,
+}
+
+impl ListedRun {
+    /// The machine of the run; `None` if it is not known.
+    pub fn host(&self) -> Option<&str> {
+        Some(self.host.as_str()).filter(|host| !host.is_empty())
+    }
+
+    /// The duration of the run, if it has ended.
+    pub fn took(&self) -> Option<Duration> {
+        (self.finished_at? - self.started_at).to_std().ok()
+    }
+
+    /// The speed in bytes of raw data per second, if the run took a measurable time.
+    pub fn raw_speed(&self) -> Option<f64> {
+        units::speed(self.raw_bytes?, self.took()?)
+    }
 }
 
 impl ListRow {

@@ -46,15 +46,27 @@ pub struct InitArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    about = "List the backups that exist, and the runs that made none, newest first",
+    about = "List the backups that exist, and the runs that made none, or show everything about one of them",
     long_about = "List the backups that exist, and the runs that made none, newest first.\n\n\
 The list shows the content of the bucket or directory. If runs are recorded in MongoDB and the records can be read, it also \
-shows runs that are running or were killed and, with --status deleted, deleted backups.",
-    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list --status failed,interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
+shows runs that are running or were killed and, with --status deleted, deleted backups. The table fits into 80 columns; on a \
+wider terminal it has more. On a terminal the status is coloured, unless NO_COLOR is set.\n\n\
+With an id, or `latest`, it shows one run and its backup: times, server, engine, consistency, selection, namespaces with their \
+sizes and indexes, results of verify, warnings and notes, and why the run failed.",
+    after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list latest\n  uzima-backup list --status failed,interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
 Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
 listed backup is damaged or incomplete"
 )]
 pub struct ListArgs {
+    /// Show everything about one run and its backup: `latest`, an id or its beginning, or a date or time in UTC: the newest
+    /// good backup that was complete by then
+    #[arg(
+        value_name = "latest|ID",
+        value_parser = completed::<WhichBackup>(["latest"]),
+        hide_possible_values = true,
+        conflicts_with_all = ["status", "limit"],
+    )]
+    pub which: Option<WhichBackup>,
     /// Only these statuses: completed, running, failed, interrupted, deleted, damaged, artifact_missing,
     /// index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several
     /// times); default: all but deleted

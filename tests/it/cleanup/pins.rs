@@ -22,10 +22,9 @@ fn a_pinned_backup_stays_until_it_is_unpinned() {
         assert!(pinned(32) && !(0..32).any(pinned));
         let text = place.run(&["list"]).ends(0).stdout;
         let line = text.lines().find(|line| line.starts_with(id)).expect("a line");
-        assert!(
-            line.ends_with("completed, pinned (twice is once)") && text.matches("pinned").count() == 1,
-            "{text}"
-        );
+        assert!(line.ends_with("  pinned") && text.matches("pinned").count() == 1, "{text}");
+        let details = place.run(&["list", id]).ends(0).stdout;
+        assert!(details.contains(": twice is once\n"), "{details}");
         let planned = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
         assert!(planned.contains(&format!("keep      {id}  pinned (twice is once)\n")), "{planned}");
         let report = place.run(&["cleanup", "--json"]).ends(0).json();

@@ -64,6 +64,12 @@ async fn json_md_describes_every_field() {
     assert_eq!(list["backups"][0]["pinned"], true);
     assert_eq!(list["backups"][1]["status"], "failed");
     assert_eq!(list["backups"][2]["status"], "unreadable_manifest");
+    let mut details = json(&env, &["list", &id]);
+    assert_eq!(details["backup"].take(), list["backups"][0]);
+    // docs/format.md describes the stored objects.
+    for stored in ["manifest", "verdict", "pin"] {
+        assert_eq!(details[stored].take()["id"], id.as_str(), "{stored}");
+    }
     let orphan = dir.join("2020/01/20200101T000000Z-bbbbbb");
     std::fs::create_dir_all(&orphan).unwrap();
     std::fs::write(orphan.join("dump.tar.gz"), "x").unwrap();
@@ -90,6 +96,7 @@ async fn json_md_describes_every_field() {
         ("backup", backup),
         ("backup --dry-run", json(&env, &["backup", "--dry-run"])),
         ("list", list),
+        ("list ID", details),
         ("stats", stats),
         ("cleanup", cleanup),
         ("verify", verify),

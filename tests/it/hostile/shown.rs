@@ -67,7 +67,8 @@ async fn names_that_steer_a_terminal_are_escaped_in_all_output_and_logs() {
     changed.engine.name = EVIL.into();
     changed.consistency.achieved = EVIL.into();
     std::fs::write(&path, changed.encode().expect("JSON")).expect("a file");
-    let list = tool(&["list"]);
+    tool(&["list"]);
+    let list = tool(&["list", manifest.id.as_str()]);
     assert!(list.stdout.contains("a\\u{1b}]0;owned"), "{}", list.stdout);
     let json = tool(&["list", "--json"]);
     assert_eq!(json.json()["backups"][0]["job"], EVIL, "the value is kept");

@@ -3,6 +3,7 @@
 //! Ids, times, ports and paths of one run are replaced by fixed values first. A changed message shows here as a
 //! difference; `.config/insta.yaml` says how to update the snapshots.
 
+mod details;
 mod errors;
 mod places;
 mod servers;

@@ -7,6 +7,7 @@ use uzima_backup::catalog::layout;
 
 use super::support::{all, compact, normalize};
 use crate::cleanup::support::{Place, hold};
+use crate::cli::support::run;
 
 fn text(place: &Place, args: &[&str]) -> String {
     normalize(&all(&place.run(args)), &place.home)
@@ -37,10 +38,10 @@ fn list_prints_a_line_for_each_backup() {
     assert_snapshot!(text(&place, &["list"]), @"
         exit code 4
         --- stdout
-        ID                       JOB            AGE       TOOK  STORED  DOCUMENTS  ENGINE  CONSISTENCY  VERIFIED  STATUS
-        00000000T000000Z-000001  all@db1  1 h 0 min  5 min 0 s    12 B      1,000  native  none         -         completed
-        00000000T000000Z-000002  all@db1    1 d 1 h  5 min 0 s    12 B      1,000  native  none         -         completed, pinned (before the migration)
-        00000000T000000Z-000003                                                                                   unreadable manifest: 0000/00/00000000T000000Z-000003/manifest.json cannot be understood: EOF while parsing an object at line 1 column 1
+        ID                       STARTED (UTC)  STATUS     SIZE  DOCUMENTS  NOTE
+        00000000T000000Z-000001  Mon 00 00:00   completed  12 B      1,000
+        00000000T000000Z-000002  Mon 00 00:00   completed  12 B      1,000  pinned
+        00000000T000000Z-000003  Mon 00 00:00   unreadable manifest: EOF while parsing…
     ");
     assert_snapshot!(json(&place, &["list"]), @r#"
         {
@@ -100,6 +101,25 @@ fn list_prints_a_line_for_each_backup() {
           ]
         }
     "#);
+}
+
+#[test]
+fn list_has_no_colour_outside_a_terminal_unless_it_is_asked_for() {
+    let place = Place::dir();
+    place.nightly([0]);
+    let list = |env: &[(&str, &str)], args: &[&str]| {
+        run(place.command().arg("list").args(args).envs(env.iter().copied())).ends(0).stdout
+    };
+    let force = ("CLICOLOR_FORCE", "1");
+    assert!(list(&[force], &[]).contains("  \u{1b}[32mcompleted\u{1b}[0m  "));
+    assert!(list(&[force], &["latest"]).contains(": \u{1b}[32mcompleted\u{1b}[0m\n"));
+    let plain = [
+        list(&[], &[]),
+        list(&[force, ("NO_COLOR", "1")], &[]),
+        list(&[], &["latest"]),
+        list(&[force], &["--json"]),
+    ];
+    assert!(plain.iter().all(|text| !text.contains('\u{1b}')), "{plain:?}");
 }
 
 #[test]

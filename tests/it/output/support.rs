@@ -47,6 +47,7 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         rule(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "0000-00-00 00:00"),
         rule(r"\b2\d{3}-\d\d-\d\d\b", "0000-00-00"),
         rule(r"\b2\d{3}/\d\d/", "0000/00/"),
+        rule(r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d\b", "Mon 00 00:00"),
         rule(r"127\.0\.0\.1:\d{2,5}", "127.0.0.1:00000"),
         rule(r"[4-9]\.\d+\.\d+, feature compatibility version \d\.\d", "[SERVER VERSION]"),
         rule(r"\([4-9]\.\d+\.\d+\)", "([SERVER VERSION])"),

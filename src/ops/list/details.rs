@@ -1,0 +1,104 @@
+//! `list ID`: everything that the store and the records know about one run and its backup.
+
+use serde::Serialize;
+
+use super::{ListRow, ListedContent, candidates, read_rows, recorded};
+use crate::base::error::{Error, Result};
+use crate::base::exit::Exit;
+use crate::catalog::choose::{self, WhichBackup};
+use crate::catalog::marks::{FailedRun, Mark};
+use crate::catalog::run::BackupRun;
+use crate::catalog::verdict::Verdict;
+use crate::catalog::{self, Catalog, CatalogEntry, CatalogOptions, layout};
+use crate::model::id::BackupId;
+use crate::model::manifest::Manifest;
+use crate::store::Store;
+
+/// A run and its backup. Serializes as docs/json.md describes it.
+#[derive(Debug, Serialize)]
+pub struct BackupDetails {
+    version: u32,
+    /// The store, as shown to people.
+    pub place: String,
+    /// The row of the list.
+    pub backup: ListRow,
+    seconds: Option<f64>,
+    raw_bytes_per_second: Option<f64>,
+    /// `None` without a readable manifest.
+    pub manifest: Option<Box<Manifest>>,
+    /// The newest result of a verify, with the newest drill.
+    pub verdict: Option<Verdict>,
+    /// `None` if the backup is not pinned, or if the pin cannot be read.
+    pub pin: Option<Mark>,
+    /// A person accepted the backup although it collapsed or is of another server.
+    pub accepted: bool,
+    /// `None` if the backup is not accepted, or if the acceptance cannot be read.
+    pub acceptance: Option<Mark>,
+    /// A clean-up has begun to delete the backup.
+    pub being_deleted: bool,
+    /// The failed run, if its record in the store can be read.
+    pub failure: Option<FailedRun>,
+}
+
+impl BackupDetails {
+    /// The exit code: 4 if the backup has a fault.
+    pub fn exit(&self) -> Exit {
+        if self.backup.fault.is_some() { Exit::Mismatch } else { Exit::Done }
+    }
+}
+
+/// Reads everything about a run. `records` must have been read before, as for [`list`](super::list).
+///
+/// # Errors
+/// Returns an error if there is no such run, if it belongs to another job than `job`, or if the store cannot be read.
+pub async fn details(
+    store: &dyn Store,
+    records: &[BackupRun],
+    id: &BackupId,
+    job: Option<&str>,
+    reading: &CatalogOptions,
+) -> Result<BackupDetails> {
+    let now = reading.now;
+    let catalog = Catalog::read(store, reading).await?;
+    let known = recorded(store, catalog.folders(), records, now);
+    if !candidates(catalog.folders(), &known, now).contains(id) {
+        // This error explains an artifact without a manifest.
+        choose::choose(store, &WhichBackup::Id(id.clone()), None, reading).await?;
+    }
+    let ids = std::slice::from_ref(id);
+    let rows = read_rows(store, &catalog, &known, ids, now).await?;
+    let gone = || Error::failed(format!("a clean-up deleted the backup {id} just now"));
+    let backup = rows.into_iter().next().ok_or_else(gone)?;
+    let run = match &backup.content {
+        ListedContent::Run(run) => Some(run),
+        ListedContent::Unreadable { .. } => None,
+    };
+    if let (Some(job), Some(run)) = (job, run)
+        && job != run.job
+    {
+        return Err(Error::usage(format!("the backup {id} is of the job {}", run.job)));
+    }
+    let manifest = match catalog::find(store, id).await? {
+        Some(CatalogEntry::Backup(manifest)) => Some(manifest),
+        _ => None,
+    };
+    let verdict = catalog.verdicts(ids).await?.remove(id).and_then(|verdicts| verdicts.newest?.ok());
+    let failure = catalog.failures(ids).await?.pop().and_then(|(_, failure)| failure.ok());
+    let has = |file| catalog.folders().get(id).is_some_and(|folder| folder.contains_key(file));
+    let details = BackupDetails {
+        version: 1,
+        place: store.place(),
+        seconds: run.and_then(|run| run.took()).map(|took| took.as_secs_f64()),
+        raw_bytes_per_second: run.and_then(|run| run.raw_speed()),
+        manifest,
+        verdict,
+        pin: catalog.mark(id, layout::PIN).await?,
+        accepted: has(layout::ACCEPTED),
+        acceptance: catalog.mark(id, layout::ACCEPTED).await?,
+        being_deleted: has(layout::TOMBSTONE),
+        failure,
+        backup,
+    };
+    catalog.save();
+    Ok(details)
+}
