@@ -19,12 +19,16 @@ use crate::config::notify::Event;
 use crate::notify::events;
 use crate::notify::message::{Sender, Table, Tone};
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::stats::{self, StatsOptions, StatsPeriod, StatsReport, StatsRun, SuccessRate, Trend};
+use crate::ops::stats::{
+    self, MISSED_DAYS, StatsOptions, StatsPeriod, StatsReport, StatsRun, SuccessRate, Trend,
+};
 use crate::retention::outlook::{AHEAD, Pace};
 use chrono::{DateTime, Utc};
 
 /// The most characters of an error in the table of runs. `list` and --json show all of it.
 const BRIEF_ERROR: usize = 72;
+/// The most days without a run that are named.
+const MOST_MISSED: usize = 3;
 
 pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let config = run.config;
@@ -105,6 +109,7 @@ impl Summary {
                 looks.push(format!("The backup {id} does not count: {why}"));
             }
         }
+        looks.extend(missed_text(report));
         let (tone, state) = match standing.age {
             None if report.runs.is_empty() => (Tone::Warning, "no run yet".to_string()),
             None => (Tone::Bad, "there is no good backup".into()),
@@ -127,6 +132,19 @@ impl Summary {
         };
         Summary { tone, headline: format!("{}: {state}", report.job), looks }
     }
+}
+
+/// The number of days without a run, and the newest of them; `None` if there were none.
+fn missed_text(report: &StatsReport) -> Option<String> {
+    let count = report.missed.len();
+    let mut days: Vec<String> = report.missed.iter().take(MOST_MISSED).map(ToString::to_string).collect();
+    if count > MOST_MISSED {
+        days.push("…".into());
+    }
+    let had = if count == 1 { "day had" } else { "days had" };
+    let step = "the log of cron or systemd shows whether the run was started";
+    let days = days.join(", ");
+    (count > 0).then(|| format!("{count} of the last {MISSED_DAYS} {had} no run ({days}): {step}"))
 }
 
 /// A table of figures. `figures` are the numbers of its right-aligned columns.

@@ -1,5 +1,7 @@
 //! The figures over time: trends, periods, and the pace at which backups are made.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
@@ -147,6 +149,45 @@ fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPerio
     }
 }
 
+/// The days without a run on which one was expected, newest first. `since` is the first day for which all runs are known.
+///
+/// The expected days follow from the runs themselves, because the schedule is unknown: the median distance between days with
+/// runs, which has to be a week at most. Today's run may still come, and a weekday that hardly ever has runs is not expected
+/// to have one.
+pub(super) fn missed_days(
+    newest_first: &[&BackupRun],
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<NaiveDate> {
+    let mut times: Vec<DateTime<Utc>> = newest_first.iter().map(|run| run.started_at).collect();
+    times.retain(|at| (since..=now).contains(at));
+    times.sort();
+    let days: BTreeSet<NaiveDate> = times.iter().map(DateTime::date_naive).collect();
+    let distances = days.iter().zip(days.iter().skip(1)).map(|(a, b)| (*b - *a).num_days() as f64);
+    let measurable = days.len() > PACE_INTERVALS;
+    let Some(every) = median(distances).filter(|days| measurable && *days <= 7.0) else { return Vec::new() };
+    let every = TimeDelta::hours((every * 24.0).round() as i64);
+    let (first, today) = (times[0].date_naive(), now.date_naive());
+    let mut missed: Vec<NaiveDate> = Vec::new();
+    for (n, at) in times.iter().enumerate() {
+        let next = times.get(n + 1).copied().unwrap_or(now);
+        // A quarter of the distance is leave for a late start.
+        let expected = (1..).map(|n| *at + every * n).take_while(|at| *at + every / 4 < next);
+        missed.extend(expected.map(|at| at.date_naive()));
+    }
+    // Once a weekday has come three times, more than a quarter of its days must have had runs.
+    let has_runs = |day: &NaiveDate| {
+        let same = first.iter_days().take_while(|other| *other < today);
+        let same: Vec<NaiveDate> = same.filter(|other| other.weekday() == day.weekday()).collect();
+        let with_runs = same.iter().filter(|day| days.contains(day)).count();
+        every != TimeDelta::days(1) || same.len() < 3 || with_runs * 4 > same.len()
+    };
+    missed.retain(|day| *day < today && !days.contains(day) && has_runs(day));
+    missed.dedup();
+    missed.reverse();
+    missed
+}
+
 /// The pace of these backups, newest first. It is one backup a day if there are too few backups to measure it, or if all of
 /// them were made within a day, as when somebody tries the tool.
 pub(super) fn pace(newest_first: &[&BackupRun], size: Option<&Trend>) -> Pace {
@@ -204,6 +245,43 @@ mod tests {
         let mixed = [run(now, Status::Failed), run(now - TimeDelta::hours(1), Status::Completed)];
         let found = periods(&mixed.iter().collect::<Vec<_>>(), now);
         assert_eq!((found.len(), found[0].made, found[0].failed), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_day_without_a_run_is_missed_if_one_was_expected() {
+        let now = at("2026-11-24T04:00:00Z");
+        let missed = |started: &[DateTime<Utc>]| {
+            let mut runs: Vec<BackupRun> = started.iter().map(|at| run(*at, Status::Completed)).collect();
+            runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
+            let days = missed_days(&runs.iter().collect::<Vec<_>>(), now - TimeDelta::days(30), now);
+            days.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let nightly = |without: &[i64]| -> Vec<DateTime<Utc>> {
+            let nights = (0..40).filter(|ago| !without.contains(ago));
+            nights.map(|ago| now - TimeDelta::hours(1) - TimeDelta::days(ago)).collect()
+        };
+        assert_eq!(missed(&nightly(&[])), [""; 0]);
+        assert_eq!(missed(&nightly(&[3, 5, 6])), ["2026-11-21", "2026-11-19", "2026-11-18"]);
+        // Runs that stopped are missed until yesterday: today's run may still come.
+        assert_eq!(missed(&nightly(&[0, 1, 2])), ["2026-11-23", "2026-11-22"]);
+        assert_eq!(missed(&nightly(&[0])), [""; 0]);
+        // A manual run beside the nightly ones, and several attempts in a night, change nothing.
+        let manual = [at("2026-11-20T17:00:00Z"), at("2026-11-20T17:10:00Z"), at("2026-11-20T17:20:00Z")];
+        assert_eq!(missed(&[&nightly(&[3])[..], &manual].concat()), ["2026-11-21"]);
+        // No runs at weekends, with one exception.
+        let weekend = |at: &DateTime<Utc>| at.weekday().num_days_from_monday() >= 5;
+        let mut working: Vec<DateTime<Utc>> = nightly(&[6]).into_iter().filter(|at| !weekend(at)).collect();
+        assert_eq!(missed(&working), ["2026-11-18"]);
+        working.push(at("2026-11-14T12:00:00Z"));
+        assert_eq!(missed(&working), ["2026-11-18"]);
+        // Weekly runs, and a start just before and just after midnight.
+        let weekly: Vec<DateTime<Utc>> = (0..5).map(|n| now - TimeDelta::days(7 * n + 2)).collect();
+        assert_eq!(missed(&weekly), [""; 0]);
+        let midnight =
+            ["19T23:58", "20T23:59", "22T00:01", "22T23:58"].map(|day| at(&format!("2026-11-{day}:00Z")));
+        assert_eq!(missed(&midnight), [""; 0]);
+        // Too few runs show no schedule.
+        assert_eq!(missed(&nightly(&(2..40).collect::<Vec<_>>())), [""; 0]);
     }
 
     #[test]

@@ -5,12 +5,13 @@ mod figures;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::base::clock;
 use crate::base::error::Result;
+use crate::base::units;
 use crate::catalog::CatalogOptions;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
@@ -25,6 +26,8 @@ use crate::store::Store;
 
 pub use figures::{PeriodUnit, StatsPeriod, Trend};
 
+/// How many days back the days without a run are counted.
+pub const MISSED_DAYS: u32 = 30;
 /// How many runs the list of the last runs has.
 const LAST: usize = 10;
 
@@ -111,6 +114,9 @@ pub struct StatsReport {
     /// All runs, newest first. The JSON has the last runs only.
     #[serde(rename = "last", serialize_with = "last")]
     pub runs: Vec<StatsRun>,
+    /// The days of the last 30 on which a run was expected and none began, newest first.
+    #[serde(rename = "days_without_a_run")]
+    pub missed: Vec<NaiveDate>,
     /// The state of the job.
     pub standing: JobStanding,
     /// The backups and sizes of the next weeks, and how long each backup is kept.
@@ -215,12 +221,8 @@ impl StatsRun {
 
     /// The speed in bytes of raw data per second, if the run took a measurable time.
     pub fn speed(&self) -> Option<f64> {
-        speed(self.raw_bytes?, self.took()?)
+        units::speed(self.raw_bytes?, self.took()?)
     }
-}
-
-fn speed(raw_bytes: u64, took: Duration) -> Option<f64> {
-    (took >= Duration::from_millis(1)).then(|| raw_bytes as f64 / took.as_secs_f64())
 }
 
 /// The share of runs that made a backup.
@@ -354,7 +356,7 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
     let pace = figures::pace(&history, size.as_ref());
     let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
     let shown = |run: &BackupRun| StatsRun::new(run, known.faults.get(&run.id));
-    let speeds = history.iter().take(LAST).filter_map(|run| speed(run.raw_bytes?, run.took()?));
+    let speeds = history.iter().take(LAST).filter_map(|run| units::speed(run.raw_bytes?, run.took()?));
     StatsReport {
         version: 1,
         job: job.clone(),
@@ -376,12 +378,21 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         throughput: figures::median(speeds),
         periods: figures::periods(&runs, now),
         runs: runs.iter().map(|run| shown(run)).collect(),
+        missed: figures::missed_days(&runs, all_known_since(&runs, policy, now), now),
         standing: standing(known, &runs, options, now),
         outlook,
         drills: known.drills.clone(),
         next_expiry: next_expiry(&known.backups, policy, job, now),
         pace,
     }
+}
+
+/// The time since which all runs are known, at most [`MISSED_DAYS`] ago. Without records, nothing shows when a deleted
+/// backup was made, and backups younger than the retention period are not deleted.
+fn all_known_since(runs: &[&BackupRun], policy: &Policy, now: DateTime<Utc>) -> DateTime<Utc> {
+    let recorded = runs.iter().any(|run| run.status == Status::Deleted);
+    let days = if recorded { MISSED_DAYS } else { MISSED_DAYS.min(policy.days) };
+    now - TimeDelta::days(days.into())
 }
 
 fn success(runs: &[&BackupRun], days: Option<u32>, now: DateTime<Utc>) -> SuccessRate {

@@ -322,6 +322,7 @@ fn stats_prints_runs_sizes_and_expiry() {
           "raw_bytes_per_second": null,
           "periods": [],
           "last": [],
+          "days_without_a_run": [],
           "standing": {
             "newest_good": null,
             "age_seconds": null,
@@ -431,6 +432,7 @@ fn stats_prints_runs_sizes_and_expiry() {
               "warnings": []
             }
           ],
+          "days_without_a_run": [],
           "standing": {
             "newest_good": "00000000T000000Z-000001",
             "age_seconds": 0,

@@ -39,6 +39,7 @@ struct Count {
     failed: usize,
     running: usize,
     going: usize,
+    missed: bool,
 }
 
 /// The current month, the next one, and up to two before it that have runs. Empty without runs.
@@ -68,6 +69,7 @@ fn counts(report: &StatsReport) -> BTreeMap<NaiveDate, Count> {
             ShownStatus::Run(Status::Running) => count.running += 1,
         }
     }
+    report.missed.iter().for_each(|day| counts.entry(*day).or_default().missed = true);
     let ends = report.outlook.stays.iter().filter_map(|stay| stay.until);
     ends.for_each(|at| counts.entry(at.date_naive()).or_default().going += 1);
     counts
@@ -84,13 +86,14 @@ fn month(start: NaiveDate, day: impl Fn(NaiveDate) -> Day) -> Month {
 }
 
 fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day {
-    let Count { kept, bad, gone, failed, running, going } = count;
+    let Count { kept, bad, gone, failed, running, going, missed: _ } = count;
     let (class, mut sign) = match count {
         Count { kept: 1.., .. } => ("kept", "●".to_string()),
         Count { bad: 1.., .. } => ("failed", String::new()),
         Count { gone: 1.., .. } => ("gone", "○".into()),
         Count { failed: 1.., .. } => ("failed", String::new()),
         Count { running: 1.., .. } => ("running", "…".into()),
+        Count { missed: true, .. } => ("missed", "–".into()),
         Count { going: 1.., .. } => ("going", String::new()),
         // Today's run may be still to come.
         _ if date >= first && date < today => ("none", "–".into()),
@@ -115,10 +118,12 @@ fn day(date: NaiveDate, count: Count, first: NaiveDate, today: NaiveDate) -> Day
     ];
     let counted: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let outcome = match (counted.is_empty(), class) {
-        (true, "none") => "no run".into(),
-        _ => counted.join(", "),
+    let none = match class {
+        "missed" => Some("no run, though one was expected".to_string()),
+        "none" => Some("no run".into()),
+        _ => None,
     };
+    let outcome = none.into_iter().chain(counted).collect::<Vec<_>>().join(", ");
     let text = if outcome.is_empty() { date.to_string() } else { format!("{date}: {outcome}") };
     Day { number: date.day(), today: date == today, class, sign, text }
 }

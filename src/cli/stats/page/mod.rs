@@ -269,6 +269,7 @@ fn run_row(run: &StatsRun, clean: impl Fn(&str) -> String) -> RunRow {
     facts.extend(run.took().map(|took| format!("took {}", units::duration(took))));
     facts.extend(run.documents.map(|n| units::several(n, "document")));
     facts.extend(run.stored_bytes.map(units::bytes));
+    facts.extend(run.speed().map(|speed| format!("{}/s raw", units::bytes(speed.round() as u64))));
     let mut remarks = vec![main_problem(run)];
     remarks.extend(run.warnings.iter().map(String::as_str));
     remarks.retain(|text| !text.is_empty());

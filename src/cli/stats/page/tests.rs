@@ -306,6 +306,17 @@ fn the_page_shows_the_state_of_the_job() {
     let mut frozen = history(9);
     frozen.unreadable = vec!["a manifest cannot be understood".into()];
     shows(&frozen, &["Needs a look", "clean-ups are frozen", "A clean-up would delete nothing now"]);
+    let mut missed = history(10);
+    missed.runs.retain(|run| ![id(3), id(4)].contains(&run.id));
+    shows(
+        &missed,
+        &[
+            "Needs a look",
+            "all@db1: one thing needs a look",
+            "2 of the last 30 days had no run (2026-11-20, 2026-11-19): ",
+            "<td class=\"missed\" title=\"2026-11-19: no run, though one was expected\">",
+        ],
+    );
     assert_eq!(sample().job, JOB);
 }
 
@@ -364,7 +375,9 @@ fn a_missed_night_is_shown_but_not_the_time_before_the_first_run() {
     let mut known = history(10);
     known.runs.retain(|run| run.id != id(4));
     let months = calendar::months(&report(&known, &options(), now()));
-    assert_eq!(day(&months, "November 2026", 19).text, "2026-11-19: no run");
+    let missed = day(&months, "November 2026", 19);
+    assert_eq!((missed.class, missed.sign.as_str()), ("missed", "–"));
+    assert_eq!(missed.text, "2026-11-19: no run, though one was expected");
     assert_eq!(day(&months, "November 2026", 13).class, "");
     assert_eq!(months.len(), 2, "this month and the next");
     assert!(calendar::months(&report(&Default::default(), &options(), now())).is_empty());
