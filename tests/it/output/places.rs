@@ -134,7 +134,7 @@ fn cleanup_prints_its_plan_and_its_result() {
         keep      00000000T000000Z-000002  1 day old, within 30 days
         keep      00000000T000000Z-000003  2 days old, within 30 days
         keep      00000000T000000Z-000004  29 days old, within 30 days
-        would go  00000000T000000Z-000005  30 days old, within 30 days
+        would go  00000000T000000Z-000005  older than 30 days and outside every keep rule
         keep      00000000T000000Z-000006  pinned (before the migration)
         would delete 1 of 6 backups of all@db1 in [HOME]/backups, 12 B
     ");
@@ -177,7 +177,7 @@ fn cleanup_prints_its_plan_and_its_result() {
             {
               "id": "00000000T000000Z-000005",
               "outcome": "planned",
-              "reason": "30 days old, within 30 days",
+              "reason": "older than 30 days and outside every keep rule",
               "started_at": "0000-00-00T00:00:00Z",
               "stored_bytes": 12
             },
@@ -204,7 +204,7 @@ fn cleanup_prints_its_plan_and_its_result() {
         keep      00000000T000000Z-000002  1 day old, within 30 days
         keep      00000000T000000Z-000003  2 days old, within 30 days
         keep      00000000T000000Z-000004  29 days old, within 30 days
-        deleted   00000000T000000Z-000005  30 days old, within 30 days
+        deleted   00000000T000000Z-000005  older than 30 days and outside every keep rule
         keep      00000000T000000Z-000006  pinned (before the migration)
         deleted 1 of 6 backups of all@db1 in [HOME]/backups, 12 B
     ");
