@@ -29,7 +29,7 @@
 //! everything before it drops anything. Then it writes the namespaces, counts them, replays the oplog slice and builds the
 //! indexes.
 //!
-//! **Clean-up.** [`ops::cleanup`] lists the backups with [`catalog`], plans the deletions with [`retention`], and deletes the
+//! **Cleanup.** [`ops::cleanup`] lists the backups with [`catalog`], plans the deletions with [`retention`], and deletes the
 //! manifest of each backup first.
 //!
 //! Reading, compressing and writing run in threads with bounded queues between them; network requests are async. An error

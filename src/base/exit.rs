@@ -33,7 +33,7 @@ impl Exit {
             Exit::Done => (0, "done"),
             Exit::Failed => (1, "failed; nothing new was stored"),
             Exit::Usage => (2, "wrong usage or configuration; nothing was attempted"),
-            Exit::NeedsLook => (3, "the backup (or clean-up) is good, but something needs a look"),
+            Exit::NeedsLook => (3, "the backup (or cleanup) is good, but something needs a look"),
             Exit::Mismatch => (4, "stored data does not match its manifest"),
             Exit::Unhealthy => (5, "a check of the health found something wrong"),
             Exit::Key => (6, "a key is missing or wrong"),

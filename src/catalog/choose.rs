@@ -158,7 +158,7 @@ async fn nearby(store: &dyn Store, text: &str) -> Result<String> {
     let after = ids.partition_point(|id| id.as_str() < text);
     let near = ids[after.saturating_sub(1)..].iter().take(2).map(BackupId::as_str).collect::<Vec<_>>();
     let near = if near.is_empty() { String::new() } else { format!("Near it are {}. ", near.join(" and ")) };
-    Ok(format!("{near}`uzima-backup list` shows those that exist"))
+    Ok(format!("{near}`uzima-backup list` shows the existing backups"))
 }
 
 /// Builds the error for a backup whose manifest must be thawed before it can be read.
@@ -250,7 +250,7 @@ async fn absent(store: &dyn Store, id: &BackupId) -> Result<Error> {
     Ok(match artifact {
         None => Error::new(Kind::Missing, none).hint(nearby(store, id.as_str()).await?),
         Some(key) => Error::failed(format!("{none}: its artifact {key} exists, but its manifest is missing")).hint(format!(
-            "If there is a copy of {}, bring that back. Without a copy, {} shows whether the artifact is complete. A run that \
+            "If there is a copy of {}, put it back. Without a copy, {} shows whether the artifact is complete. A run that \
              was killed also leaves an artifact",
             layout::manifest(id),
             inspect_artifact_step(store, key)

@@ -106,7 +106,7 @@ impl BackupFault {
             FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return None,
         };
         Some(format!(
-            "if there is a copy of {file}, bring that back; `uzima-backup verify {id}` then makes the backup count again"
+            "if there is a copy of {file}, put it back; `uzima-backup verify {id}` then makes the backup count again"
         ))
     }
 

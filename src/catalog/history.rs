@@ -106,7 +106,7 @@ pub async fn reconcile(
     options: &CatalogOptions,
     deleted: &Deletions,
 ) -> Result<Option<String>> {
-    // Records are read first. A run that ends meanwhile writes its manifest before its record, never the record alone.
+    // Records are read first. A run that ends in between writes its manifest before its record, never the record alone.
     let recorded = records.all(None).await?;
     let catalog = Catalog::read(store, options).await?;
     let mut stored = store_runs(store, &catalog, &recorded.runs).await?;

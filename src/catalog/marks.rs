@@ -152,7 +152,7 @@ impl Mark {
     }
 }
 
-/// Reads an object of JSON and checks it. Returns `None` if a cleanup has deleted it meanwhile.
+/// Reads an object of JSON and checks it. Returns `None` if a cleanup has deleted it since the listing.
 ///
 /// # Errors
 /// The outer error says that the store did not answer, the inner error why the object cannot be used: it is too large,

@@ -137,7 +137,8 @@ impl<'a> Catalog<'a> {
         existing(&self.folders)
     }
 
-    /// Returns the summaries of these backups, in this order, without those that a cleanup deletes meanwhile.
+    /// Returns the summaries of these backups, in this order, without the backups that a cleanup has deleted since the
+    /// listing.
     ///
     /// # Errors
     /// Returns an error if a manifest cannot be fetched. A manifest that is fetched and cannot be decoded is

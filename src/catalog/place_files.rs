@@ -273,7 +273,7 @@ impl Cache {
             Ok(read > 0)
         };
         if !next(&mut line)? || serde_json::from_slice::<CacheHeader>(&line)? != self.header() {
-            return Err(refuse("it belongs to another version or place"));
+            return Err(refuse("another version wrote it, or it belongs to another place"));
         }
         while next(&mut line)? {
             let cached: CachedKey<'_> = serde_json::from_slice(&line)?;

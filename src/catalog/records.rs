@@ -41,7 +41,7 @@ const FORMAT: i64 = 1;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for commands that can do their work without the records.
 const READING: Duration = Duration::from_secs(3);
-/// A longer silence is logged, because a run that waits for its records seems to be over.
+/// A longer silence is logged, because a run that waits for its records looks as if it had ended.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// A server with records.
@@ -217,7 +217,7 @@ impl Records {
         &self,
         answer: impl Future<Output = mongodb::error::Result<T>>,
     ) -> mongodb::error::Result<T> {
-        // One patience for finding the server, and one for its answer.
+        // The driver may take `patience` to find the server, and the server may take as long to answer.
         let limit = self.patience * 2;
         let service = format!("the server of the records, MongoDB at {},", self.places);
         let first = || !self.silent.swap(true, Relaxed);
@@ -290,7 +290,7 @@ fn decode(mut document: Document) -> Result<BackupRun, String> {
         let exists = value.as_datetime().is_none_or(exists);
         (key, RecordValue(if exists { value } else { Bson::Undefined }))
     });
-    // After the last field, none is at fault: one is missing.
+    // If decoding fails after the last field, no field is wrong, but one is missing.
     let fields = fields.chain(std::iter::from_fn(|| {
         read.set(None);
         None

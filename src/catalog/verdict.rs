@@ -108,7 +108,9 @@ impl Verdict {
             // The name decides which result is the newest.
             match layout::verified(id, found.at) == key {
                 true => Ok(()),
-                false => Err(format!("is named after another time than the end of its verify, {}", found.at)),
+                false => {
+                    Err(format!("has a time in its name that is not the end of its verify, {}", found.at))
+                }
             }
         };
         marks::read(store, key, check).await
@@ -133,7 +135,7 @@ impl Verdicts {
         let now = catalog.options.now;
         let future = |key: &str, what: &str| {
             format!(
-                "{key} {what} dated in the future, and does not count: a clock was wrong, or it was planted"
+                "{key} {what} dated in the future, and does not count: a clock was wrong, or somebody planted it"
             )
         };
         let mut newest: Option<Verdict> = None;
@@ -232,7 +234,7 @@ mod tests {
         assert_eq!(believed.future.len(), 2, "{:?}", believed.future);
         let lying = Verdict { at: at(11), ..old.clone() };
         marks::write(&store, &layout::verified(&old.id, at(10)), &lying).await.unwrap();
-        assert!(newest().await.unwrap_err().contains("named after another time"));
+        assert!(newest().await.unwrap_err().contains("has a time in its name"));
         store.put(&layout::verified(&old.id, at(11)), Bytes::from_static(b"{")).await.unwrap();
         assert!(newest().await.unwrap_err().contains("cannot be understood"));
     }

@@ -166,7 +166,7 @@ fn text(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) 
     }
     if !report.left_out.is_empty() {
         section(
-            "Not in the file, because they are secret, as addresses of pings and webhooks are (--with-secrets writes them):",
+            "Secrets that are not in the file, including the addresses of pings and webhooks (--with-secrets writes them):",
             &report.left_out.iter().flat_map(secret_lines).collect::<Vec<_>>(),
         );
     }
@@ -192,7 +192,7 @@ fn text(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) 
 fn secret_lines(secret: &LeftOut) -> Vec<String> {
     let file = format!("{} = {}", secret.variable, secret.file.display());
     if secret.there {
-        return vec![format!("{file}: the secret stays where it is")];
+        return vec![format!("{file}: this file already has the secret")];
     }
     vec![
         format!(

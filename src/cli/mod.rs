@@ -143,8 +143,8 @@ fn is_help(error: &clap::Error) -> bool {
     !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
-/// Ends a run whose settings cannot be read. The failure is still reported by the notices whose own settings can be read: with
-/// a wrong variable, those of the file; with a wrong file, those of the environment.
+/// Ends a run whose settings cannot be read. The failure is still reported by the notices whose own settings can be read: if
+/// a variable is wrong, the notices that the file sets; if the file is wrong, the notices that the environment sets.
 fn fail_without_settings(cli: &Cli, machine: &Machine, error: &Error) -> Exit {
     let is_for_notices = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
@@ -176,8 +176,7 @@ fn report_crash(kind: RunKind, config: &Config, log: &Log) {
         "the run crashed: its stack overflowed, or there was not enough memory (standard error says which)",
     )
     .hint(
-        "If memory is short, free some. If this happens again, a server or a file has data that is nested too deeply: find \
-         out which",
+        "Free memory if it is short. If the run crashes again, look for a server or a file whose data is nested too deeply",
     );
     log.append(log::Level::Error, &escape::line(&error.chain()));
     send_failure(kind, config, log, &error, true);

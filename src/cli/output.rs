@@ -135,7 +135,7 @@ pub enum FailureKind {
     Usage,
     /// The server or service cannot be reached, or refuses the login.
     Unreachable,
-    /// What was asked for by name does not exist.
+    /// An object that was requested by name does not exist.
     NotFound,
     /// The place lacks backups that its records list.
     PlaceLost,

@@ -44,12 +44,12 @@ async fn id(backup: &OneBackup, run: &Run<'_>, store: &dyn Store) -> Result<Back
 
 fn print_report(report: &PinReport, output: &Output) -> Exit {
     output.result(report, || match report.pinned {
-        true => format!("{} is pinned: no clean-up deletes it\n", report.id),
+        true => format!("{} is pinned: no cleanup deletes it\n", report.id),
         false => format!("{} is not pinned: retention decides\n", report.id),
     });
     if report.doomed {
         output::needs_look(&format!(
-            "a clean-up has begun to delete {}: run `uzima-backup list` to see whether it still exists",
+            "a cleanup has begun to delete {}: run `uzima-backup list` to see whether it still exists",
             report.id
         ));
     }

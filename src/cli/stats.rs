@@ -101,7 +101,7 @@ impl Summary {
     fn new(report: &StatsReport) -> Summary {
         let standing = &report.standing;
         let mut looks: Vec<String> =
-            standing.frozen.iter().map(|why| format!("A clean-up would delete nothing: {why}")).collect();
+            standing.frozen.iter().map(|why| format!("A cleanup would delete nothing: {why}")).collect();
         // A reason to freeze cleanups is also a problem of the store. It is shown once.
         looks.extend(standing.problems.iter().filter(|problem| !standing.frozen.contains(problem)).cloned());
         for (id, why) in &standing.bad {
@@ -118,7 +118,7 @@ impl Summary {
                 (Tone::Bad, format!("the newest good backup is {age} old, {allowed} are allowed"))
             }
             Some(_) if standing.failing => (Tone::Warning, "the last run made no backup".into()),
-            Some(_) if !standing.frozen.is_empty() => (Tone::Warning, "clean-ups are frozen".into()),
+            Some(_) if !standing.frozen.is_empty() => (Tone::Warning, "cleanups are frozen".into()),
             Some(_) if looks.len() == 1 => (Tone::Warning, "one thing needs a look".into()),
             Some(_) if !looks.is_empty() => (Tone::Warning, format!("{} things need a look", looks.len())),
             Some(_) => (

@@ -23,9 +23,9 @@ pub enum Event {
     Failure,
     /// A run succeeded after reported failures.
     Recovered,
-    /// A clean-up finished.
+    /// A cleanup finished.
     Cleanup,
-    /// A clean-up deletes nothing until a person has looked.
+    /// A cleanup deletes nothing until a person has looked.
     Frozen,
     /// `stats --email`.
     Stats,

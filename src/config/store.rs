@@ -165,7 +165,7 @@ impl DirOptions {
     }
 }
 
-/// Directories of the system. Backups would lie among its files, and a clean-up would walk all of them.
+/// Directories of the system. Backups would lie among its files, and a cleanup would walk all of them.
 const OF_THE_SYSTEM: [&str; 11] =
     ["/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var", "/dev/shm"];
 /// File systems of the kernel. Directories below them are refused, too.

@@ -247,7 +247,8 @@ impl Server {
     /// Returns a [`Kind::Restart`] if not: a new run may succeed.
     pub async fn prove_unchanged(&self) -> Result<()> {
         let now = self.hello_now().await;
-        let now = now.map_err(|e| self.explain_late("cannot ask for the member's state at the end", e))?;
+        let now =
+            now.map_err(|e| self.explain_late("cannot read the member's state at the end of the run", e))?;
         match self.changed(&now) {
             Some(what) => Err(Error::restart(format!("{what} during the run"))),
             None => Ok(()),
@@ -257,7 +258,7 @@ impl Server {
     /// The server's version, `a.b.c`, or `unknown`.
     pub async fn version(&self) -> Result<String> {
         let reply = self.command("admin", rawdoc! {"buildInfo": 1}).await;
-        let reply = reply.map_err(|e| self.explain("cannot ask for the version", e))?;
+        let reply = reply.map_err(|e| self.explain("cannot read the server's version", e))?;
         Ok(reply.get_str("version").unwrap_or("unknown").to_string())
     }
 
@@ -266,7 +267,7 @@ impl Server {
         let admin = self.database("admin");
         self.ask(|| commands::feature_compatibility(&admin))
             .await
-            .map_err(|e| self.explain("cannot ask for the feature compatibility version", e))
+            .map_err(|e| self.explain("cannot read the feature compatibility version", e))
     }
 
     /// The replica set's id, if the user may read it.

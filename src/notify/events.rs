@@ -306,7 +306,7 @@ fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, 
     serializer.serialize_u64(took.as_millis() as u64)
 }
 
-/// The time between two dates; zero if a clock was set back meanwhile.
+/// The time between two dates; zero if the clock was set back in between.
 pub(super) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or_default()
 }

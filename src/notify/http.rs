@@ -11,17 +11,17 @@ use crate::base::error::{Error, Result};
 use crate::base::{retry, units};
 use crate::config::notify::Address;
 
-/// How often a request is repeated.
+/// How many times a request is repeated.
 const REPEATS: usize = 3;
 /// The first pause is one to two times as long, chosen at random; each further pause is twice as long. Without the random
 /// part, machines whose crons start in the same second would repeat at the same time.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause that is granted to a service. The deadline of the request may end it earlier.
+/// The longest pause that a service may ask for. The deadline of the request may end it earlier.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The part of an answer that is read, in bytes.
+/// The number of bytes that are read of an answer.
 const BODY: usize = 64 * 1024;
-/// The part of an answer that a message quotes, in characters.
+/// The number of characters of an answer that a message quotes.
 const QUOTED: usize = 300;
 
 /// Why a request did not succeed.
@@ -126,7 +126,7 @@ pub(super) fn client() -> Result<reqwest::Client> {
         .connect_timeout(CONNECT_TIMEOUT)
         // Some services refuse requests without a user agent.
         .user_agent(concat!("uzima-backup/", env!("CARGO_PKG_VERSION")))
-        // The address is a secret of the configured service: no redirect may pass it to another one.
+        // The address is a secret of the configured service, so no redirect is followed.
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|e| Error::failed(format!("cannot create an HTTP client: {}", chain(e))))

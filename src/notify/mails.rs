@@ -138,7 +138,7 @@ fn roughly(age: Duration) -> String {
     }
 }
 
-/// Turns the mail about a success into the mail that runs succeed again.
+/// Turns the mail about a success into the mail about the recovery.
 fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Message {
     let headline = match run.operation {
         RunKind::Backup => format!("Backups of {} work again", run.job),

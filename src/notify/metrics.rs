@@ -111,7 +111,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_millis() as f64 / 1000.0
 }
 
-/// Zero if a clock was set back meanwhile.
+/// Zero if the clock was set back in between.
 fn length(took: TimeDelta) -> f64 {
     took.num_milliseconds().max(0) as f64 / 1000.0
 }

@@ -143,7 +143,7 @@ impl Notifier {
         self.mail.as_ref().is_some_and(|mailer| mailer.wants(event))
     }
 
-    /// Sends a message if its event is wanted. Returns whether it was sent, and the problems.
+    /// Sends a message if its event is wanted. Returns true if it was sent, and the problems.
     async fn send(&self, message: Message, run: &str, limit: Duration) -> (bool, Vec<String>) {
         let Some(mailer) = self.mail.as_ref().filter(|_| self.mails_event(message.event)) else {
             return (false, Vec::new());

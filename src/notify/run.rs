@@ -23,11 +23,11 @@ use crate::store;
 /// How long the store may take to name the newest good backup after a failed run.
 const ASKING: Duration = Duration::from_secs(15);
 
-/// The log of the process, as far as a run uses it.
+/// The parts of the process's log that a run uses.
 pub trait RunLog: Send + Sync {
     /// Adds `id` to every later line.
     fn set_run(&self, id: &str);
-    /// The id that lines have now.
+    /// The current id of the log lines.
     fn run(&self) -> Option<String>;
     /// The last lines, oldest first, without secrets.
     fn tail(&self) -> Vec<String>;
@@ -98,7 +98,7 @@ impl<'a> RunNotices<'a> {
     pub async fn started(&self) -> Option<String> {
         let address = self.ping.as_ref()?;
         let pinged = async { Ok(self.problem(signals::ping(address, PingKind::Start, String::new()).await)) };
-        // If a signal ends the run meanwhile, the end of the run reports it.
+        // If a signal ends the run during the ping, the end of the run reports it.
         let problem = self.run.cancel.or(pinged).await.ok().flatten();
         problem.iter().for_each(|problem| log::warn!("{problem}"));
         problem

@@ -20,7 +20,7 @@ use crate::base::error::Result;
 use crate::base::secret::Redactor;
 use crate::config::notify::{Address, Event, WebhookOptions};
 
-/// The part of a body that the monitor keeps ("Attaching Logs", healthchecks.io: 100,000 bytes).
+/// The number of bytes of a body that the monitor keeps ("Attaching Logs", healthchecks.io: 100,000 bytes).
 const BODY: usize = 100_000;
 /// The timeout of one try of a ping, so that a monitor that is slow once is asked again.
 const TIMEOUT: Duration = Duration::from_secs(4);

@@ -46,7 +46,7 @@ pub(super) enum MailDecision {
     Silence,
     /// Send the usual mail about a success.
     Success,
-    /// Send a mail that runs succeed again, after these failures.
+    /// Send the mail about the recovery after these failures.
     Recovered(FailureStreak),
 }
 
@@ -107,7 +107,7 @@ impl MailMemory {
         self.load().runs.remove(&key(run)).unwrap_or_default()
     }
 
-    /// Stores a history. The file is read again: another run may have changed it for other jobs meanwhile.
+    /// Stores a history. The file is read again first, because another run may have changed the histories of other jobs.
     pub fn remember(&self, run: &NotifiedRun, history: MailHistory) {
         let mut file = self.load();
         file.runs.insert(key(run), history);

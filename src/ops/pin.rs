@@ -31,7 +31,7 @@ impl PinReport {
 /// Pins a backup, so that no cleanup deletes it.
 ///
 /// # Errors
-/// Returns an error if there is no such backup, or if a cleanup deletes it meanwhile.
+/// Returns an error if there is no such backup, or if a cleanup has just deleted it.
 pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
     let id = mark.id.clone();
     let (manifest, key) = (layout::manifest(&id), layout::pin(&id));

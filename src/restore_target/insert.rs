@@ -168,7 +168,7 @@ impl RestoreTarget {
         let answer = self.run(&destination.db, destination.command(command)).await;
         let answer = answer.map_err(|e| self.explain_beyond(&doing, e))?;
         if super::number(&answer, "n") != 1 {
-            return Err(Error::new(Kind::Refused, doing).caused_by("the document is not there"));
+            return Err(Error::new(Kind::Refused, doing).caused_by("the document no longer exists"));
         }
         match self.insert(destination, new.as_bytes()).await?.first() {
             None => Ok(()),

@@ -164,8 +164,7 @@ impl RestoreTarget {
         let build = build.map_err(|e| target.explain_first(&e))?;
         target.version = ServerVersion::parse(build.get_str("version").unwrap_or_default());
         let fcv = commands::feature_compatibility(&target.client.database("admin")).await;
-        target.fcv =
-            fcv.map_err(|e| target.explain("cannot ask for the feature compatibility version", e))?;
+        target.fcv = fcv.map_err(|e| target.explain("cannot read the feature compatibility version", e))?;
         Ok(target)
     }
 
@@ -198,7 +197,7 @@ impl RestoreTarget {
         client::close(self.client.clone()).await;
     }
 
-    /// `doing`, and the server that it was done to.
+    /// The text `doing` with the server's address, for an error message.
     fn doing(&self, doing: impl Display) -> String {
         format!("{doing} (MongoDB at {}{})", self.address, self.patience.in_vain_text())
     }

@@ -1,7 +1,7 @@
 //! Checks the user's rights before anything is dropped, by `connectionStatus` with `showPrivileges`.
 //!
-//! A restore first drops and then creates, fills and indexes, and each of these needs another right: a user
-//! who may only drop would lose the data at the target.
+//! A restore first drops and then creates, fills and indexes, and each of these steps needs its own right.
+//! With a user who may only drop, the restore would lose the data at the target.
 
 use bson::{Bson, Document, rawdoc};
 use mongodb::Client;
@@ -33,7 +33,7 @@ impl Right {
         [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index];
 
     /// The words for messages, and the privilege actions of MongoDB: one of each list is needed. `insert` also
-    /// allows to create a collection.
+    /// allows creating a collection.
     fn words_and_actions(self) -> (&'static str, &'static [&'static [&'static str]]) {
         match self {
             Right::Drop => ("drop", &[&["dropCollection"]]),
@@ -80,7 +80,7 @@ impl RestoreTarget {
         let answer = match self.insist("admin", status).await {
             Ok(answer) => answer,
             Err(e) if [Class::Interrupted, Class::Login].contains(&errors::classify(&e)) => {
-                return Err(self.explain("cannot ask what the user may do", e));
+                return Err(self.explain("cannot read the user's privileges", e));
             }
             Err(_) => return Ok(Vec::new()),
         };

@@ -23,7 +23,7 @@ use crate::base::process;
 use crate::base::process::Kills;
 use crate::base::secret::Secret;
 
-/// Where packages install it.
+/// The folders in which packages install mongod.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/opt/mongodb/bin", "/opt/homebrew/bin"];
 /// The prefix of the server's folder.
 const PREFIX: &str = "uzima-backup-drill-";

@@ -68,7 +68,7 @@ impl RestoreTarget {
     /// The target's clock, in seconds since 1970.
     async fn seconds(&self) -> Result<i64> {
         let hello = self.insist("admin", rawdoc! {"hello": 1}).await;
-        let hello = hello.map_err(|e| self.explain("cannot ask for the time", e))?;
+        let hello = hello.map_err(|e| self.explain("cannot read the target's clock", e))?;
         let now = hello.get_datetime("localTime").map(|now| now.timestamp_millis() / 1000);
         Ok(now.unwrap_or_default())
     }
@@ -171,7 +171,7 @@ impl RestoreTarget {
     pub(crate) async fn end_trial(&self, db: &str, name: &str) -> Result<()> {
         match self.insist(db, rawdoc! {"drop": name}).await {
             Err(e) if errors::code(&e) != Some(NOT_FOUND) => {
-                let doing = format_args!("cannot drop {db}.{name}, an empty collection of a trial");
+                let doing = format_args!("cannot drop the empty trial collection {db}.{name}");
                 return Err(self.explain(doing, e));
             }
             _ => {}

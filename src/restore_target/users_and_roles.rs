@@ -25,7 +25,7 @@ impl RestoreTarget {
     /// The `_id`s in `admin.system.users` of the users of this connection.
     pub(crate) async fn connected_users(&self) -> Result<Vec<String>> {
         let answer = self.run("admin", rawdoc! {"connectionStatus": 1}).await;
-        let answer = answer.map_err(|e| self.explain("cannot ask who is logged in", e))?;
+        let answer = answer.map_err(|e| self.explain("cannot read which user is logged in", e))?;
         let info = answer.get_document("authInfo").ok();
         Ok(info.map(|info| ids(info, "authenticatedUsers", "user")).unwrap_or_default())
     }
@@ -45,8 +45,8 @@ impl RestoreTarget {
         let there = self.find("admin", find).await?;
         let differ = users.iter().any(|user| named(&there, user) && !there.contains(user));
         if exactly || differ {
-            // The server replaces existing users only together with removing users that it does not get. So
-            // it also gets the present form of the users that stay.
+            // When the server replaces existing users, it also removes the users that are not sent. So the
+            // users that stay are sent, too, as they are now.
             let kept = |user: &&RawDocumentBuf| has_id(&connected, user) || !exactly && !named(&users, user);
             let kept: Vec<_> = there.iter().filter(kept).cloned().collect();
             users.extend(kept);
@@ -104,7 +104,7 @@ impl RestoreTarget {
         };
         let names: RawArrayBuf = roles.iter().filter_map(name).collect();
         let answer = self.insist("admin", rawdoc! {"rolesInfo": names}).await;
-        let answer = answer.map_err(|e| self.explain("cannot ask which roles are there", e))?;
+        let answer = answer.map_err(|e| self.explain("cannot read which roles exist", e))?;
         Ok(ids(&answer, "roles", "role"))
     }
 
@@ -124,7 +124,7 @@ impl RestoreTarget {
     }
 }
 
-/// The `_id`s that the users or roles in an array of an answer have in their collection.
+/// The users or roles in an array of an answer, by the `_id`s that their collection uses.
 fn ids(answer: &Document, array: &str, name: &str) -> Vec<String> {
     let rows = answer.get_array(array).map(Vec::as_slice).unwrap_or_default().iter();
     let rows = rows.filter_map(Bson::as_document);

@@ -92,7 +92,7 @@ impl Serialize for Rule {
     }
 }
 
-/// The facts for a plan beside the backups and the policy.
+/// The facts for a plan, besides the backups and the policy.
 #[derive(Debug, Clone)]
 pub struct PlanContext {
     /// Only backups of this job may be deleted.

@@ -45,7 +45,7 @@ pub struct StoredForecast {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stay {
     pub id: BackupId,
-    /// The cleanup that deletes the backup; `None` if none does in [`HORIZON`] days.
+    /// The cleanup that deletes the backup; `None` if no cleanup of the next [`HORIZON`] days deletes it.
     pub until: Option<DateTime<Utc>>,
     /// The rule that keeps the backup until then.
     pub rule: Rule,
@@ -194,7 +194,7 @@ impl Simulation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expiry {
     pub id: BackupId,
-    /// The time from which on a cleanup deletes the backup; at least now.
+    /// The time from which a cleanup deletes the backup; never before now.
     pub at: DateTime<Utc>,
 }
 

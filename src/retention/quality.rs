@@ -18,7 +18,7 @@ pub(super) enum Quality {
     Unsound(String),
     /// The backup has much less data than the last good one.
     Collapsed(String),
-    /// The backup is of another server than the last good one.
+    /// The backup and the last good one are of different servers.
     Elsewhere(String),
     /// The backup is dated in the future, so its age is unknown.
     Future,
@@ -86,7 +86,7 @@ pub(super) fn doubts(newest_first: &[(&RetainedBackup, Quality)]) -> Vec<String>
         let (id, started) = (&backup.id, backup.started.format("%FT%TZ"));
         doubts.push(format!(
             "the newest backup {id} is dated {started}, which is in the future: a clock is or was wrong; \
-             once this machine's is right, use --accept {id}"
+             once this machine's clock is right, use --accept {id}"
         ));
     }
     // A backup whose stored data is lost says nothing about the data on the server.

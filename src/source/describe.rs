@@ -18,7 +18,7 @@ use crate::mongo::errors::{self, Class};
 use crate::mongo::listing::{self, Listing};
 use crate::mongo::server::Server;
 
-/// The number of questions to the server at the same time.
+/// The number of requests to the server at the same time.
 const ASKING: usize = 8;
 
 /// The UUIDs of collections by database and name.
@@ -34,10 +34,10 @@ pub struct Description {
     pub uuids: Uuids,
     /// The size of the documents, uncompressed; `None` if the user may not ask for it.
     pub raw_bytes: Option<u64>,
-    /// The size of the databases on the server's disk, if `raw_bytes` is `None`. Users with the built-in role `backup` may know
-    /// only this size.
+    /// The size of the databases on the server's disk, if `raw_bytes` is `None`. Users with the built-in role `backup` may
+    /// read only this size.
     pub disk_bytes: Option<u64>,
-    /// The server's feature compatibility version; `None` if the user may not know it, or the server has none.
+    /// The server's feature compatibility version; `None` if the user may not read it, or the server has none.
     pub feature_compatibility: Option<Fcv>,
     /// Warnings about the described namespaces: a line for each view with an invalid definition.
     pub warnings: Vec<String>,
@@ -99,7 +99,7 @@ async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
     }
     match server.documents(&namespace.db, find).await {
         Ok(_) => Ok(()),
-        // Dropped since it was listed, which a backup reports.
+        // The collection was dropped after it was listed. A backup reports this.
         Err(e) if errors::classify(&e) == Class::CollectionGone => Ok(()),
         Err(e) => Err(server.explain(&format!("cannot read {namespace}"), e)),
     }
@@ -160,7 +160,7 @@ pub(super) async fn list_namespaces(
     Ok((description, databases))
 }
 
-/// The error that a selected database does not exist, with the names that are nearest to it.
+/// The error for a selected database that does not exist, with the names that are most similar to it.
 async fn missing(server: &Server, db: &str) -> Error {
     // The server lists only the databases that the user may read.
     let command = rawdoc! {"listDatabases": 1, "nameOnly": true};
@@ -169,13 +169,14 @@ async fn missing(server: &Server, db: &str) -> Error {
     let of_users = |name: &&str| *name != "admin" && *name != "config";
     let names = names.filter(|name| Selection::default().wants_database(name)).filter(of_users);
     let there = suggest::nearest(db, names);
-    let there = if there.is_empty() { String::new() } else { format!("; the nearest: {}", there.join(", ")) };
+    let there =
+        if there.is_empty() { String::new() } else { format!("; similar names: {}", there.join(", ")) };
     Error::new(Kind::Missing, format!("the database '{db}' does not exist on {}", server.hello.address)).hint(
         format!("Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive{there}"),
     )
 }
 
-/// The error that an `include` pattern selects none of `names`, the namespaces that could be selected.
+/// The error for an `include` pattern that matches none of `names`, the namespaces that could be selected.
 fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
     let place = &server.hello.address;
     if names.iter().any(|name| pattern.matches(name)) {

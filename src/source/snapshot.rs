@@ -25,12 +25,10 @@ pub fn refused(topology: Topology, version: &str) -> Option<String> {
     let major = version.split('.').next().and_then(|n| n.parse::<u32>().ok());
     match topology {
         Topology::Standalone => Some("a standalone server keeps no history to read from".into()),
-        Topology::Mongos => {
-            Some("a sharded cluster has no one instant that can be read through mongos".into())
-        }
+        Topology::Mongos => Some("a sharded cluster cannot be read as of one instant through mongos".into()),
         // Before 5.0, this read concern works only in transactions, which end after 60 s.
         Topology::ReplicaSet if major.is_some_and(|major| major < 5) => {
-            Some(format!("MongoDB {version} cannot read at a given time, 5.0 and later can"))
+            Some(format!("MongoDB {version} cannot read as of a given time; MongoDB 5.0 or later can"))
         }
         Topology::ReplicaSet => None,
     }
@@ -50,7 +48,8 @@ pub fn apart(namespace: &Namespace) -> bool {
 /// Returns a [`Kind::Instant`] if collections, their options or indexes changed between all lists.
 pub async fn choose(server: &Server, selection: &Selection, description: &mut Description) -> Result<OpTime> {
     for _ in 0..LISTINGS {
-        // The time is after everything that was listed, and a majority of the set has it, so a read as of it need not wait.
+        // The chosen time is later than every change that the list shows. A majority of the set has reached it, so reads as
+        // of this time need not wait.
         let listed = oplog::applied(server).await?.time;
         let committed = oplog::wait(server, listed, server.stall).await?;
         let at = committed.ok_or_else(|| oplog::behind(server, listed))?.time;
@@ -66,8 +65,8 @@ pub async fn choose(server: &Server, selection: &Selection, description: &mut De
     Err(Error::new(Kind::Instant, text).hint("Use --consistency oplog (BACKUP_CONSISTENCY)"))
 }
 
-/// The number of seconds for which the member keeps its history; `None` if the user may not know. The built-in role `backup`
-/// may (6.0.5).
+/// The number of seconds for which the member keeps its history; `None` if the user may not read it. The built-in role
+/// `backup` may (6.0.5).
 pub async fn window(server: &Server) -> Option<i64> {
     let ask = rawdoc! {"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1};
     let reply = server.command("admin", ask).await.ok()?;

@@ -177,7 +177,7 @@ async fn the_policies_allow_exactly_the_requests_of_backup_and_cleanup() {
     assert!(!needed.contains("s3:DeleteObject"), "the key of the backup cannot delete");
     assert_eq!(allowed("The key of the backup"), needed);
 
-    // The requests of a clean-up that deletes an old backup, which has a policy of its own.
+    // The requests of a cleanup that deletes an old backup, which has a policy of its own.
     let before = bucket.calls().len();
     let script = script.replace(
         "uzima-backup backup; uzima-backup backup; uzima-backup list",
@@ -192,7 +192,7 @@ async fn the_policies_allow_exactly_the_requests_of_backup_and_cleanup() {
     let mut needed: BTreeSet<String> = calls[before..].iter().map(|call| action(call.operation)).collect();
     // Sent only after a run was killed.
     needed.insert("s3:AbortMultipartUpload".into());
-    assert_eq!(allowed("The key of the clean-up"), needed);
+    assert_eq!(allowed("The key of the cleanup"), needed);
 }
 
 /// Runs the commands of the section in docs/monitoring.md in order. Its table names every check, and the requests to the

@@ -103,7 +103,7 @@ impl Search<'_> {
         // Oldest first.
         let mut read: Vec<CatalogEntry> = Vec::new();
         loop {
-            // An id is exact to the second. Within one second only the manifests decide.
+            // An id is exact to the second. Only manifests show the order of backups from the same second.
             let settled = |entry: &mut CatalogEntry| {
                 rest.first().is_none_or(|next| entry.id().started() > next.started())
             };
@@ -171,7 +171,7 @@ impl Search<'_> {
         }
         let flags: Vec<String> = self.jobs.iter().map(|job| format!("--job {}", quoted(job))).collect();
         let what = format!("{} has backups of several jobs: {}", store.place(), self.listed_jobs());
-        Err(Error::usage(what).hint(format!("Give the same command with {}", flags.join(" or "))))
+        Err(Error::usage(what).hint(format!("Repeat the command with {}", flags.join(" or "))))
     }
 
     fn listed_jobs(&self) -> String {

@@ -87,7 +87,7 @@ fn facts(
         facts.push(("accepted", marked(details.acceptance.as_ref())));
     }
     if details.being_deleted {
-        facts.push(("deletion", "a clean-up has begun to delete the backup".into()));
+        facts.push(("deletion", "a cleanup has begun to delete the backup".into()));
     }
     facts.extend(run.iter().flat_map(|run| &run.warnings).map(|warning| ("needs a look", warning.clone())));
     let notes = details.manifest.as_ref().map(|manifest| &manifest.notes);

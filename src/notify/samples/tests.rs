@@ -1,4 +1,4 @@
-//! The pages under docs/mail are rendered from the samples. `UPDATE_GENERATED=1 cargo test docs_mail` writes them anew.
+//! The pages under docs/mail are rendered from the samples. `UPDATE_GENERATED=1 cargo test docs_mail` rewrites them.
 
 use std::collections::BTreeMap;
 use std::path::Path;

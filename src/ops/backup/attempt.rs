@@ -131,7 +131,7 @@ impl Work<'_> {
         let Resources { meter, cancel, .. } = self.resources;
         let (written, bounds) =
             data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel).await?;
-        meter.doing("asking the server once more".into());
+        meter.doing("checking that the server stayed the same".into());
         let changes = cancel.or(self.prove_consistent(&written)).await?;
         meter.doing("completing the upload".into());
         log::debug!("sent {} bytes in {} parts", written.whole.size, written.whole.parts);
@@ -382,24 +382,25 @@ enum Change {
 impl Change {
     /// The warning of a backup that keeps the documents read so far.
     fn warning(&self, namespace: &Namespace) -> String {
-        let missing = "the backup may lack documents of it";
+        let missing = "the backup may lack some of its documents";
         match self {
             Change::Dropped => format!("dropped while it was read: {namespace}"),
             Change::Renamed(to) => format!("renamed to {to} while it was read, {missing}: {namespace}"),
             Change::Replaced => {
                 format!("replaced by another collection while it was read, {missing}: {namespace}")
             }
-            Change::Away => format!("renamed there and back while it was read, {missing}: {namespace}"),
+            Change::Away => format!("renamed and renamed back while it was read, {missing}: {namespace}"),
         }
     }
 
-    /// The error of an attempt that does not tolerate the change: documents may be of two collections, or missing.
+    /// The error of an attempt that does not tolerate the change: the documents may belong to two collections, or some may
+    /// be missing.
     fn error(&self, namespace: &Namespace) -> Error {
         let what = match self {
             Change::Dropped => "dropped".into(),
             Change::Renamed(to) => format!("renamed to {to}"),
             Change::Replaced => "dropped and recreated".into(),
-            Change::Away => "renamed there and back".into(),
+            Change::Away => "renamed and renamed back".into(),
         };
         Error::moved(format!("{namespace} was {what} while it was read"))
     }
@@ -465,7 +466,7 @@ mod tests {
         assert!(left_out(&wanted, &wanted, &after).is_ok());
         let error = left_out(&wanted, std::slice::from_ref(&a), &after).unwrap_err();
         assert!(error.to_string().contains("d.b exists, but was not read"), "{error}");
-        // A collection that was dropped meanwhile need not be read.
+        // A collection that was dropped during the run need not be read.
         assert!(left_out(&wanted, &[a], &uuids(&[("a", "1")])).is_ok());
     }
 
@@ -496,6 +497,6 @@ mod tests {
         gone.add("d", "b");
         let (away, words) = changed(&same, &gone);
         assert_eq!(away, [(1, Change::Away)]);
-        assert!(words.contains("d.b was renamed there and back"), "{words}");
+        assert!(words.contains("d.b was renamed and renamed back"), "{words}");
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn run(
 ) -> Result<(WrittenArtifact, Option<SliceBounds>)> {
     let (codec, check, compressors) = (spec.format.codec, settings.check_compression, settings.compressors);
     let crc64 = spec.format.container == Container::Archive;
-    // So much raw data that no compressor waits. The compressed data may take as much memory again.
+    // Enough raw data that no compressor has to wait. The compressed data may take as much memory again.
     let budget = compressors * 4 * BLOCK;
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
@@ -183,7 +183,7 @@ impl ArtifactUpload {
     }
 }
 
-/// The most bytes of parts that are sent at once.
+/// The largest total size of the parts that are sent at once, in bytes.
 const IN_FLIGHT: u64 = 256 << 20;
 
 /// How many parts of `part_size` bytes are sent at once, at most `wanted`.
@@ -230,7 +230,7 @@ async fn send(
 }
 
 /// The size in bytes of every part but the last. `estimate` raw bytes fit into nine tenths of the parts that an upload may
-/// have, so that there is room for data that is written meanwhile.
+/// have, so that there is room for data that is written during the backup.
 fn part_size(limits: Limits, estimate: Option<u64>) -> Result<u64> {
     const MIB: u64 = 1 << 20;
     let parts = u64::from(limits.max_parts) * 9 / 10;

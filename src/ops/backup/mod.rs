@@ -43,7 +43,7 @@ use crate::store::{self, Store, leftovers};
 pub use recorded::{Recording, recorded_backup};
 use tries::{Seen, Tries};
 
-/// The settings of a backup, and what its flags ask for.
+/// The settings and flags of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
     pub settings: JobSettings,
@@ -144,7 +144,7 @@ pub struct BackupPlan {
     pub feature_compatibility_version: Option<Fcv>,
     /// The engine and the reason for it.
     pub engine: String,
-    /// Why the backup would not belong to one instant, unless the settings chose that.
+    /// Why the backup would not be of one instant; `None` if it would be, or if the settings ask for that.
     pub shortfall: Option<String>,
     pub namespaces: Vec<String>,
     /// The size of the documents in bytes, if the server reports it.

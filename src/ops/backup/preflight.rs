@@ -123,7 +123,7 @@ impl Consistency {
             }
             Err(without) => {
                 let address = &server.hello.address;
-                let text = format!("there can be no oplog slice of MongoDB at {address}: {}", without.why);
+                let text = format!("MongoDB at {address} cannot have an oplog slice: {}", without.why);
                 let hint =
                     format!("{}; or use --consistency auto or none (BACKUP_CONSISTENCY)", without.hint);
                 Err(Error::failed(text).hint(hint))
@@ -158,10 +158,10 @@ impl Consistency {
             .collect();
         if !apart.is_empty() {
             let line = format!(
-                "not as of {at}, which MongoDB cannot, but each at its own time: {}",
+                "MongoDB cannot read these collections as of {at}, so each is read at its own time: {}",
                 apart.join(", ")
             );
-            notes.add(format!("read {line}"));
+            notes.add(line.clone());
             self.beside = Some(line);
         }
         Ok(())

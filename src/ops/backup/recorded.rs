@@ -141,7 +141,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
 /// Returns the result of `work`, or an error if a signal left no time for it.
 async fn in_time(resources: &Resources, work: impl Future<Output = Result<()>>) -> Result<()> {
     let outcome = resources.cancel.within(LastStep::Records, work).await;
-    outcome.unwrap_or_else(|| Err(Error::failed("the run was ended by a signal, and there was no more time")))
+    outcome.unwrap_or_else(|| Err(Error::failed("a signal ended the run, and no time was left")))
 }
 
 fn failure(

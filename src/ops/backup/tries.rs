@@ -10,7 +10,7 @@ use crate::config::choices::{ConsistencyChoice, EngineChoice};
 
 /// The attempts of one run.
 pub(super) struct Tries {
-    /// The plan of the first attempt, as the options say.
+    /// The plan of the first attempt, from the options.
     first: AttemptPlan,
     /// The plan of the last attempt.
     tried: AttemptPlan,
@@ -134,7 +134,7 @@ impl Tries {
         AttemptPlan {
             consistency_why: Some(format!("consistency = auto, but {why}")),
             warnings: vec![format!(
-                "the backup is of no instant: each collection was read at its own time, because {}",
+                "the backup is not consistent at one instant: each collection was read at its own time, because {}",
                 error.chain_with_step()
             )],
             note: format!("started once more without an oplog slice, because {why}"),

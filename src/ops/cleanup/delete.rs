@@ -33,9 +33,9 @@ fn problem(id: &BackupId, error: impl Into<Error>) -> Problems {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeleteOutcome {
     Went(Deleted),
-    /// The backup was pinned meanwhile.
+    /// The backup was pinned after the plan was made.
     Stays,
-    /// The backup, or the rest of it, is under a retention period or legal hold. The text says until when, if known.
+    /// The backup, or a remaining part of it, is under a retention period or legal hold. The text says until when, if known.
     Locked(String),
 }
 
@@ -251,7 +251,7 @@ pub struct Orphan {
     pub stored_bytes: u64,
     /// The time of the last write, by the store's clock.
     pub modified_at: DateTime<Utc>,
-    /// Why `--orphans` does not delete it; `None` if it may go.
+    /// Why `--orphans` keeps the artifact; `None` if it deletes it.
     pub kept: Option<String>,
     pub deleted: bool,
     /// The other objects of the same backup.

@@ -306,7 +306,7 @@ fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupR
     plan.decisions.iter().map(row).collect()
 }
 
-/// The problems of the store. The problem of a faulty backup includes its fate and the next step.
+/// The problems of the store. For a faulty backup, the text also says what will happen to it, and the next step.
 fn problems(state: &StoreState, plan: &RetentionPlan, policy: &Policy) -> Vec<String> {
     let described = |problem: String| {
         let mut faults = state.faults();
@@ -327,7 +327,7 @@ fn fate(
 ) -> String {
     let decision = plan.decisions.iter().find(|decision| decision.id == *id);
     let fate = match decision {
-        // Soon there is nothing to repair.
+        // The backup is about to be deleted, so a repair makes no sense.
         Some(RetentionDecision { action: RetentionAction::Delete, .. }) => {
             return "it does not count, and is old enough to be deleted".into();
         }

@@ -302,7 +302,7 @@ pub(super) fn split(
         match difference {
             Difference::Form(what) if !same => {
                 notes.push(format!(
-                    "{name}: {what}; the drill's server has another version than the source, MongoDB {version}"
+                    "{name}: {what}; the version of the drill's server differs from the source's, MongoDB {version}"
                 ));
             }
             Difference::Data(what) | Difference::Form(what) => findings.push(format!("{name}: {what}")),

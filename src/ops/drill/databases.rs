@@ -116,7 +116,7 @@ impl DrillDatabases {
     /// time is limited.
     pub async fn end(&self, cancel: &Cancel) -> Option<String> {
         let dropped = cancel.within(LastStep::Notices, self.drop_all()).await;
-        let dropped = dropped.unwrap_or_else(|| Err(Error::failed("the time after the signal was over")));
+        let dropped = dropped.unwrap_or_else(|| Err(Error::failed("no time was left after the signal")));
         self.target.close().await;
         dropped.err().map(|error| {
             format!(
@@ -158,7 +158,7 @@ impl DrillDatabases {
         let at = at.and_then(|at| DateTime::from_timestamp_millis(at.timestamp_millis()));
         let (Some(marker), Some(at)) = (marker, at) else {
             return Ok(Some(format!(
-                "the database {db} on {address} has the name of a drill's database but no marker, so no drill removes it"
+                "the database {db} on {address} is named like a drill's database but has no marker, so no drill removes it"
             )));
         };
         let backup = marker.get_str("backup").unwrap_or("?");

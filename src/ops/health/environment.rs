@@ -55,14 +55,14 @@ pub(super) async fn mongodb(context: &Context) -> Result<Finding> {
     match versions::support(&version) {
         Support::Tested | Support::Unknown => Finding::ok(found),
         Support::Expected => {
-            Finding::ok(format!("{found}; this version is expected to work, no test ran it"))
+            Finding::ok(format!("{found}; this version is expected to work, but was not tested"))
         }
         Support::Newer => Finding::warning(
             format!(
                 "{found}; this version is newer than {}, the newest that this uzima-backup knows",
                 versions::NEWEST
             ),
-            "Look for a newer uzima-backup, and prove a backup with `uzima-backup verify latest --drill`",
+            "Look for a newer uzima-backup, and test a backup with `uzima-backup verify latest --drill`",
         ),
         Support::TooOld => Err(Error::failed(format!("{found}; this version is too old"))
             .hint(format!("MongoDB {} or later is needed", versions::OLDEST))),

@@ -154,7 +154,7 @@ pub async fn health(
     cancel: &Cancel,
 ) -> Result<HealthReport> {
     if !checks::CHECKS.iter().any(|check| checks::asked(check, options)) {
-        return Err(Error::usage("--only and --skip leave no check to make")
+        return Err(Error::usage("--only and --skip leave no check to run")
             .hint("Skip fewer checks. `uzima-backup health --help` names them"));
     }
     let subject = match subject {
@@ -193,7 +193,7 @@ struct Context {
     probe: Mutex<Option<String>>,
 }
 
-/// The time limit for deleting the probe of a check that was broken off.
+/// The time limit for deleting the probe of a check that did not finish.
 const DELETING: Duration = Duration::from_secs(5);
 
 impl Context {
@@ -265,11 +265,11 @@ impl Context {
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
-    /// Deletes the probe of a check that was broken off, and ends the connections.
+    /// Deletes the probe of a check that did not finish, and closes the connections.
     async fn close(&self) {
         let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(key), Some(Some(store))) = (probe, self.store.get()) {
-            // Where it stays, the next run overwrites it.
+            // If the probe cannot be deleted, the next run overwrites it.
             let _ = tokio::time::timeout(DELETING, store.delete(&key)).await;
         }
         if let Some(server) = self.server.get() {
@@ -287,11 +287,11 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Runs work that may block, such as file access, on a thread for it.
+/// Runs work that may block, such as file access, on a thread for such work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(e) => Err(Error::failed("the check broke off").caused_by(e)),
+        Err(e) => Err(Error::failed("the check ended unexpectedly").caused_by(e)),
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) async fn disk(context: &Context) -> Result<Finding> {
         dir::check_size(last.unwrap_or(0), doing)?;
         let size = |n: u64| bytesize::ByteSize(n).display().iec().to_string();
         let last = match last {
-            Some(n) => format!("another backup of {}, the size of the last one, fits", size(n)),
+            Some(n) => format!("there is room for another backup as large as the last one, {}", size(n)),
             None => "there is no backup yet to compare with".into(),
         };
         let (free, total) = (size(room.free), size(room.total));

@@ -27,7 +27,8 @@ pub(super) async fn compare(store: &dyn Store, key: &str) -> Result<()> {
         store.put(key, body.clone()).await?;
         match (read().await?, &seen) {
             (Some(now), _) if now == body => return Ok(()),
-            // Another run wrote its probe meanwhile. It is whole, and not an old one from a cache.
+            // Another run has replaced the probe. Its probe is complete, and it differs from the last one that was read, so
+            // it does not come from a cache.
             (Some(now), Some(seen)) if now != *seen && is_whole(&now) => return Ok(()),
             (Some(now), _) => seen = Some(now),
             // Another run deleted the probe.
@@ -67,7 +68,7 @@ pub(super) async fn parts(store: &dyn Store, key: &str, own: bool, options: &S3O
     loop {
         match sent(store, key).await {
             Ok(()) => break,
-            // Another run of this machine may have written the key meanwhile.
+            // Another run of this machine may have written the key in between.
             Err(_) if !own && tries < TRIES => tries += 1,
             Err(error) => {
                 let error = match working(key, options).await {

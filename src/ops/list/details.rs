@@ -34,7 +34,7 @@ pub struct BackupDetails {
     pub accepted: bool,
     /// `None` if the backup is not accepted, or if the acceptance cannot be read.
     pub acceptance: Option<Mark>,
-    /// A clean-up has begun to delete the backup.
+    /// A cleanup has begun to delete the backup.
     pub being_deleted: bool,
     /// The failed run, if its record in the store can be read.
     pub failure: Option<FailedRun>,
@@ -67,7 +67,7 @@ pub async fn details(
     }
     let ids = std::slice::from_ref(id);
     let rows = read_rows(store, &catalog, &known, ids, now).await?;
-    let gone = || Error::failed(format!("a clean-up deleted the backup {id} just now"));
+    let gone = || Error::failed(format!("a cleanup deleted the backup {id} just now"));
     let backup = rows.into_iter().next().ok_or_else(gone)?;
     let run = match &backup.content {
         ListedContent::Run(run) => Some(run),

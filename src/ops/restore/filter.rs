@@ -14,13 +14,13 @@ use crate::config::selection::{self, Pattern};
 /// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreFilter {
-    /// Only namespaces that match one of these patterns; empty means all.
+    /// Restores only namespaces that match one of these patterns; empty means all.
     pub include: Vec<Pattern>,
-    /// No namespaces that match one of these patterns.
+    /// Leaves out namespaces that match one of these patterns.
     pub exclude: Vec<Pattern>,
     /// Pairs of patterns that change names.
     pub rename: Vec<Rename>,
-    /// No indexes whose `database.collection.index` matches one of these patterns.
+    /// Leaves out indexes whose `database.collection.index` matches one of these patterns.
     pub no_index: Vec<Pattern>,
 }
 

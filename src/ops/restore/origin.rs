@@ -47,7 +47,7 @@ const RANGES: usize = 8;
 const AUTH_SCHEMA: [i64; 2] = [3, 5];
 
 /// The alternatives to a damaged backup.
-const ANOTHER: &str = "another backup (`uzima-backup list`); this one may be whole in another copy";
+const ANOTHER: &str = "another backup (`uzima-backup list`), or an intact copy of this backup";
 
 /// Runs a blocking read on a thread of its own.
 pub(crate) async fn read_blocking<T: Send + 'static>(
@@ -251,7 +251,7 @@ impl StoredBackup {
             let step = error.next_step().unwrap_or_default();
             let read = choose::inspect_artifact_step(&*store, &key);
             let step = format!(
-                "{step}. Without the index, {read} shows whether the artifact is whole, and its content"
+                "{step}. Without the index, {read} shows the artifact's content and whether it is complete"
             );
             error.hint(step)
         })?;
@@ -448,7 +448,7 @@ fn described(index: &Index, manifest: &Manifest, at: usize) -> Result<Namespace>
     let (options, indexes) =
         described.documents().map_err(|why| wrong(entry, "is damaged in the index").caused_by(why))?;
     if let Some(what) = entry.differs(&options, &indexes) {
-        return Err(wrong(entry, &format!("has other {what} in the index than in the manifest")));
+        return Err(wrong(entry, &format!("has different {what} in the index and in the manifest")));
     }
     let namespace = metadata::of(&entry.db, &entry.collection, options, indexes);
     Ok(Namespace { uuid: entry.uuid.clone(), ..namespace })

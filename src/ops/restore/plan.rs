@@ -84,7 +84,7 @@ impl RestorePlan {
         (!self.users_and_roles.is_empty()).then(|| self.users_and_roles.iter().fold((0, 0), sum))
     }
 
-    /// The namespaces that are dropped although the backup has none of their names.
+    /// The namespaces that are dropped although the backup has no namespaces of these names.
     pub(super) fn beside(&self) -> impl Iterator<Item = &NamespaceKey> {
         self.in_the_way.iter().chain(&self.extra)
     }
@@ -448,7 +448,7 @@ fn nothing(origin: &RestoreOrigin, contents: &[BackupNamespace], options: &Resto
         )
     } else {
         (
-            format!("--ns-include and --ns-exclude leave nothing of {}", names(&left)),
+            format!("--ns-include and --ns-exclude leave out all of {}", names(&left)),
             "Narrow --ns-exclude, or leave it out",
         )
     };

@@ -252,7 +252,7 @@ pub(crate) struct RestoreProgress {
 
 #[derive(Debug)]
 struct ProgressState {
-    /// By the name at the target.
+    /// The state of each namespace, by its name at the target.
     rows: BTreeMap<String, ProgressRow>,
     /// True if users and roles still have to be merged.
     users_missing: bool,

@@ -58,7 +58,7 @@ pub struct Problem {
 pub enum ProblemKind {
     /// The target refused documents, or the replay could not apply operations.
     Documents,
-    /// The target has another number of documents than were written.
+    /// The number of documents at the target differs from the number that was written.
     Count,
     /// The target refused an index.
     Index,

@@ -52,15 +52,15 @@ struct FetchedRegion {
     pieces: SyncSender<Piece>,
 }
 
-/// What the workers found: the tally of each namespace, by its place in the manifest, and the findings.
+/// The results of the workers: the tally of each namespace, by its place in the manifest, and the findings.
 type Sums = (BTreeMap<usize, Tally>, Vec<VerifyFinding>);
 
-/// Something that is wrong with a backup.
+/// A fault of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyFinding {
     /// `None` if the finding concerns the whole backup.
     pub namespace: Option<String>,
-    /// Where the wrong region begins in the artifact, in bytes.
+    /// The position in the artifact at which the faulty region begins, in bytes.
     pub offset: Option<u64>,
     pub what: String,
 }
@@ -127,7 +127,7 @@ pub async fn check_backup(
     Ok(check)
 }
 
-/// Compares the stored manifest with its digest in the index. Returns what is wrong.
+/// Compares the stored manifest with its digest in the index. Returns the fault, if there is one.
 async fn check_manifest(store: &dyn Store, manifest: &Manifest, index: &Index) -> Result<Option<String>> {
     // Version 0.1.0 did not write the digest.
     let Some(wanted) = &index.manifest_blake3 else { return Ok(None) };
@@ -230,7 +230,7 @@ fn thread_panicked() -> Error {
 }
 
 /// Fetches the artifact, hashes its regions on `workers` threads, and sends the decompressed regions to
-/// `ordered`. Returns what the workers found, and the CRC-64/NVME of the artifact.
+/// `ordered`. Returns the results of the workers, and the CRC-64/NVME of the artifact.
 async fn read_regions(
     store: &Arc<dyn Store>,
     manifest: &Manifest,

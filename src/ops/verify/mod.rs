@@ -266,7 +266,7 @@ async fn verify_one(
     let VerifyResources { store, cancel, .. } = resources;
     let manifest = match manifest {
         Some(manifest) => Some(manifest),
-        // `None` if a cleanup deleted the backup meanwhile.
+        // `None` if a cleanup has deleted the backup since it was listed.
         None => {
             let found = cancel.or(catalog::find(&**store, id)).await?;
             found.and_then(|entry| report.manifest_of(entry))

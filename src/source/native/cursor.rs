@@ -31,12 +31,13 @@ use crate::mongo::errors::{self, Class};
 use crate::mongo::listing;
 use crate::mongo::server::Server;
 
-/// Documents of the first batch: the server's own default. Most collections end within it; from larger collections the scan
-/// learns how long their documents are.
+/// The number of documents in the first batch: the server's own default. Most collections end within it; for larger
+/// collections, it shows the scan how long the documents are.
 pub(super) const FIRST_BATCH: u32 = 101;
-/// Documents of a batch from a server without resume tokens, where the scan cannot open a second cursor.
+/// The number of documents in a batch if the server sends no resume tokens. The scan then cannot open a second cursor with
+/// another batch size.
 const PLAIN_BATCH: u32 = 1_000;
-/// Record ids of a batch when only record ids are read.
+/// The number of record ids in a batch when only record ids are read.
 const ID_BATCH: u32 = 10_000;
 
 /// The collection that is read, and how its cursors are opened.
@@ -48,7 +49,7 @@ pub(super) struct NativeCollection {
     pub(super) name: String,
     /// True if it is a time series without a bucket collection.
     pub(super) raw: bool,
-    /// The instant that is read; without it, each batch is of its own time.
+    /// The instant as of which the collection is read. If `None`, each batch is read as of its own time.
     pub(super) at: Option<OpTime>,
     /// True if the server sends resume tokens.
     pub(super) tokens: bool,
@@ -135,7 +136,7 @@ impl NativeCollection {
                 for value in documents {
                     let value = value.map_err(|e| self.malformed(e))?;
                     let id = value.as_document().and_then(|d| shown(d.as_bytes()));
-                    let id = id.ok_or_else(|| self.malformed("a document carries no record id"))?;
+                    let id = id.ok_or_else(|| self.malformed("a document has no record id"))?;
                     match id.partial_cmp(last) {
                         Some(Ordering::Greater) => return Ok(before),
                         Some(_) => before = Some(id),
@@ -148,7 +149,7 @@ impl NativeCollection {
         Ok(None)
     }
 
-    /// Checks the first reply of a cursor: it must be of the instant that was asked for.
+    /// Checks that the first reply of a cursor is of the requested instant.
     pub(super) fn check_instant(&self, reply: &RawDocument) -> Result<(), Error> {
         let given = reply.get_document("cursor").and_then(|cursor| cursor.get_timestamp("atClusterTime"));
         match self.at {
@@ -159,15 +160,15 @@ impl NativeCollection {
         }
     }
 
-    /// The error that the collection cannot be read as of the run's instant any more.
+    /// The error for a collection that can no longer be read as of the run's instant.
     pub(super) fn instant_gone(&self, cause: &str) -> Error {
         let when = self.at.map(|at| format!(" as of {at}")).unwrap_or_default();
-        Error::new(Kind::Instant, format!("{} cannot be read{when} any more", self.name))
+        Error::new(Kind::Instant, format!("{} can no longer be read{when}", self.name))
             .caused_by(cause)
             .hint(
-                "MongoDB must keep its history for longer than a backup takes, see \
-                 minSnapshotHistoryWindowInSeconds, and no collection be dropped or renamed before it is read; \
-                 or use --consistency oplog (BACKUP_CONSISTENCY)",
+                "Raise minSnapshotHistoryWindowInSeconds, so that MongoDB keeps its history for longer than a backup \
+                 takes, and do not drop or rename collections during a backup; or use --consistency oplog \
+                 (BACKUP_CONSISTENCY)",
             )
     }
 

@@ -36,8 +36,8 @@ use crate::mongo::server::Server;
 pub struct ReadOptions {
     /// The instant as of which everything is read, except the namespaces that [`crate::source::snapshot::apart`] names.
     pub at: Option<OpTime>,
-    /// If a collection is replaced by another one of its name, true keeps the documents read so far, and false ends the
-    /// run.
+    /// If another collection takes the name of the collection that is read: true keeps the documents read so far, and false
+    /// ends the run.
     pub tolerant: bool,
     /// The scans add the collections that disappeared.
     pub gone: Gone,
@@ -404,12 +404,12 @@ impl NativeScan {
                 }
                 // The collection was renamed and renamed back. It is the same one, but the old cursor is lost.
                 _ if class == Class::CollectionGone && nowhere => {
-                    return Err(moved(format!("{name} was away while it was read")));
+                    return Err(moved(format!("{name} was renamed and renamed back while it was read")));
                 }
                 _ => {}
             }
             let batch = self.delivered;
-            self.notes.add(format!("went on reading {name} behind batch {batch} after: {cause}"));
+            self.notes.add(format!("continued reading {name} after batch {batch}, because of: {cause}"));
             return Ok(true);
         }
     }

@@ -80,7 +80,7 @@ impl<'a> OplogFilter<'a> {
         for operation in operations {
             let operation = operation.map_err(malformed)?;
             let operation =
-                operation.as_document().ok_or_else(|| malformed("an operation is no document"))?;
+                operation.as_document().ok_or_else(|| malformed("an operation is not a document"))?;
             match self.operation(operation)? {
                 KeptEntry::Whole => kept.push(RawBsonRef::Document(operation)),
                 KeptEntry::Part(part) => {
@@ -177,7 +177,7 @@ impl<'a> OplogFilter<'a> {
             return Err(refused(
                 "admin.system.version was written to: the first user was created, or the feature compatibility version \
                  was changed",
-                "Back up again when that is over",
+                "Back up again once this is complete",
             ));
         }
         if db == "config" && RESHARDING.contains(&collection) {
@@ -199,8 +199,8 @@ impl<'a> OplogFilter<'a> {
                     true if value.contains(".system.resharding.") => Err(resharded(to)),
                     true => Err(refused(
                         &format!("{value} was renamed to {to}"),
-                        "Back up when nobody renames collections ($out, mapReduce and convertToCapped do, too), exclude \
-                         this collection with --exclude, or use --consistency snapshot or none",
+                        "Back up while no collections are renamed ($out, mapReduce and convertToCapped also rename them), \
+                         exclude this collection with --exclude, or use --consistency snapshot or none",
                     )),
                 }
             }
@@ -224,7 +224,7 @@ fn resharded(namespace: &str) -> Error {
 }
 
 fn refused(what: &str, hint: &str) -> Error {
-    Error::moved(format!("{what} during the run, which an oplog slice cannot hold")).hint(hint)
+    Error::moved(format!("{what} during the run, and an oplog slice cannot contain such a change")).hint(hint)
 }
 
 /// An `applyOps` entry with other operations. Its other fields stay the same.

@@ -39,9 +39,9 @@ pub struct SliceStart {
     ready: OplogPosition,
 }
 
-/// How long a majority of the set may take to copy the writes from before the run.
+/// How long a run waits until a majority of the set has the writes from before the run.
 const CATCHING_UP: Duration = Duration::from_secs(10);
-/// The pause between two questions for the last entry of the majority.
+/// The pause between two requests for the last entry that the majority has.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The first and the last moment of a slice.
@@ -86,7 +86,7 @@ pub async fn obstacle(server: &Server) -> Result<Option<OplogObstacle>> {
         ),
         Topology::Mongos => because(
             "a sharded cluster is read through mongos, which has no oplog",
-            "Back each shard up on its own for an instant of each",
+            "Back up each shard on its own: each backup is then consistent at one instant",
         ),
         Topology::ReplicaSet => {
             let role = "Grant the built-in role \"backup\", or {role: \"read\", db: \"local\"} and {role: \"read\", \
@@ -114,7 +114,7 @@ async fn may_read(server: &Server) -> Result<Result<(), String>> {
 }
 
 impl SliceStart {
-    /// Begins a slice. Must be called before anything is listed or read that the slice shall cover. Returns `None` if the
+    /// Begins a slice. Must be called before anything is listed or read that the slice must cover. Returns `None` if the
     /// majority of the set lags behind, because it would never get the end of the slice either. In a set with an arbiter,
     /// one member that is down is enough for that.
     ///
@@ -124,7 +124,7 @@ impl SliceStart {
         // The oplog has no gaps up to the entry that a majority has, so all later reads see the writes up to it. After that
         // entry, an entry may become visible later than a newer one.
         let committed = committed(server).await?.time;
-        // A transaction under way may have older entries. A transaction that ended before this question is not found, but all
+        // A transaction under way may have older entries. A transaction that ended before this request is not found, but all
         // later reads see its writes.
         let transaction = oldest_transaction(server).await?;
         let ready = newest(server).await?;
@@ -191,7 +191,7 @@ impl SliceStart {
             bytes
         };
         read_entries(server, bounds, notes, &mut hand_on).await?;
-        // If the oplog dropped entries meanwhile, the slice has a gap.
+        // If the oplog dropped entries while it was read, the slice has a gap.
         reaches_back(server, self.start).await?;
         sink.sink.end()?;
         log::debug!("the oplog slice has {entries} entries, from {} to {}", bounds.start, bounds.end);
@@ -223,7 +223,7 @@ async fn read_entries(
         match errors::classify(&lost) {
             Class::TokenGone => return Err(overflow(server, bounds.start)),
             Class::Interrupted if waiting.pause(&why).await => {
-                notes.count(format!("went on reading the oplog after: {why}"));
+                notes.count(format!("continued reading the oplog after: {why}"));
             }
             _ => return Err(server.explain_late("cannot read the oplog", lost)),
         }
@@ -252,7 +252,7 @@ async fn drain(
         progress.step(!entries.is_empty())?;
         for value in entries {
             let value = value.map_err(|e| malformed(&e))?;
-            let entry = value.as_document().ok_or_else(|| malformed(&"it is no document"))?;
+            let entry = value.as_document().ok_or_else(|| malformed(&"it is not a document"))?;
             let time: OpTime = entry.get_timestamp("ts").map_err(|e| malformed(&e))?.into();
             if last.is_some_and(|last| time <= last) {
                 return Err(malformed(&"it is out of order").into());
@@ -284,7 +284,7 @@ pub(super) async fn applied(server: &Server) -> Result<OplogPosition> {
 
 async fn last_write(server: &Server, which: &str) -> Result<OplogPosition> {
     let reply = server.command("admin", rawdoc! {"hello": 1}).await;
-    let reply = reply.map_err(|e| server.explain_late("cannot ask for the last write", e))?;
+    let reply = reply.map_err(|e| server.explain_late("cannot read the time of the last write", e))?;
     let position = || {
         let entry = reply.get_document("lastWrite").ok()?.get_document(which).ok()?;
         Some(OplogPosition { time: entry.get_timestamp("ts").ok()?.into(), term: entry.get_i64("t").ok()? })
@@ -323,7 +323,7 @@ async fn reaches_back(server: &Server, start: OpTime) -> Result<()> {
     if oldest.before() > start { Err(overflow(server, start)) } else { Ok(()) }
 }
 
-/// The error that the oplog is shorter than the run.
+/// The error for an oplog that no longer has the entries from the start of the slice.
 fn overflow(server: &Server, start: OpTime) -> Error {
     let address = &server.hello.address;
     let text = format!(
@@ -351,7 +351,7 @@ pub(super) async fn wait(server: &Server, end: OpTime, limit: Duration) -> Resul
     }
 }
 
-/// The error that the majority did not get the end of the slice in time.
+/// The error if the majority did not get the end of the slice in time.
 pub(super) fn behind(server: &Server, end: OpTime) -> Error {
     let (set, limit) = (server.set_name(), server.stall.as_secs());
     let text =

@@ -206,6 +206,6 @@ fn cleanup_keeps_a_good_backup_and_deletes_everything_that_is_due() {
         panic!("{e}");
     }
     let [cleanups, frozen, deleted] = *tally.borrow();
-    println!("{cases} histories: {cleanups} clean-ups, {frozen} of them frozen, {deleted} backups deleted");
+    println!("{cases} histories: {cleanups} cleanups, {frozen} of them frozen, {deleted} backups deleted");
     assert!(frozen > 0 && deleted > 0 && frozen < cleanups, "the histories test too little");
 }

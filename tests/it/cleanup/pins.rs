@@ -98,7 +98,7 @@ fn a_pin_stops_a_deletion_that_was_started() {
         let tombstone = Tombstone { format: 1, id, job, at: chrono::Utc::now(), reason: "old".into(), keys };
         place.put(&layout::tombstone(&old.id), &serde_json::to_vec(&tombstone).expect("JSON"));
         let ran = place.run(&["pin", old.id.as_str()]).ends(3);
-        assert!(ran.stderr.starts_with("needs a look: a clean-up has begun to delete "), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("needs a look: a cleanup has begun to delete "), "{}", ran.stderr);
         place.run(&["cleanup"]).ends(0);
         let mut want: std::collections::BTreeSet<String> = backups[..30].iter().flat_map(keys_of).collect();
         want.extend(keys_of(old));

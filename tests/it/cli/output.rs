@@ -243,7 +243,7 @@ fn help_names_variables_examples_and_exit_codes() {
           uzima-backup restore latest --dry-run
 
         Exit codes: 0 done · 1 failed; nothing new was stored · 2 wrong usage or configuration; nothing was
-        attempted · 3 the backup (or clean-up) is good, but something needs a look · 4 stored data does not
+        attempted · 3 the backup (or cleanup) is good, but something needs a look · 4 stored data does not
         match its manifest · 5 a check of the health found something wrong · 6 a key is missing or wrong ·
         75 another run of this job and operation is under way (--wait waits for it) · 128 + n ended by
         signal n; nothing new was stored

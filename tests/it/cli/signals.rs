@@ -204,7 +204,7 @@ fn a_signal_ends_a_list_that_waits_for_its_bucket() {
     assert!(began.elapsed() < Duration::from_secs(2));
 }
 
-/// A second signal of any of the three kinds ends the run at once, here while the clean-up after the first
+/// A second signal of any of the three kinds ends the run at once, here while the cleanup after the first
 /// one hangs.
 #[tokio::test]
 async fn a_second_signal_of_any_kind_ends_the_run_at_once() {

@@ -106,7 +106,10 @@ async fn a_rename_costs_the_slice_and_not_the_backup() {
     assert_eq!(manifest.consistency.achieved, "none");
     assert!(manifest.consistency.why.contains("(code 246"), "{:?}", manifest.consistency);
     let [warning] = &manifest.warnings[..] else { panic!("{:?}", manifest.warnings) };
-    assert!(warning.starts_with("the backup is of no instant") && warning.contains("code 246"), "{warning}");
+    assert!(
+        warning.starts_with("the backup is not consistent at one instant") && warning.contains("code 246"),
+        "{warning}"
+    );
     assert!(manifest.notes.iter().any(|note| note.contains("was renamed to shop.")), "{:?}", manifest.notes);
     assert_eq!(ids(shelf.decode(&report).get("shop.orders")), (0..DOCUMENTS).collect::<Vec<_>>());
     shelf.assert_only(&report).await;
@@ -226,7 +229,7 @@ async fn a_lost_oplog_cursor_is_resumed_after_the_last_entry() {
         .unwrap_or_else(|e| panic!("{}", e.chain()));
     assert_eq!(proxy.hits(lost), 1);
     let notes = report.manifest.notes.join("\n");
-    assert!(notes.contains("went on reading the oplog after"), "{notes}");
+    assert!(notes.contains("continued reading the oplog after"), "{notes}");
     let entries = entries(&report.manifest, &shelf.read(&report.manifest.artifact.key));
     assert_eq!(operations(&entries), vec!["i shop.orders"; 500]);
 }

@@ -41,7 +41,11 @@ async fn health_is_green_with_a_directory() {
     assert_eq!(after.detail("engine"), "native: engine = native");
     let dir = std::fs::canonicalize(home.backups()).unwrap();
     assert!(after.detail("store").contains(dir.to_str().unwrap()), "{}", after.report);
-    assert!(after.detail("disk").contains("the size of the last one, fits"), "{}", after.report);
+    assert!(
+        after.detail("disk").contains("there is room for another backup as large as the last one"),
+        "{}",
+        after.report
+    );
     assert_eq!(after.detail("clock"), "a directory has no clock of its own");
     assert!(after.detail("configuration").contains("kept for 30 days, until 20"), "{}", after.report);
 

@@ -111,7 +111,7 @@ fn other_jobs_are_mentioned_and_commands_name_their_job() {
     let which = run(place.command().env_remove("BACKUP_JOB").args(["verify", "latest"])).ends(2);
     which.says(&[
         "several jobs: all@db1, noblog, shop@vm",
-        "Give the same command with --job all@db1 or --job noblog or --job shop@vm",
+        "Repeat the command with --job all@db1 or --job noblog or --job shop@vm",
     ]);
 }
 

@@ -81,7 +81,7 @@ fn choosing_no_check_is_a_usage_error() {
     for args in [&all[..], &["--only", "store", "--skip", "store"]] {
         let ran = place.run(&[&["health"], args].concat()).ends(2);
         assert_eq!(ran.stdout, "");
-        ran.says(&["--only and --skip leave no check to make"]);
+        ran.says(&["--only and --skip leave no check to run"]);
     }
 }
 

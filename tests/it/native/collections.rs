@@ -159,12 +159,12 @@ async fn a_rename_there_and_back_is_not_an_empty_collection() {
         let shelf = Shelf::new();
         let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
         let notes = report.manifest.notes.join("\n");
-        assert!(notes.contains("because d.c was renamed there and back while it was read"), "{notes}");
+        assert!(notes.contains("because d.c was renamed and renamed back while it was read"), "{notes}");
         let (warnings, documents) = (&report.manifest.warnings, shelf.decode(&report).get("d.c").len());
         match runs {
             1 => assert_eq!((warnings.len(), documents), (0, 1_500), "{warnings:?}"),
             _ => assert!(
-                warnings.len() == 1 && warnings[0].starts_with("renamed there and back") && documents == 0,
+                warnings.len() == 1 && warnings[0].starts_with("renamed and renamed back") && documents == 0,
                 "{warnings:?}, {documents}"
             ),
         }

@@ -56,7 +56,7 @@ async fn a_quiet_server_is_read_byte_by_byte_through_every_cut() {
             let longer = matches!(action, Action::CutAnswer(n) if n > 100_000);
             assert!(longer || notes.len() == 1, "{command} {nth} {action:?}: {notes:?}");
             assert!(
-                notes.iter().all(|note| note.starts_with("went on reading d.c behind batch ")),
+                notes.iter().all(|note| note.starts_with("continued reading d.c after batch ")),
                 "{notes:?}"
             );
             cuts += notes.len();

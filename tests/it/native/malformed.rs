@@ -43,7 +43,7 @@ async fn break_answers(command: &str, namespace: &str, nth: u64) {
         if let Ok(report) = &outcome
             && (harmless(command, how) || times == 1)
         {
-            let went_on = report.manifest.notes.iter().any(|note| note.starts_with("went on reading d.c"));
+            let went_on = report.manifest.notes.iter().any(|note| note.starts_with("continued reading d.c"));
             assert!(!read || went_on || harmless(command, how), "{command} {how:?} was not noticed");
             assert_eq!(ids(shelf.decode(report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
             continue;

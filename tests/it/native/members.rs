@@ -30,7 +30,7 @@ async fn errors_of_a_state_change_that_did_not_happen_are_resumed_from() {
             let shelf = Shelf::new();
             let report = shelf.run(&proxy.uri(&server.uri()), only(&["d"])).await.expect("a backup");
             let notes = &report.manifest.notes;
-            assert!(notes.len() == 1 && notes[0].starts_with("went on reading d.c"), "{code}: {notes:?}");
+            assert!(notes.len() == 1 && notes[0].starts_with("continued reading d.c"), "{code}: {notes:?}");
             assert_eq!(proxy.hits(rule), 1);
             assert_eq!(ids(shelf.decode(&report).get("d.c")), (0..DOCUMENTS).collect::<Vec<_>>());
             proxy.clear();

@@ -332,7 +332,7 @@ fn list_with_an_id_explains_a_failed_run_and_a_fault() {
         exit code 1
         --- stderr
         error: there is no backup 00000000T000000Z-000001 in [HOME]/backups
-        next step: Near it are 00000000T000000Z-000002 and 00000000T000000Z-000003. `uzima-backup list` shows those that exist
+        next step: Near it are 00000000T000000Z-000002 and 00000000T000000Z-000003. `uzima-backup list` shows the existing backups
     ");
     assert_snapshot!(text(&place, &["list", backups[2].id.as_str(), "--job", "other"]), @"
         exit code 2

@@ -243,7 +243,7 @@ fn a_failed_command_is_exit_code_1_with_the_next_step() {
         exit code 1
         --- stderr
         error: there is no backup 00000000T000000Z-000001 in [HOME]/backups
-        next step: `uzima-backup list` shows those that exist
+        next step: `uzima-backup list` shows the existing backups
 
         $ uzima-backup pin 00000000T000000Z-000001
         exit code 1

@@ -478,7 +478,7 @@ fn pin_and_unpin_print_the_backup() {
     assert_snapshot!(text(&place, &["pin", "latest", "--reason", "before the migration"]), @"
         exit code 0
         --- stdout
-        00000000T000000Z-000001 is pinned: no clean-up deletes it
+        00000000T000000Z-000001 is pinned: no cleanup deletes it
     ");
     assert_snapshot!(json(&place, &["pin", "latest"]), @r#"
         {

@@ -404,7 +404,7 @@ async fn health_prints_a_line_for_each_check() {
         ok              namespaces     3 readable, [SIZE]; each collection is read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()   [TIME]
         ok              engine         native: engine = native   [TIME]
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
-        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; another backup of [SIZE], the size of the last one, fits   [TIME]
+        ok              disk           [SIZE] of [SIZE] free, 0 % must stay; there is room for another backup as large as the last one, [SIZE]   [TIME]
         skipped         clock          a directory has no clock of its own   [TIME]
         ok              freshness      00000000T000000Z-000001 is 0 min old, 26 h 0 min are allowed   [TIME]
         ok              backups        1 backup, no damage known   [TIME]
@@ -458,7 +458,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "disk",
               "outcome": "ok",
-              "detail": "[SIZE] of [SIZE] free, 0 % must stay; another backup of [SIZE], the size of the last one, fits",
+              "detail": "[SIZE] of [SIZE] free, 0 % must stay; there is room for another backup as large as the last one, [SIZE]",
               "milliseconds": 0,
               "next_step": null
             },

@@ -69,11 +69,7 @@ async fn records_of_an_old_dump_are_corrected() {
     let ran = tool(&["backup"]).ends(0);
     assert!(ran.stderr.contains("rebuilt from the store: 1 added, 1 corrected"), "{}", ran.stderr);
     let now = recorded(&client).await;
-    assert_eq!(
-        of_each(&client, "status").await,
-        ["completed"; 5],
-        "no clean-up deleted the one that is gone"
-    );
+    assert_eq!(of_each(&client, "status").await, ["completed"; 5], "no cleanup deleted the one that is gone");
     let mut corrected = now[4].clone();
     // Fields of a newer version are kept.
     assert_eq!(corrected.remove("mood"), Some("hopeful".into()));

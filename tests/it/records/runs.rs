@@ -192,8 +192,11 @@ async fn a_misspelt_database_does_not_become_a_job() {
     let ((server, client), home) = (server().await, Home::new());
     client.database("blog").collection("posts").insert_one(doc! {"_id": 1}).await.expect("a row");
     let tool = |args: &[&str]| run(recording(&home, &server.uri()).args(args));
-    let slip =
-        ["the database 'shopp' does not exist", "next step: Check the spelling", "; the nearest: shop, blog"];
+    let slip = [
+        "the database 'shopp' does not exist",
+        "next step: Check the spelling",
+        "; similar names: shop, blog",
+    ];
     tool(&["backup", "--db", "shopp"]).ends(1).says(&slip);
     assert_eq!((home.failures().len(), recorded(&client).await.len()), (0, 0));
     assert_eq!(tool(&["list", "--json"]).ends(0).json()["backups"], json!([]));

@@ -47,7 +47,7 @@ async fn damaged_backups_are_reported_by_verify_list_stats_cleanup_and_health() 
     // A damaged backup does not count as good any more.
     let plan = tool(&["cleanup", "--dry-run", "--json", "--job", "nightly"]).ends(3).json();
     let problem = plan["problems"][0].as_str().expect("a text");
-    let step = format!("bring that back; `uzima-backup verify {first}` then makes the backup count again");
+    let step = format!("put it back; `uzima-backup verify {first}` then makes the backup count again");
     for words in ["verify found it damaged: ", "; it does not count, and is deleted by age after 20", &step] {
         assert!(problem.contains(words), "{words}: {problem}");
     }

@@ -80,11 +80,11 @@ impl Life {
             Ended::Failed(error) => {
                 assert!(harmed, "{}", error.chain());
                 assert!(gone.is_empty());
-                self.tally.add("clean-ups failed", 1);
+                self.tally.add("cleanups failed", 1);
                 row.bad("failure", now, up)
             }
             Ended::Killed => {
-                self.tally.add("clean-ups interrupted", 1);
+                self.tally.add("cleanups interrupted", 1);
                 self.tally.add("backups deleted", gone.len());
                 None
             }

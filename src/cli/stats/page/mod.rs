@@ -229,7 +229,7 @@ fn charts(report: &StatsReport) -> Vec<Chart> {
 /// The forecast of the stored bytes.
 fn storage_chart(report: &StatsReport) -> Option<Chart> {
     let values: Vec<_> = report.outlook.stored.iter().map(|s| (s.at, s.bytes as f64)).collect();
-    let title = "Storage after each clean-up of the next 30 days";
+    let title = "Storage after each cleanup of the next 30 days";
     Chart::of(&Series { title, unit: AxisUnit::Bytes, ahead: true, values: &values, failed: &[] })
 }
 

@@ -305,7 +305,7 @@ fn the_page_shows_the_state_of_the_job() {
     shows(&stale, &["Failed", "the newest good backup is 5 d 2 h old, 1 d 2 h are allowed"]);
     let mut frozen = history(9);
     frozen.unreadable = vec!["a manifest cannot be understood".into()];
-    shows(&frozen, &["Needs a look", "clean-ups are frozen", "A clean-up would delete nothing now"]);
+    shows(&frozen, &["Needs a look", "cleanups are frozen", "A cleanup would delete nothing now"]);
     let mut missed = history(10);
     missed.runs.retain(|run| ![id(3), id(4)].contains(&run.id));
     shows(

@@ -98,7 +98,7 @@ fn entries(path: &Path) -> Result<Vec<(PathBuf, FileType)>> {
                 _ => "a device",
             };
             return Err(Error::failed(format!("{} is {what}, not a file", path.display()))
-                .hint("Remove it from the folder, or replace it by a file"));
+                .hint("Remove it from the folder, or replace it with a file"));
         }
         all.push((path, kind));
     }
@@ -367,7 +367,7 @@ impl Parsed {
         self.name.2 == FilePart::Documents && self.name.1 == "oplog"
     }
 
-    /// Returns true if it is the oplog of the dump in this folder.
+    /// Returns true if this file is the oplog of the dump in this folder.
     fn is_oplog_in(&self, root: Option<&str>) -> bool {
         self.may_be_oplog() && root.is_none_or(|root| self.folder() == root)
     }

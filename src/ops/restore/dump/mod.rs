@@ -375,8 +375,8 @@ impl Sink for Only<'_> {
 
 type OptionsAndIndexes = (RawDocumentBuf, Vec<RawDocumentBuf>);
 
-/// Replaces options and indexes by those of the index object in the artifact's folder, if their text is the
-/// same. The index object has them as BSON; the artifact has them only as Extended JSON, which is not always
+/// Replaces the options and indexes of the dump with those of the index object in the artifact's folder, if their text
+/// is the same. The index object has them as BSON; the artifact has them only as Extended JSON, which is not always
 /// exact. Without an index object, or with one of another backup, nothing changes.
 fn use_index_object(artifact: &Path, namespaces: &mut [Namespace]) {
     let path = artifact.with_file_name(index::FILE);

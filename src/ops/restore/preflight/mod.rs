@@ -78,8 +78,8 @@ pub(super) async fn check(
     let TrialRunner { mut result, forbidden, .. } = runner;
     for (db, names) in forbidden {
         result.unproved.push(format!(
-            "{}: the user may not create and drop empty collections in {db}, or in {}, to find out whether the target \
-             accepts their options and indexes",
+            "{}: whether the target accepts their options and indexes, because the user may not create and drop empty \
+             collections in {db} or in {}",
             name_list(&names, NAMED),
             trial::DATABASE
         ));
@@ -271,8 +271,8 @@ fn candidate(to: &TargetNamespace, create: &RawDocument, view: bool) -> Candidat
     Candidate::new(to.backup_name(), to.key(), namespace, true)
 }
 
-/// The views of the target that the restore leaves unchanged, reduced to the names that they show and their
-/// collation.
+/// The target's views that the restore leaves unchanged, reduced to their collation and the names of the collections
+/// and views that they show.
 fn staying(candidates: &[Candidate], found: &TargetContents) -> Vec<Candidate> {
     let replaced: BTreeSet<&NamespaceKey> = candidates.iter().map(|one| &one.to).collect();
     let stays = found.views().filter(|(key, _)| !replaced.contains(key));

@@ -169,7 +169,7 @@ impl<'a> TrialRunner<'a> {
         }
         let refused = tried.refused.iter().map(|why| one.exclude(self.because(one, &named(why, &one.to))));
         let changes = tried.changes.iter().map(|why| {
-            let why = format!("a change of it in the oplog slice: {}", named(why, &one.to));
+            let why = format!("a change to it in the oplog slice: {}", named(why, &one.to));
             Obstacle { of_slice: true, ..one.exclude(why) }
         });
         let own = collections::indexes(&one.namespace);
@@ -382,8 +382,7 @@ impl<'a> TrialRunner<'a> {
                     of_slice,
                 }),
                 TrialAnswer::Forbidden => self.result.unproved.push(format!(
-                    "the role {db}.{name}: the user may not change roles, to find out whether the target knows its \
-                     privileges"
+                    "the role {db}.{name}: whether the target knows its privileges, because the user may not change roles"
                 )),
             }
         }

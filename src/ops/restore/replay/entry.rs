@@ -15,7 +15,7 @@ pub(super) struct OplogEntry<'a> {
     pub raw: &'a RawDocument,
     /// `None` for operations inside an `applyOps`.
     pub at: Option<OpTime>,
-    /// `i`, `u`, `d`, `c`, `n`, or a few that concern the server's own data.
+    /// `i`, `u`, `d`, `c`, `n`, or one of a few codes for the server's own data.
     pub op: &'a str,
     /// `database.collection`; `database.$cmd` for a command.
     pub ns: &'a str,

@@ -289,7 +289,7 @@ impl Player<'_> {
                 applied.refused.map_or(Ok(true), |(_, error)| Err(error))
             }
             ChangeForm::Command(command) => {
-                let doing = format!("cannot replay a change of {}", to.name());
+                let doing = format!("cannot replay a change to {}", to.name());
                 self.target.command(&to.db, command, &doing, fine).await
             }
         }
@@ -326,7 +326,7 @@ impl Player<'_> {
             let doing = format!("cannot rename {name}");
             return self.target.command("admin", command, &doing, &[]).await.map(drop);
         }
-        let what = format!("the oplog renames {name}, which is not there");
+        let what = format!("the oplog renames {name}, which does not exist at the target");
         Err(Error::new(Kind::Refused, what).hint(
             "The oplog of a dump that was taken during a rename cannot be replayed: restore with --no-replay",
         ))

@@ -202,7 +202,7 @@ impl Script {
                 let form = ChangeForm::Command(create);
                 Ok(vec![ReplayStep::Create { to, form, view: true, collated: false }])
             }
-            Err(_) => Err(unknown("change of a view", entry)),
+            Err(_) => Err(unknown("change to a view", entry)),
         }
     }
 
@@ -232,7 +232,8 @@ impl Script {
             _ if KNOWN.contains(&name) => {}
             _ => return Err(unknown(&format!("command '{name}'"), entry)),
         }
-        let collection = first.as_str().ok_or_else(|| broken(format!("'{name}' names no collection")))?;
+        let collection =
+            first.as_str().ok_or_else(|| broken(format!("'{name}' does not name a collection")))?;
         if collection == "system.views" {
             let all = ReplayStep::DropAll { from_db: db.into(), views: true };
             return Ok(if name == "drop" { vec![all] } else { Vec::new() });
@@ -265,7 +266,7 @@ impl Script {
         let mut named = |field: &str| {
             let full = entry.o.get_str(field).map_err(broken)?;
             let (db, collection) =
-                full.split_once('.').ok_or_else(|| broken("a rename names no namespace"))?;
+                full.split_once('.').ok_or_else(|| broken("a rename does not name a namespace"))?;
             self.see(db, collection);
             self.names.target(db, collection)
         };

@@ -297,7 +297,7 @@ impl KnownNamespace {
                 self.indexes.retain(|index| collections::is_own(&index.spec));
             }
             IndexEdit::Remove(which) => self.indexes.retain(|index| !is(&index.spec, which)),
-            // An unknown index was dropped later, before its collection was read.
+            // If the index is unknown, it was dropped later, before its collection was read.
             IndexEdit::Change(change) => {
                 let which = ["name", "keyPattern"].into_iter().find_map(|by| change.get(by).ok()?);
                 let Some(which) = which.map(RawBson::from) else { return };

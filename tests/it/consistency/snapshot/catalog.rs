@@ -88,8 +88,8 @@ async fn a_capped_collection_is_read_at_its_own_time_and_reported() {
     assert_eq!(decoded.get("d.z"), before["d.z"]);
     assert_eq!(decoded.get("d.y"), documents_now(&client).await["d.y"]);
     let (why, notes) = (&report.manifest.consistency.why, &report.manifest.notes);
-    assert!(why.ends_with("each at its own time: d.y"), "{why}");
-    assert!(notes.len() == 1 && notes[0].ends_with("each at its own time: d.y"), "{notes:?}");
+    assert!(why.ends_with("each is read at its own time: d.y"), "{why}");
+    assert!(notes.len() == 1 && notes[0].ends_with("each is read at its own time: d.y"), "{notes:?}");
     // Only the UUID at the end proves that the collection was read whole.
     let dropping = meanwhile(server.uri(), async |client: Client| {
         client.database("d").collection::<Document>("y").drop().await.expect("a drop");

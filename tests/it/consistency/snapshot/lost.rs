@@ -215,7 +215,7 @@ async fn a_lost_cursor_is_resumed_within_the_instant() {
             assert_eq!(shelf.decode(&report).documents, before, "{action:?}");
             let notes = &report.manifest.notes;
             assert!(
-                notes.len() == 1 && notes[0].starts_with("went on reading d.a behind batch "),
+                notes.len() == 1 && notes[0].starts_with("continued reading d.a after batch "),
                 "{notes:?}"
             );
             let at = report.manifest.consistency.at.map(Into::into);

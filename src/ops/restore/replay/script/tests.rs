@@ -44,7 +44,7 @@ fn fields_of_newer_servers_are_dropped() {
         || rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": 1}, "rid": 5_i64, "versionContext": context()};
     let want = rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": 1}};
     let mut nested = entry("c", "admin.$cmd", rawdoc! {"applyOps": [insert()]});
-    // A vectored insert looks like a transaction, and is none.
+    // A vectored insert looks like a transaction, but is not one.
     for (key, value) in
         [("lsid", rawdoc! {"id": 1}.into()), ("txnNumber", 3_i64.into()), ("multiOpType", 1.into())]
     {
