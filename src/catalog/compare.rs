@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::units::{count, several};
+use crate::config::selection::Selection;
 use crate::config::uri;
 use crate::model::manifest::{Manifest, NamespaceEntry, SourceServer};
 use crate::model::server::Topology;
@@ -116,18 +117,45 @@ impl NamePool {
 pub struct Contents {
     pub total: Amount,
     pub namespaces: NamespaceAmounts,
+    /// The selection of the backup.
+    pub selection: Selection,
 }
 
 impl Contents {
     /// The amounts of a backup with these namespaces.
     pub(super) fn new<N>(manifest: &Manifest<N>, namespaces: NamespaceAmounts) -> Contents {
         let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
-        Contents { total, namespaces }
+        Contents { total, namespaces, selection: manifest.selection.parsed() }
+    }
+
+    /// The contents that both selections have.
+    fn within(&self, both: [&Selection; 2]) -> Contents {
+        let wanted = |(name, _): &(&str, Amount)| {
+            let (db, collection) = name.split_once('.').unwrap_or((name, ""));
+            both.iter().all(|selection| selection.wants(db, collection))
+        };
+        let mut total = Amount::default();
+        let chosen = self.namespaces.iter().filter(wanted).map(|(name, amount)| {
+            total.documents = total.documents.saturating_add(amount.documents);
+            total.raw_bytes = total.raw_bytes.saturating_add(amount.raw_bytes);
+            (name.to_string(), amount)
+        });
+        let namespaces = chosen.collect();
+        Contents { total, namespaces, selection: self.selection.clone() }
     }
 
     /// Returns a message about the missing data if `now` collapsed in comparison with these contents. `before` names the
-    /// backup with these contents.
+    /// backup with these contents. Only namespaces that both selections have are compared: what one of them leaves out says
+    /// nothing about the server.
     pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
+        if self.selection == now.selection {
+            return self.shrank(now, before);
+        }
+        let both = [&self.selection, &now.selection];
+        self.within(both).shrank(&now.within(both), before)
+    }
+
+    fn shrank(&self, now: &Contents, before: &str) -> Option<String> {
         let half = |what: &str, then: u64, now: u64| {
             (now < then.div_ceil(2))
                 .then(|| format!("{} where {before} had {}", several(now, what), count(then)))
@@ -223,6 +251,27 @@ mod tests {
         let json = serde_json::to_string(&first).unwrap();
         assert_eq!(json, r#"[["a.a",1,2],["b.b",1,2]]"#);
         assert_eq!(serde_json::from_str::<NamespaceAmounts>(&json).unwrap(), first);
+    }
+
+    #[test]
+    fn what_a_selection_leaves_out_has_not_vanished() {
+        let contents = |named: &[(&str, u64)], exclude: &[&str]| {
+            let amount = |documents| Amount { documents, raw_bytes: documents };
+            let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));
+            let namespaces: NamespaceAmounts = named.collect();
+            let total = amount(namespaces.iter().map(|(_, amount)| amount.documents).sum());
+            let exclude = exclude.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            Contents { total, namespaces, selection: Selection { exclude, ..Selection::default() } }
+        };
+        let whole = contents(&[("shop.carts", 600), ("shop.orders", 400)], &[]);
+        let part = contents(&[("shop.orders", 400)], &["shop.carts"]);
+        assert_eq!((whole.collapsed(&part, "x"), part.collapsed(&whole, "x")), (None, None));
+        let dropped = contents(&[("shop.orders", 400)], &[]);
+        assert!(whole.collapsed(&dropped, "x").is_some(), "the same selection");
+        let less = contents(&[("shop.orders", 199)], &["shop.carts"]);
+        assert_eq!(whole.collapsed(&less, "x").unwrap(), "199 documents where x had 400");
+        let other = contents(&[("shop.logs", 1)], &["shop.carts", "shop.orders"]);
+        assert_eq!(whole.collapsed(&other, "x"), None);
     }
 
     fn source(topology: Topology, member: &str, name: Option<&str>, id: Option<&str>) -> SourceServer {

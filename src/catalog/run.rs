@@ -82,6 +82,9 @@ pub struct BackupRun {
     pub consistency: Option<String>,
     /// The key of the artifact.
     pub key: Option<String>,
+    /// The selection in words if the backup has only a part of its job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The failure, its causes and the next step.
     pub error: Option<String>,
     /// The last verify.
@@ -129,6 +132,7 @@ impl BackupRun {
             engine: None,
             consistency: None,
             key: None,
+            partial: None,
             error: None,
             verified: None,
             warnings: Vec::new(),
@@ -147,6 +151,7 @@ impl BackupRun {
             engine: Some(manifest.engine.name.clone()),
             consistency: Some(manifest.consistency.achieved.clone()),
             key: Some(manifest.artifact.key.clone()),
+            partial: manifest.part(),
             warnings: manifest.warnings.clone(),
             ..BackupRun::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
         }

@@ -31,6 +31,8 @@ pub struct RetainedBackup {
     pub pinned: Option<Pin>,
     /// A person checked the backup and accepted it, with its collapse, its new source or its date.
     pub accepted: bool,
+    /// The selection in words if the backup has only a part of its job.
+    pub partial: Option<String>,
     /// The known fault of its stored data, such as a failed verify or a missing artifact.
     pub unsound: Option<String>,
 }
@@ -193,6 +195,7 @@ impl StoreState {
             source: found.manifest.source.clone(),
             pinned: found.pin.clone(),
             accepted: found.accepted,
+            partial: found.manifest.part(),
             unsound: found.fault.as_ref().map(|fault| fault.why.clone()),
         };
         self.found.values().map(backup).collect()

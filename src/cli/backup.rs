@@ -50,6 +50,9 @@ fn report_text(report: &BackupReport) -> String {
     push_line(&mut text, &figures);
     push_line(&mut text, &format!("  engine {}, consistency {}", m.engine.name, m.consistency.achieved));
     push_line(&mut text, &format!("  {}", report.facts.place));
+    if let Some(what) = m.part() {
+        push_line(&mut text, &format!("  partial: {what}; `latest` and retention do not count it"));
+    }
     for line in m.warnings.iter().chain(&report.problems) {
         push_line(&mut text, &format!("  needs a look: {line}"));
     }
@@ -77,6 +80,9 @@ fn plan_text(plan: &BackupPlan) -> String {
             plan.engine
         ),
     );
+    if let Some(what) = &plan.partial {
+        push_line(&mut text, &format!("the backup would be partial: {what}"));
+    }
     for line in &plan.warnings {
         push_line(&mut text, &format!("needs a look: {line}"));
     }

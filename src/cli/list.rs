@@ -213,7 +213,7 @@ fn date(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// The colour of a status: green for a good backup, yellow for one that needs a look, red for none.
 fn status_colour(row: &ListRow) -> Option<AnsiColor> {
-    let warned = listed_run(row).is_some_and(|run| !run.warnings.is_empty());
+    let warned = listed_run(row).is_some_and(|run| !run.warnings.is_empty() || run.partial.is_some());
     match row.status {
         ShownStatus::Run(Status::Completed) if !warned => Some(AnsiColor::Green),
         ShownStatus::Run(Status::Completed) | ShownStatus::Archived => Some(AnsiColor::Yellow),
@@ -239,8 +239,9 @@ fn reason(row: &ListRow) -> Option<String> {
 /// What a person should know about a backup, in full.
 fn notes(row: &ListRow) -> Vec<String> {
     let pin = row.pinned.then(|| Pin { reason: row.pin_reason.clone() }.to_string());
+    let partial = listed_run(row).and_then(|run| Some(format!("partial: {}", run.partial.as_ref()?)));
     let warnings = listed_run(row).map(|run| run.warnings.clone()).unwrap_or_default();
-    pin.into_iter().chain(warnings).map(|note| one_line(&note)).collect()
+    pin.into_iter().chain(partial).chain(warnings).map(|note| one_line(&note)).collect()
 }
 
 fn short_note(row: &ListRow) -> String {
@@ -250,7 +251,13 @@ fn short_note(row: &ListRow) -> String {
         1 => Some("warning".into()),
         n => Some(units::several(n as u64, "warning")),
     };
-    row.pinned.then(|| "pinned".to_string()).into_iter().chain(warnings).collect::<Vec<_>>().join(", ")
+    marks(row).into_iter().map(String::from).chain(warnings).collect::<Vec<_>>().join(", ")
+}
+
+/// The notes that are a word.
+fn marks(row: &ListRow) -> Vec<&'static str> {
+    let partial = listed_run(row).is_some_and(|run| run.partial.is_some());
+    [row.pinned.then_some("pinned"), partial.then_some("partial")].into_iter().flatten().collect()
 }
 
 /// The notes on a backup in at most `room` characters: all of them, or the first clause of the first warning, or a word.
@@ -261,8 +268,8 @@ fn note(row: &ListRow, room: usize) -> String {
     }
     let warning = listed_run(row).and_then(|run| run.warnings.first()).map(|warning| one_line(warning));
     let clause = warning.map(|warning| {
-        let pinned = if row.pinned { "pinned, " } else { "" };
-        format!("{pinned}{}", fitting(&warning, room.saturating_sub(pinned.len())))
+        let marks: String = marks(row).iter().map(|mark| format!("{mark}, ")).collect();
+        format!("{marks}{}", fitting(&warning, room.saturating_sub(marks.len())))
     });
     clause.filter(|clause| !clause.ends_with('…')).unwrap_or_else(|| units::brief_text(&short, room))
 }

@@ -151,6 +151,9 @@ fn source_text(facts: &RestoreFacts) -> String {
             &format!("  of the job {job}, begun {}", started.format("%Y-%m-%d %H:%M:%S UTC")),
         );
     }
+    if let Some(what) = &facts.partial {
+        push_line(&mut text, &format!("  a partial backup: {what}"));
+    }
     for SkippedBackup { id, reason } in &facts.skipped {
         push_line(&mut text, &format!("  skipped the newer backup {id}: {reason}"));
     }

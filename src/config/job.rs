@@ -22,6 +22,9 @@ pub struct JobSettings {
     /// The namespaces that are part of the backup.
     pub selection: Selection,
     pub job: String,
+    /// True if flags leave out a part of the configured selection, although the job is configured, too: the backup is only a
+    /// part of its job.
+    pub partial: bool,
     pub engine: EngineChoice,
     /// The consistency that a backup must have.
     pub consistency: ConsistencyChoice,
@@ -66,7 +69,8 @@ impl JobSettings {
     pub(super) fn resolve(layers: &Layers, machine: &Machine, to_dir: bool) -> Result<JobSettings> {
         let uri_text = layers.text("mongo_uri").unwrap_or_default();
         let facts = uri::check("mongo_uri", uri_text)?;
-        let selection = selection(layers, facts.database)?;
+        let selection = selection(layers, facts.database.clone())?;
+        let partial = is_partial(layers, &selection, facts.database);
         let host = if uri::is_loopback(&facts.host) { &machine.host } else { &facts.host };
         let job = layers.parsed("job", check_job)?.unwrap_or_else(|| format!("{}@{host}", selection.label()));
         let state_dir = layers.absolute("state_dir")?;
@@ -75,6 +79,7 @@ impl JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
             selection,
             job,
+            partial,
             engine: layers.value("engine", EngineChoice::from_str)?,
             consistency: layers.value("consistency", ConsistencyChoice::from_str)?,
             mongodump_path: layers.absolute("mongodump_path")?,
@@ -169,6 +174,28 @@ fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
         }
     }
     Ok(Selection { databases, include: layers.items("include")?, exclude: layers.items("exclude")? })
+}
+
+/// Returns true if the flags of this run leave out namespaces of the configured job. If the flags name the job, or the job is
+/// named after the selection, they define the job.
+fn is_partial(layers: &Layers, selection: &Selection, in_uri: Option<String>) -> bool {
+    let configured = matches!(layers.origin("job"), Some(Origin::Environment(_) | Origin::File(_)));
+    let flags = ["databases", "include", "exclude"];
+    if !configured || !flags.iter().any(|key| layers.origin(key) == Some(&Origin::Flag)) {
+        return false;
+    }
+    let mut databases = layers.configured_list("databases").to_vec();
+    if databases.is_empty() {
+        databases.extend(in_uri);
+    }
+    let patterns = |key| layers.configured_list(key).iter().map(|text| text.parse()).collect();
+    let (include, exclude): (Result<Vec<_>, String>, Result<Vec<_>, String>) =
+        (patterns("include"), patterns("exclude"));
+    match (include, exclude) {
+        (Ok(include), Ok(exclude)) => !selection.covers(&Selection { databases, include, exclude }),
+        // Nobody knows what an invalid pattern would select.
+        _ => true,
+    }
 }
 
 fn check_job(job: &str) -> Result<String, &'static str> {

@@ -19,6 +19,8 @@ use crate::base::secret::hide_login;
 #[derive(Debug)]
 pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
+    /// The values that flags replaced.
+    beneath_flags: BTreeMap<&'static str, Raw>,
     /// The configuration file.
     pub(super) file: Option<PathBuf>,
 }
@@ -58,8 +60,12 @@ impl Layers {
                 values.insert(setting.key, (raw, Origin::Environment(name)));
             }
         }
-        values.extend(flags.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag))));
-        Ok(Layers { values, file })
+        let mut beneath_flags = BTreeMap::new();
+        for (key, raw) in flags {
+            let replaced = values.insert(key, (raw, Origin::Flag));
+            beneath_flags.extend(replaced.map(|(raw, _)| (key, raw)));
+        }
+        Ok(Layers { values, beneath_flags, file })
     }
 
     /// The settings of these variables, without a file.
@@ -82,6 +88,15 @@ impl Layers {
         match self.values.get(key) {
             Some((Raw::List(items), _)) => items,
             _ => &[],
+        }
+    }
+
+    /// The items of a list without flags.
+    pub(super) fn configured_list(&self, key: &'static str) -> &[String] {
+        match (self.origin(key), self.beneath_flags.get(key)) {
+            (Some(Origin::Flag), Some(Raw::List(items))) => items,
+            (Some(Origin::Flag), _) => &[],
+            _ => self.list(key),
         }
     }
 

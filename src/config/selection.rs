@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The namespaces that a backup reads.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Only these databases; empty means all.
     pub databases: Vec<String>,
@@ -50,6 +50,26 @@ impl Selection {
         self.could_want(db, collection)
             && (self.include.is_empty() || any(&self.include))
             && !any(&self.exclude)
+    }
+
+    /// Returns true if this selection certainly has every namespace that `other` has. Patterns are compared one by one: a
+    /// pattern that is covered only by several others together does not count as covered.
+    pub fn covers(&self, other: &Selection) -> bool {
+        let databases = match other.databases.as_slice() {
+            [] => self.databases.is_empty(),
+            // A whole server has only some collections of `config`.
+            named if self.databases.is_empty() => named.iter().all(|db| db != "config"),
+            named => named.iter().all(|db| self.databases.contains(db)),
+        };
+        let within = |pattern: &Pattern, wider: &[Pattern]| wider.iter().any(|wider| wider.covers(pattern));
+        let included = self.include.is_empty()
+            || (!other.include.is_empty() && other.include.iter().all(|one| within(one, &self.include)));
+        let elsewhere = |pattern: &Pattern| {
+            let reaches = |db: &String| pattern.may_match_below(&format!("{db}."));
+            !other.databases.is_empty() && !other.databases.iter().any(reaches)
+        };
+        let excluded = |pattern: &Pattern| within(pattern, &other.exclude) || elsewhere(pattern);
+        databases && included && self.exclude.iter().all(excluded)
     }
 
     /// Returns true if the collection would be part of the backup without the patterns.
@@ -125,6 +145,12 @@ impl Pattern {
         text.len() >= last.len() && text.ends_with(last.as_str())
     }
 
+    /// Returns true if this pattern matches everything that `other` matches.
+    fn covers(&self, other: &Pattern) -> bool {
+        // Only a star can match this character, which no pattern has, and a star can match any other text in its place.
+        self.matches(&other.runs.join("\u{10fffd}"))
+    }
+
     /// Returns true if the pattern can match a namespace that begins with `start`.
     pub fn may_match_below(&self, start: &str) -> bool {
         let first = self.runs[0].as_str();
@@ -187,6 +213,40 @@ mod tests {
             ("__mdb_internal_x", "c", false),
         ] {
             assert_eq!(all.wants(db, collection), want, "{db}.{collection}");
+        }
+    }
+
+    #[test]
+    fn a_selection_covers_the_selections_within_it() {
+        let selection = |databases: &str, include: &str, exclude: &str| {
+            let patterns = |text: &str| text.split_whitespace().map(|one| one.parse().unwrap()).collect();
+            let databases = databases.split_whitespace().map(Into::into).collect();
+            Selection { databases, include: patterns(include), exclude: patterns(exclude) }
+        };
+        let covers = |wide: [&str; 3], narrow: [&str; 3]| {
+            let [wide, narrow] = [wide, narrow].map(|[db, include, exclude]| selection(db, include, exclude));
+            wide.covers(&narrow)
+        };
+        for same in [["", "", ""], ["shop", "", ""], ["", "shop.*", "*.tmp*"], ["config", "", ""]] {
+            assert!(covers(same, same), "{same:?}");
+        }
+        for (wide, narrow) in [
+            (["", "", ""], ["shop", "", ""]),
+            (["shop blog", "", ""], ["shop", "", "shop.carts"]),
+            (["", "", "shop.carts"], ["", "", "shop.*"]),
+            (["", "shop.*", ""], ["", "shop.o*", ""]),
+            (["shop", "", "blog.*"], ["shop", "", ""]),
+        ] {
+            assert!(covers(wide, narrow), "{wide:?} {narrow:?}");
+            assert!(covers(narrow, wide) == (wide[2] == "blog.*"), "{narrow:?} {wide:?}");
+        }
+        for (one, other) in [
+            (["shop", "", ""], ["blog", "", ""]),
+            (["", "", "shop.carts"], ["", "", "blog.*"]),
+            (["", "shop.*", ""], ["", "blog.*", ""]),
+            (["", "", ""], ["config", "", ""]),
+        ] {
+            assert!(!covers(one, other) && !covers(other, one), "{one:?} {other:?}");
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! docs/format.md describes every field. Fields may be added but never renamed.
 
+use std::fmt;
+
 use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
+use crate::config::selection::Selection;
 use crate::model::id::BackupId;
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
@@ -48,6 +51,9 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     pub engine: EngineUsed,
     pub consistency: ConsistencyAchieved,
     pub selection: SelectionAsked,
+    /// The backup has only a part of what its job is configured to have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     pub artifact: ArtifactObject,
     pub index: IndexObject,
     pub totals: Totals,
@@ -132,6 +138,44 @@ pub struct SelectionAsked {
     pub include: Vec<String>,
     /// Patterns of excluded collections.
     pub exclude: Vec<String>,
+}
+
+impl From<&Selection> for SelectionAsked {
+    fn from(selection: &Selection) -> SelectionAsked {
+        let Selection { databases, include, exclude } = selection;
+        let [include, exclude] =
+            [include, exclude].map(|list| list.iter().map(ToString::to_string).collect());
+        SelectionAsked { databases: databases.clone(), include, exclude }
+    }
+}
+
+impl SelectionAsked {
+    /// The selection for comparisons. A pattern that cannot be parsed is left out.
+    pub fn parsed(&self) -> Selection {
+        let patterns = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+        Selection {
+            databases: self.databases.clone(),
+            include: patterns(&self.include),
+            exclude: patterns(&self.exclude),
+        }
+    }
+}
+
+impl fmt::Display for SelectionAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.databases.as_slice() {
+            [] => f.write_str("all databases")?,
+            [db] => write!(f, "the database {db}")?,
+            several => write!(f, "the databases {}", several.join(", "))?,
+        }
+        if !self.include.is_empty() {
+            write!(f, ", only {}", self.include.join(", "))?;
+        }
+        if !self.exclude.is_empty() {
+            write!(f, ", without {}", self.exclude.join(", "))?;
+        }
+        Ok(())
+    }
 }
 
 /// The object that holds the artifact.
@@ -251,6 +295,11 @@ impl<N> Manifest<N> {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
     }
 
+    /// Returns the selection in words if the backup is partial.
+    pub fn part(&self) -> Option<String> {
+        self.partial.then(|| self.selection.to_string())
+    }
+
     /// Replaces the list of namespaces.
     pub fn map_namespaces<M>(self, map: impl FnOnce(N) -> M) -> Manifest<M> {
         Manifest {
@@ -265,6 +314,7 @@ impl<N> Manifest<N> {
             engine: self.engine,
             consistency: self.consistency,
             selection: self.selection,
+            partial: self.partial,
             artifact: self.artifact,
             index: self.index,
             totals: self.totals,

@@ -84,6 +84,11 @@ impl RunOutcome {
             && failure.too_old(now).is_none()
     }
 
+    /// Returns true if only a part of a job was backed up. Monitors and streaks of failures wait for a whole backup.
+    pub(super) fn is_partial(&self) -> bool {
+        matches!(self, RunOutcome::Success(success) if success.facts.partial.is_some())
+    }
+
     /// Returns true if the run ended well. A frozen cleanup did not: it waits for a person.
     pub(super) fn is_good(&self) -> bool {
         matches!(self, RunOutcome::Success(_) | RunOutcome::Cleanup(_))
@@ -104,6 +109,9 @@ pub struct BackupFacts {
     pub documents: u64,
     pub raw_bytes: u64,
     pub stored_bytes: u64,
+    /// The selection in words if the backup has only a part of its job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
 }
 
 impl BackupFacts {
@@ -119,6 +127,7 @@ impl BackupFacts {
             documents: manifest.totals.documents,
             raw_bytes: manifest.totals.raw_bytes,
             stored_bytes: manifest.artifact.size,
+            partial: manifest.part(),
         }
     }
 }

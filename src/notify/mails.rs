@@ -36,15 +36,19 @@ pub(super) fn outcome(
 }
 
 fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
+    let facts = &s.facts;
+    let (done, backed_up) = match facts.partial {
+        None => ("backup done", format!("{} is backed up", run.job)),
+        Some(_) => ("partial backup done", format!("a part of {} is backed up", run.job)),
+    };
     let (tone, status, headline) = match s.problems.len() {
-        0 => (Tone::Good, "backup done", format!("{} is backed up", run.job)),
+        0 => (Tone::Good, done.into(), backed_up),
         _ => (
             Tone::Warning,
-            "backup done, needs a look",
-            format!("{} is backed up, but something needs a look", run.job),
+            format!("{done}, needs a look"),
+            format!("{backed_up}, but something needs a look"),
         ),
     };
-    let facts = &s.facts;
     let size = format!("{} raw, {} stored", units::bytes(facts.raw_bytes), units::bytes(facts.stored_bytes));
     let (documents, namespaces) =
         (units::several(facts.documents, "document"), units::several(facts.namespaces, "namespace"));
@@ -58,6 +62,11 @@ fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
             .fact("Took", units::duration(between(facts.started_at, facts.finished_at)))
             .fact("Engine", format!("{}, consistency {}", facts.engine, facts.consistency))
             .fact("Place", &facts.place);
+    if let Some(what) = &facts.partial {
+        message
+            .facts
+            .push(("Partial".into(), format!("{what}; it does not count as a good backup of the job")));
+    }
     message.paragraphs = needs_a_look(&s.problems).collect();
     message.facts.extend(s.notes.iter().map(|note| ("Note".into(), note.clone())));
     message

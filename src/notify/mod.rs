@@ -29,7 +29,7 @@ use events::{NewestGood, NotifiedRun, ReportMail, RunKind, RunOutcome};
 pub use mails::health_mail;
 use message::{Message, Sender};
 use resend::Mailer;
-use throttle::{MailDecision, MailMemory};
+use throttle::{MailDecision, MailHistory, MailMemory};
 
 /// The job of a run that failed because of its settings, before it knew its job.
 pub const UNKNOWN_JOB: &str = "unknown job";
@@ -78,7 +78,9 @@ impl Notifier {
         if !self.is_configured() || outcome.is_harmless(now) {
             return Vec::new();
         }
-        let history = self.memory.history(run);
+        let partial = outcome.is_partial();
+        // A partial backup ends no streak of failures.
+        let history = if partial { MailHistory::default() } else { self.memory.history(run) };
         let limit = self.cancel.left(LastStep::Mail).unwrap_or(MAIL_LIMIT);
         let posted = self.post(run, &outcome, history.failures, now, limit);
         // If the store did not answer, the mail names the last success that this machine remembers.
@@ -97,6 +99,9 @@ impl Notifier {
         };
         let ((sent, mut problems), not_posted) = tokio::join!(mailed, posted);
         problems.extend(not_posted);
+        if partial {
+            return problems;
+        }
         self.memory.remember(run, history.after(good, sent, now));
         if good {
             // The settings are right again. The job of earlier failures with wrong settings is unknown.

@@ -127,14 +127,15 @@ impl<'a> RunNotices<'a> {
 
     /// Pings the end of a backup. A monitor of backups waits for no other operation.
     async fn ping_end(&self, run: &NotifiedRun, outcome: &RunOutcome, now: DateTime<Utc>) -> Option<String> {
-        let address = self.ping.as_ref().filter(|_| run.operation == RunKind::Backup)?;
+        let pinged = run.operation == RunKind::Backup && !outcome.is_partial();
+        let address = self.ping.as_ref().filter(|_| pinged)?;
         let Notifier { sender, redactor, .. } = &self.notifier;
         let (kind, body) = signals::ping_about(run, outcome, now, sender, redactor);
         self.problem(signals::ping(address, kind, body).await)
     }
 
     async fn write_metrics(&self, run: &NotifiedRun, outcome: &RunOutcome, exit: Exit) -> Option<String> {
-        let file = self.metrics.as_ref().filter(|_| run.job != UNKNOWN_JOB)?;
+        let file = self.metrics.as_ref().filter(|_| run.job != UNKNOWN_JOB && !outcome.is_partial())?;
         let times = (self.run.clock.started(), self.run.clock.now());
         let samples = metrics::samples(run.operation, outcome, exit, times);
         match file.update(&self.notifier.redactor.clean(&run.job), &samples).await {

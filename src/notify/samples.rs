@@ -41,6 +41,7 @@ pub(super) fn a_success() -> BackupSuccess {
         documents: 18_402_233,
         raw_bytes: 23_622_320_128,
         stored_bytes: 8_160_437_862,
+        partial: None,
     };
     BackupSuccess { facts, problems: vec![], notes: vec![] }
 }

@@ -109,6 +109,9 @@ pub struct ListedRun {
     /// The achieved consistency.
     pub consistency: Option<String>,
     key: Option<String>,
+    /// The selection in words if the backup has only a part of its job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// What a person should look at.
     pub warnings: Vec<String>,
     /// The last result of `verify`.
@@ -311,6 +314,7 @@ fn listed_run(
         engine: run.engine,
         consistency: run.consistency,
         key: run.key,
+        partial: run.partial,
         warnings: run.warnings,
         verified: verdict.map(Verified::from),
         error: fault.map(|fault| fault.why.clone()).or(run.error),

@@ -153,6 +153,7 @@ impl Simulation {
             source: source.unwrap_or(&backup.source).clone(),
             pinned: backup.pinned.clone(),
             accepted: backup.accepted,
+            partial: None,
             unsound: match quality {
                 Quality::Future => backup.unsound.clone(),
                 other => other.words(),

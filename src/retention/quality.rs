@@ -1,4 +1,4 @@
-//! The quality of backups. A *good* backup is complete, not collapsed, of the same source, has passed its last verify, and
+//! The quality of backups. A *good* backup is complete, not partial, not collapsed, of the same source, has passed its last verify, and
 //! is not dated in the future. Each backup is compared with the last good one before it. A backup that a person accepted is
 //! good, and later backups are compared with it.
 
@@ -16,6 +16,8 @@ pub(super) enum Quality {
     Good,
     /// The stored data has a known fault.
     Unsound(String),
+    /// The backup has only a part of its job: the part in words.
+    Partial(String),
     /// The backup has much less data than the last good one.
     Collapsed(String),
     /// The backup and the last good one are of different servers.
@@ -34,6 +36,7 @@ impl Quality {
         match self {
             Quality::Good => None,
             Quality::Unsound(why) | Quality::Elsewhere(why) => Some(why.clone()),
+            Quality::Partial(what) => Some(format!("it is partial ({what})")),
             Quality::Collapsed(why) => Some(format!("it collapsed: {why}")),
             Quality::Future => Some("it is dated in the future".into()),
         }
@@ -66,6 +69,10 @@ fn judge_one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: D
     if let Some(why) = &backup.unsound {
         return Quality::Unsound(why.clone());
     }
+    // Also if a person accepted it: the rest of the job is missing.
+    if let Some(what) = &backup.partial {
+        return Quality::Partial(what.clone());
+    }
     let Some(before) = last_good.filter(|_| !backup.accepted) else { return Quality::Good };
     if let Some(why) = compare::source_changed(&before.source, &backup.source) {
         return Quality::Elsewhere(why);
@@ -89,9 +96,10 @@ pub(super) fn doubts(newest_first: &[(&RetainedBackup, Quality)]) -> Vec<String>
              once this machine's clock is right, use --accept {id}"
         ));
     }
-    // A backup whose stored data is lost says nothing about the data on the server.
-    let newest =
-        newest_first.iter().find(|(_, quality)| !matches!(quality, Quality::Future | Quality::Unsound(_)));
+    // A backup whose stored data is lost, or of a part of the data, says nothing about all data on the server.
+    let says_nothing =
+        |quality: &Quality| matches!(quality, Quality::Future | Quality::Unsound(_) | Quality::Partial(_));
+    let newest = newest_first.iter().find(|(_, quality)| !says_nothing(quality));
     if let Some((backup, Quality::Collapsed(why))) = newest {
         doubts.push(format!("the newest backup {} collapsed: {why}; {}", backup.id, accept(&backup.id)));
     }

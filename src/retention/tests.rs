@@ -17,7 +17,8 @@ pub(super) fn now() -> DateTime<Utc> {
 
 fn contents(documents: u64) -> Contents {
     let amount = Amount { documents, raw_bytes: documents * 100 };
-    Contents { total: amount, namespaces: [("shop.orders".into(), amount)].into_iter().collect() }
+    let namespaces = [("shop.orders".into(), amount)].into_iter().collect();
+    Contents { total: amount, namespaces, ..Contents::default() }
 }
 
 /// A backup made this many days ago, at 03:00.
@@ -38,6 +39,7 @@ pub(super) fn backup(days: i64) -> RetainedBackup {
         },
         pinned: None,
         accepted: false,
+        partial: None,
         unsound: None,
     }
 }
@@ -98,6 +100,32 @@ fn the_newest_good_backups_stay_however_old_they_are() {
     assert_eq!(deleted_by(&backups, &POLICY), [101, 104, 105]);
     let plan = plan(&backups, &POLICY, &context());
     assert!(plan.decisions[1].reason.ends_with("; not good: verify failed"), "{plan:?}");
+}
+
+#[test]
+fn a_partial_backup_is_deleted_by_age_and_never_counts() {
+    let mut backups = nightly(100..104);
+    for days in [0, 1, 99] {
+        let partial = Some("the database shop".into());
+        backups.push(RetainedBackup { partial, accepted: days == 1, contents: contents(1), ..backup(days) });
+    }
+    // The newest three full ones stay, and a small partial one is no collapse.
+    let decided = plan(&backups, &POLICY, &context());
+    assert_eq!(decided.frozen, Vec::<String>::new());
+    assert_eq!(deleted(&decided), [99, 103]);
+    let reason = &decided.decisions[0].reason;
+    assert!(reason.ends_with("; not good: it is partial (the database shop)"), "{reason}");
+    // The next full backup is compared with the last full one.
+    let mut backups = nightly(2..5);
+    backups.push(RetainedBackup { partial: Some("x".into()), contents: contents(1), ..backup(1) });
+    backups.push(RetainedBackup { contents: contents(400), ..backup(0) });
+    let found = freshness(&backups, JOB, now(), std::time::Duration::from_secs(26 * 3600));
+    assert_eq!(found.newest.map(|(id, _)| id), Some(backup(2).id));
+    assert!(found.bad[0].1.contains("400 documents where"), "{:?}", found.bad);
+    assert_eq!(found.bad[1], (backup(1).id, "it is partial (x)".into()));
+    let partials: Vec<RetainedBackup> =
+        (40..44).map(|days| RetainedBackup { partial: Some("x".into()), ..backup(days) }).collect();
+    assert_eq!(deleted_by(&partials, &POLICY), Vec::<i64>::new(), "nothing else is left of the data");
 }
 
 #[test]

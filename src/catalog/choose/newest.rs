@@ -19,8 +19,8 @@ use crate::store::Store;
 pub enum Counted {
     /// Every backup that has a manifest.
     Stored,
-    /// Backups without a known fault. With a time, only those that were complete by then. A collapsed backup counts: it is
-    /// what the server had.
+    /// Backups of the whole job without a known fault. With a time, only those that were complete by then. A collapsed
+    /// backup counts: it is what the server had.
     Good(Option<DateTime<Utc>>),
 }
 
@@ -62,8 +62,15 @@ pub async fn newest(
     options: &CatalogOptions,
 ) -> Result<Newest> {
     let catalog = Catalog::read(store, options).await?;
-    let mut search =
-        Search { catalog, counted, job, now: options.now, jobs: BTreeSet::new(), skipped: vec![] };
+    let mut search = Search {
+        catalog,
+        counted,
+        job,
+        now: options.now,
+        jobs: BTreeSet::new(),
+        skipped: vec![],
+        faults: false,
+    };
     let found = search.run().await?;
     search.catalog.save();
     search.refuse_several_jobs(store)?;
@@ -87,6 +94,8 @@ struct Search<'a> {
     /// The jobs of the manifests that were read.
     jobs: BTreeSet<String>,
     skipped: Vec<SkippedBackup>,
+    /// True if a skipped backup has a fault: it is not only partial.
+    faults: bool,
 }
 
 impl Search<'_> {
@@ -141,7 +150,9 @@ impl Search<'_> {
         if by.is_some_and(|by| summary.finished_at > by) {
             return Ok(false);
         }
-        let reason = self.fault(summary).await?;
+        let fault = self.fault(summary).await?;
+        self.faults |= fault.is_some();
+        let reason = fault.or_else(|| summary.part().map(|what| format!("it is partial ({what})")));
         let counts = reason.is_none();
         self.skipped.extend(reason.map(|reason| SkippedBackup { id: summary.id.clone(), reason }));
         Ok(counts)
@@ -191,9 +202,10 @@ impl Search<'_> {
                 store.place(),
                 lines.join("; ")
             );
-            return Ok(Error::new(Kind::Mismatch, what).hint(format!(
-                "Name a backup by its id to use it nevertheless: `uzima-backup restore {}` shows how to restore the part that \
-                 is sound",
+            let kind = if self.faults { Kind::Mismatch } else { Kind::Missing };
+            return Ok(Error::new(kind, what).hint(format!(
+                "Name a backup by its id to use it nevertheless: `uzima-backup restore {}`, which also \
+                 shows how to restore the sound part of a damaged one",
                 newest.id
             )));
         }

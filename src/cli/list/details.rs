@@ -11,7 +11,7 @@ use crate::catalog::run::Status;
 use crate::catalog::verdict::Verdict;
 use crate::cli::output::columns;
 use crate::cli::styled::{Colour, StyledText};
-use crate::model::manifest::{ConsistencyAchieved, Manifest, NamespaceEntry, SelectionAsked};
+use crate::model::manifest::{ConsistencyAchieved, Manifest, NamespaceEntry};
 use crate::model::namespace::Type;
 use crate::ops::list::details::BackupDetails;
 use crate::ops::list::{ListedContent, ListedRun};
@@ -140,7 +140,9 @@ fn contents(manifest: &Manifest) -> Vec<(&'static str, String)> {
         let (from, to) = (slice.start.second(), slice.end.second());
         ("oplog slice", format!("{entries}, {stored} stored, from {from} to {to}"))
     }));
-    facts.extend([("selection", selection(&manifest.selection)), ("made by", manifest.tool.clone())]);
+    let part = if manifest.partial { "; only a part of the job" } else { "" };
+    facts
+        .extend([("selection", format!("{}{part}", manifest.selection)), ("made by", manifest.tool.clone())]);
     facts
 }
 
@@ -150,14 +152,6 @@ fn consistency(consistency: &ConsistencyAchieved) -> String {
         None => "each collection was read at its own time".into(),
     };
     format!("{}: {at} ({})", consistency.achieved, consistency.why)
-}
-
-fn selection(selection: &SelectionAsked) -> String {
-    let lists =
-        [("databases", &selection.databases), ("only", &selection.include), ("without", &selection.exclude)];
-    let given = lists.iter().filter(|(_, names)| !names.is_empty());
-    let parts: Vec<String> = given.map(|(word, names)| format!("{word} {}", names.join(", "))).collect();
-    if parts.is_empty() { "all databases".into() } else { parts.join("; ") }
 }
 
 /// What the records know about a run without a manifest.

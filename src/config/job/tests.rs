@@ -43,3 +43,28 @@ fn a_wrong_value_is_named_with_its_origin() {
         assert_eq!(error.exit(), crate::base::exit::Exit::Usage);
     }
 }
+
+#[test]
+fn flags_that_leave_out_a_part_of_a_configured_job_are_partial() {
+    let machine = Machine { host: "vm".into(), search_path: None, state_dir: None, cores: 2 };
+    let partial = |flags: &[(&'static str, &str)], env: &[(&str, &str)]| {
+        let raw = |(key, text): &(&'static str, &str)| match *key {
+            "job" => (*key, Raw::Text((*text).into())),
+            _ => (*key, Raw::List(text.split(',').map(Into::into).collect())),
+        };
+        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        let layers =
+            Layers::load(flags.iter().map(raw).collect(), &value, Some(Path::new("/dev/null"))).unwrap();
+        JobSettings::resolve(&layers, &machine, true).unwrap().partial
+    };
+    let job = ("BACKUP_JOB", "nightly");
+    assert!(partial(&[("exclude", "shop.carts")], &[job]));
+    assert!(partial(&[("databases", "shop")], &[job]));
+    assert!(partial(&[("databases", "blog")], &[job, ("MONGO_URI", "mongodb://db1/shop?authSource=admin")]));
+    assert!(partial(&[("exclude", "a.b")], &[job, ("BACKUP_EXCLUDE", "c.d")]), "flags replace the list");
+    assert!(!partial(&[], &[job, ("BACKUP_EXCLUDE", "shop.carts")]));
+    assert!(!partial(&[("exclude", "shop.carts")], &[job, ("BACKUP_EXCLUDE", "shop.carts")]));
+    assert!(!partial(&[("databases", "shop,blog")], &[job, ("BACKUP_DATABASES", "shop")]), "more is no part");
+    assert!(!partial(&[("exclude", "shop.carts")], &[]), "the job is named after the selection");
+    assert!(!partial(&[("exclude", "shop.carts"), ("job", "small")], &[job]), "the flags name the job");
+}

@@ -13,7 +13,6 @@ use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::catalog::{self, compare, layout};
 use crate::config::choices::EngineChoice;
-use crate::config::selection::Pattern;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
 use crate::model::index::{self, Index, NamespaceDescription};
@@ -63,6 +62,10 @@ pub(super) async fn attempt(
             warnings.push(format!("read with the native engine, because {why}"));
         }
         engine = ChosenEngine::native(why);
+    }
+    if options.settings.partial {
+        let what = manifest::SelectionAsked::from(&options.settings.selection);
+        log::info!("the backup is partial: the flags choose {what}, which is less than the job has");
     }
     log::info!(
         "backing up {} of {} ({}) with the {} engine: {}",
@@ -212,6 +215,14 @@ impl Work<'_> {
             self.resources.notes.add(line);
         }
         let mut manifest = manifest(self, checked);
+        if let Some(before) = self.known.before.as_ref().filter(|_| !manifest.partial)
+            && before.selection != manifest.selection
+        {
+            manifest.notes.push(format!(
+                "the selection changed since the backup {}, from {} to {}: only namespaces of both are compared",
+                before.id, before.selection, manifest.selection
+            ));
+        }
         let before = self.known.before.as_deref();
         if let Some(why) = before.and_then(|before| compare::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("{COLLAPSED}{why}"));
@@ -270,7 +281,6 @@ struct CheckedArtifact {
 /// The manifest of a complete artifact, whose index object is still to be written.
 fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
     let (settings, known, written) = (&work.options.settings, &work.known, &checked.written);
-    let strings = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
     let hello = &known.server.hello;
     let namespaces = entries(written, &checked.changes);
     let changes = checked.changes.iter();
@@ -293,11 +303,8 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         },
         engine: work.engine.entry(),
         consistency: consistency(work, checked),
-        selection: manifest::SelectionAsked {
-            databases: settings.selection.databases.clone(),
-            include: strings(&settings.selection.include),
-            exclude: strings(&settings.selection.exclude),
-        },
+        selection: manifest::SelectionAsked::from(&settings.selection),
+        partial: settings.partial,
         artifact: manifest::ArtifactObject {
             key: layout::artifact(&work.id, settings.format),
             format: settings.format.to_string(),

@@ -29,7 +29,7 @@ use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, SelectionAsked};
 use crate::model::server::Fcv;
 use crate::model::versions;
 use crate::mongo::notes::Notes;
@@ -152,6 +152,9 @@ pub struct BackupPlan {
     /// The size on the server's disk in bytes, if the server reports it.
     #[serde(skip)]
     pub disk_bytes: Option<u64>,
+    /// The selection in words if the backup would be partial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The warnings that the backup would have before it reads a document.
     pub warnings: Vec<String>,
 }
@@ -196,7 +199,7 @@ async fn locked_backup(
     let settings = config.job.clone()?;
     let taken = run.lock(&settings, Operation::Backup, request.wait).await?;
     // A run that waits for another one has not started.
-    let unsent = notices.started().await;
+    let unsent = if settings.partial { None } else { notices.started().await };
     let recording = Recording {
         records: settings.records.clone(),
         redactor: config.redactor.clone(),
@@ -316,6 +319,7 @@ pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<Ba
     let server_version = server.version().await?;
     let plan = BackupPlan {
         version: 1,
+        partial: settings.partial.then(|| SelectionAsked::from(&settings.selection).to_string()),
         warnings: versions::newer(&server_version).into_iter().chain(warnings).collect(),
         member: server.hello.address.clone(),
         server_version,

@@ -47,7 +47,8 @@ impl Preflight {
 }
 
 /// The newest backup of the job to compare with. A collapsed backup is skipped unless it was accepted, so that each further
-/// backup warns until the collapse is repaired or accepted. Backups that a wrong clock dated in the future are skipped, too.
+/// backup warns until the collapse is repaired or accepted. Partial backups and
+/// backups that a wrong clock dated in the future are skipped, too.
 async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<Option<Box<Manifest>>> {
     let store = &*resources.store;
     let folders = catalog::folders(store).await?;
@@ -58,6 +59,7 @@ async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<O
             Some(CatalogEntry::Backup(m))
                 if m.job == options.settings.job
                     && m.started_at <= latest
+                    && !m.partial
                     && (accepted || !m.collapsed()) =>
             {
                 return Ok(Some(m));

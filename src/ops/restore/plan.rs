@@ -403,6 +403,7 @@ pub(super) async fn make(
         job: manifest.map(|manifest| manifest.job.clone()),
         started_at: manifest.map(|manifest| manifest.started_at),
         target: target.address.clone(),
+        partial: manifest.and_then(|manifest| manifest.part()),
         onto_source: options.onto_source,
         skipped: options.skipped.clone(),
         notes,

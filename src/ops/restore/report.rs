@@ -26,6 +26,9 @@ pub struct RestoreFacts {
     pub started_at: Option<DateTime<Utc>>,
     /// `host:port`.
     pub target: String,
+    /// The selection in words if the backup has only a part of its job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// True if the target is the server that is backed up, because no other target is configured.
     #[serde(skip)]
     pub onto_source: bool,

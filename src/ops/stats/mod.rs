@@ -342,8 +342,9 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         .copied()
         .filter(|run| run.status == Status::Completed)
         .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
-    // Deleted backups still show how the size of the data changed.
-    let history: Vec<&BackupRun> = runs.iter().copied().filter(|run| made(run)).collect();
+    // Deleted backups still show how the size of the data changed. Partial ones do not.
+    let history: Vec<&BackupRun> =
+        runs.iter().copied().filter(|run| made(run) && run.partial.is_none()).collect();
     let trend = |value: fn(&BackupRun) -> Option<f64>| {
         figures::trend(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };
@@ -411,7 +412,7 @@ fn standing(
     now: DateTime<Utc>,
 ) -> JobStanding {
     let mut past = newest_first.iter().filter(|run| !clock::is_future(run.started_at, now));
-    let last_ended = past.find(|run| run.status != Status::Running);
+    let last_ended = past.find(|run| run.status != Status::Running && run.partial.is_none());
     // `health` compares the clocks. Asking for the store's clock would be another request.
     let context = PlanContext {
         job: options.job.clone(),

@@ -3,6 +3,7 @@
 mod future;
 mod memory;
 mod named;
+mod partial;
 mod places;
 mod planted;
 mod remembered;

@@ -20,6 +20,8 @@ use super::oracle::Oracle;
 enum HistoryEvent {
     /// So many nights, each with a backup of each job.
     Nights(u8),
+    /// So many nights, each with a partial backup of each job.
+    Partial(u8),
     /// So many days without a backup.
     Outage(u8),
     /// At the next backup the machine's clock is wrong by so many days.
@@ -44,6 +46,7 @@ fn event() -> impl Strategy<Value = HistoryEvent> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
         6 => (1..12_u8).prop_map(HistoryEvent::Nights),
+        2 => (1..12_u8).prop_map(HistoryEvent::Partial),
         1 => (1..60_u8).prop_map(HistoryEvent::Outage),
         1 => (-4000..4000_i16).prop_map(HistoryEvent::ClockJumps),
         1 => index().prop_map(HistoryEvent::Pin),
@@ -90,12 +93,13 @@ impl History {
         History { now, jump: 0, holds: 1000, server: 0, made: 0, backups: Vec::new(), tally: [0; 3] }
     }
 
-    fn night(&mut self) {
+    fn night(&mut self, partial: bool) {
         self.now += TimeDelta::days(1);
         let started = self.now + TimeDelta::days(std::mem::take(&mut self.jump));
         for job in JOBS {
             self.made += 1;
-            let amount = Amount { documents: self.holds, raw_bytes: self.holds * 10 };
+            let holds = if partial { self.holds / 10 } else { self.holds };
+            let amount = Amount { documents: holds, raw_bytes: holds * 10 };
             let id = format!("{}-{:06}", started.format("%Y%m%dT%H%M%SZ"), self.made);
             self.backups.push(RetainedBackup {
                 id: id.parse().expect("an id"),
@@ -104,6 +108,7 @@ impl History {
                 contents: Contents {
                     total: amount,
                     namespaces: [("a.b".into(), amount)].into_iter().collect(),
+                    ..Contents::default()
                 },
                 source: SourceServer {
                     topology: Topology::Standalone,
@@ -115,6 +120,7 @@ impl History {
                 },
                 pinned: None,
                 accepted: false,
+                partial: partial.then(|| "the database a".into()),
                 unsound: None,
             });
         }
@@ -125,7 +131,8 @@ impl History {
             (!backups.is_empty()).then(|| index.index(backups.len()))
         };
         match event {
-            HistoryEvent::Nights(nights) => (0..*nights).for_each(|_| self.night()),
+            HistoryEvent::Nights(nights) => (0..*nights).for_each(|_| self.night(false)),
+            HistoryEvent::Partial(nights) => (0..*nights).for_each(|_| self.night(true)),
             HistoryEvent::Outage(days) => self.now += TimeDelta::days((*days).into()),
             HistoryEvent::ClockJumps(days) => self.jump = (*days).into(),
             HistoryEvent::Pin(i) => {

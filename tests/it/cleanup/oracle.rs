@@ -8,7 +8,7 @@ use uzima_backup::config::choices::Policy;
 pub struct Oracle<'a> {
     /// The backups of the job, oldest first.
     pub mine: Vec<&'a RetainedBackup>,
-    /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound.
+    /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound, 'p'artial.
     letters: Vec<char>,
     now: DateTime<Utc>,
     policy: &'a Policy,
@@ -29,6 +29,7 @@ impl<'a> Oracle<'a> {
             letters.push(match before {
                 _ if b.started > now + TimeDelta::minutes(10) => 'f',
                 _ if b.unsound.is_some() => 'u',
+                _ if b.partial.is_some() => 'p',
                 None => 'g',
                 Some(_) if b.accepted => 'g',
                 Some(a) if a.source.member != b.source.member => 'e',
@@ -91,7 +92,7 @@ impl<'a> Oracle<'a> {
     /// Returns true if nothing may be deleted until a person looks.
     pub fn frozen(&self, off: TimeDelta, force: bool) -> bool {
         let good = self.out().into_iter().filter(|i| self.letters[*i] == 'g').count();
-        let last = self.letters.iter().rposition(|letter| !"fu".contains(*letter));
+        let last = self.letters.iter().rposition(|letter| !"fup".contains(*letter));
         off.num_minutes().abs() > 10
             || self.letters.contains(&'e')
             || last.is_some_and(|i| self.letters[i] == 'c')

@@ -153,6 +153,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         engine: EngineUsed { name: "native".into(), version: None, why: "asked for".into() },
         consistency: ConsistencyAchieved { achieved: "none".into(), why: "x".into(), at: None, oplog: None },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        partial: false,
         artifact: ArtifactObject {
             key: layout::artifact(&id, format),
             format: "tar.gz".into(),

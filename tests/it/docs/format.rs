@@ -49,6 +49,7 @@ fn full_manifest() -> serde_json::Value {
         engine: EngineUsed { name: text(), version: Some(text()), why: text() },
         consistency: ConsistencyAchieved { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        partial: true,
         artifact: ArtifactObject {
             key: text(),
             format: text(),

@@ -97,6 +97,7 @@ impl Ledger {
                 source,
                 pinned: made.pinned.then(Default::default),
                 accepted: made.accepted,
+                partial: None,
                 unsound: None,
             }
         };

@@ -114,6 +114,7 @@ fn backup(run: &BackupRun) -> RetainedBackup {
         contents: Contents {
             total: amount,
             namespaces: [("shop.orders".into(), amount)].into_iter().collect(),
+            ..Contents::default()
         },
         source: SourceServer {
             topology: Topology::Standalone,
@@ -125,6 +126,7 @@ fn backup(run: &BackupRun) -> RetainedBackup {
         },
         pinned: (run.id == id(75)).then(Pin::default),
         accepted: false,
+        partial: None,
         unsound: None,
     }
 }
