@@ -34,11 +34,11 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 pub struct Patience {
     total: Duration,
     first_pause: Duration,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<PatienceState>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct PatienceState {
     /// When the last line about a wait was logged.
     logged: Option<Instant>,
     /// How long the last requests waited in vain; `None` once the service answers.
@@ -117,7 +117,7 @@ impl Patience {
         }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, PatienceState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

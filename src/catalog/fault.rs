@@ -1,10 +1,12 @@
 //! The faults of a stored backup, as far as one listing and its last verify show them. `list`, `stats`, `health` and
 //! retention all judge by this: a backup with a fault is not good.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use super::run::{BackupRun, STATUSES, Status};
@@ -179,6 +181,16 @@ impl ShownStatus {
             ShownStatus::Fault(FaultKind::UnreadableManifest) => "unreadable_manifest",
             ShownStatus::Archived => "archived",
         }
+    }
+}
+
+impl JsonSchema for ShownStatus {
+    fn schema_name() -> Cow<'static, str> {
+        "ShownStatus".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "enum": ShownStatus::all().map(ShownStatus::code).collect::<Vec<_>>()})
     }
 }
 

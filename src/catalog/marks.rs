@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub const FORMAT: u32 = 1;
 const LARGEST: u64 = 4 << 20;
 
 /// A pin, or an acceptance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Mark {
     pub format: u32,
     pub id: BackupId,
@@ -37,7 +38,7 @@ pub struct Mark {
 }
 
 /// A deletion that has begun. It names all keys, because nothing else does once the manifest is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Tombstone {
     pub format: u32,
     pub id: BackupId,
@@ -52,7 +53,7 @@ pub struct Tombstone {
 }
 
 /// A failed run. The object is in the folder that the backup would have, and is deleted by age like a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct FailedRun {
     pub format: u32,
     /// The id that the backup would have.

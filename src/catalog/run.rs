@@ -3,6 +3,7 @@
 
 use bson::Bson;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::marks::FailedRun;
@@ -11,7 +12,7 @@ use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
 
 /// The state of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The run is under way.
@@ -94,16 +95,18 @@ pub struct BackupRun {
 }
 
 /// The result of a verify.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Verified {
     /// When the verify ended.
     #[serde(with = "date")]
+    #[schemars(with = "DateTime<Utc>")]
     pub at: DateTime<Utc>,
     /// Every byte was as the manifest says, and the drill found no difference.
     pub sound: bool,
     /// When a drill last restored the backup.
     #[serde(default, rename = "drilled_at")]
     #[serde(serialize_with = "date::serialize", deserialize_with = "date::optional")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub drilled: Option<DateTime<Utc>>,
 }
 

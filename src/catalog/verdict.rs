@@ -1,6 +1,7 @@
 //! The results of `verify`, which are stored beside the manifest. docs/format.md describes every field.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::marks::{self, FORMAT};
@@ -11,7 +12,7 @@ use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// The result of a verify. Each verify writes its own object. The newest result and the newest drill count.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Verdict {
     pub format: u32,
     pub id: BackupId,
@@ -40,7 +41,7 @@ pub struct Verdict {
 }
 
 /// A drill: the backup was restored into a scratch server and compared with its manifest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Drill {
     /// When the drill ended.
     #[serde(deserialize_with = "clock::deserialize_clamped")]

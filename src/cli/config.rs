@@ -1,6 +1,9 @@
 //! `uzima-backup config`.
 
-use serde_json::json;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::output::Output;
 use crate::base::error::{Error, Result};
@@ -10,19 +13,52 @@ use crate::config::Config;
 use crate::model::manifest::EngineUsed;
 use crate::source::engine;
 
+/// The settings. Serializes as docs/json.md describes it.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct ConfigReport<'a> {
+    version: u32,
+    settings: Vec<SettingRow>,
+    /// The job of these settings. `None` if a setting is wrong.
+    job: Option<&'a String>,
+    state_dir: Option<&'a Path>,
+    /// The engine of a backup. `None` if a setting is wrong.
+    engine: Option<&'a EngineUsed>,
+    misspelt: Vec<MisspeltVariable<'a>>,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct SettingRow {
+    key: &'static str,
+    /// The variable.
+    env: &'static str,
+    /// The value, without secrets. `None` if the setting is not set.
+    value: Option<String>,
+    origin: Option<String>,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct MisspeltVariable<'a> {
+    env: &'a str,
+    /// The setting that may be meant.
+    near: &'a str,
+}
+
 pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
-    let rows: Vec<serde_json::Value> = config
+    let settings = config
         .layers
         .shown()
         .into_iter()
         .map(|(setting, value, origin)| {
             let origin = origin.map(ToString::to_string);
             let value = origin.as_ref().map(|_| value);
-            json!({"key": setting.key, "env": setting.env, "value": value, "origin": origin})
+            SettingRow { key: setting.key, env: setting.env, value, origin }
         })
         .collect();
-    let misspelt: Vec<serde_json::Value> =
-        config.misspelt.iter().map(|found| json!({"env": found.name, "near": found.near})).collect();
+    let misspelt = config
+        .misspelt
+        .iter()
+        .map(|found| MisspeltVariable { env: &found.name, near: &found.near })
+        .collect();
     // The settings are also checked, so that mistakes are found now and not at night.
     let resolved = config.job.as_ref().map_err(Error::clone);
     let engine = match &resolved {
@@ -30,14 +66,14 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         Err(_) => Ok(None),
     };
     let (job, shown) = (resolved.as_ref().ok().map(|options| &options.job), engine.as_ref().ok());
-    let result = json!({
-        "version": 1,
-        "settings": rows,
-        "job": job,
-        "state_dir": config.state_dir,
-        "engine": shown,
-        "misspelt": misspelt,
-    });
+    let result = ConfigReport {
+        version: 1,
+        settings,
+        job,
+        state_dir: config.state_dir.as_deref(),
+        engine: shown.and_then(Option::as_ref),
+        misspelt,
+    };
     output.result(&result, || text(config, job, shown.and_then(Option::as_ref)));
     joined(vec![
         resolved.and(engine).err(),

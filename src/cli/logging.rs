@@ -35,13 +35,13 @@ const KEPT_LENGTH: usize = 500;
 pub struct Log {
     /// Progress bars must be drawn here, so that log lines do not tear them.
     pub bars: MultiProgress,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<LogState>>,
     redactor: Redactor,
     file: Option<Arc<LogFile>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LogState {
     run: Option<String>,
     /// The last lines, oldest first.
     kept: VecDeque<String>,
@@ -125,7 +125,7 @@ impl Log {
         }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, LogState> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::args::NotifyArgs;
@@ -22,14 +23,14 @@ use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT, samples};
 const PING_TEXT: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
 
 /// The results. Serializes as docs/json.md describes it.
-#[derive(Serialize)]
-struct NotifyReport {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct NotifyReport {
     version: u32,
     mails: Vec<MailResult>,
     signals: Vec<SignalResult>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct MailResult {
     event: Event,
     subject: String,
@@ -39,7 +40,7 @@ struct MailResult {
     failure: Failure,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct SignalResult {
     /// The setting of the signal.
     signal: &'static str,
@@ -50,7 +51,7 @@ struct SignalResult {
     failure: Failure,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, JsonSchema, Serialize)]
 struct Failure {
     error: Option<String>,
     next_step: Option<String>,

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use log::Level;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::logging::Log;
@@ -112,7 +113,7 @@ pub fn print_failed_exit(exit: Exit) {
 }
 
 /// The last line on standard error of a command that fails with `--json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct FailureDocument {
     /// The version of this document: 1.
     version: u32,
@@ -128,7 +129,7 @@ pub struct FailureDocument {
 }
 
 /// The kind of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Wrong arguments or settings; nothing was attempted.

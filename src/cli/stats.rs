@@ -66,7 +66,7 @@ fn text(report: &StatsReport) -> String {
     for (label, value) in facts(report) {
         push_line(&mut text, &format!("{label:11}  {value}"));
     }
-    for line in Summary::new(report).looks {
+    for line in StatsSummary::new(report).looks {
         push_line(&mut text, &format!("needs a look: {line}"));
     }
     for table in [periods_table(report), runs_table(report)].into_iter().flatten() {
@@ -76,7 +76,7 @@ fn text(report: &StatsReport) -> String {
 }
 
 fn mail(report: &StatsReport) -> events::ReportMail {
-    let Summary { tone, headline, looks } = Summary::new(report);
+    let StatsSummary { tone, headline, looks } = StatsSummary::new(report);
     let table = |rows: StatsTable| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
     events::ReportMail {
         tone,
@@ -91,14 +91,14 @@ fn mail(report: &StatsReport) -> events::ReportMail {
 
 /// The state of a job in a sentence, and the lines that a person should look at.
 #[derive(Debug)]
-struct Summary {
+struct StatsSummary {
     tone: Tone,
     headline: String,
     looks: Vec<String>,
 }
 
-impl Summary {
-    fn new(report: &StatsReport) -> Summary {
+impl StatsSummary {
+    fn new(report: &StatsReport) -> StatsSummary {
         let standing = &report.standing;
         let mut looks: Vec<String> =
             standing.frozen.iter().map(|why| format!("A cleanup would delete nothing: {why}")).collect();
@@ -130,7 +130,7 @@ impl Summary {
                 ),
             ),
         };
-        Summary { tone, headline: format!("{}: {state}", report.job), looks }
+        StatsSummary { tone, headline: format!("{}: {state}", report.job), looks }
     }
 }
 

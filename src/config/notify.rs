@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use reqwest::Url;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::choose;
@@ -14,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 
 /// An event that is mailed and sent to the webhook. The setting `notify` (BACKUP_NOTIFY) selects events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// A backup was completed.

@@ -6,6 +6,7 @@ use std::io::Read;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bson::RawDocumentBuf;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::bounds;
@@ -27,7 +28,7 @@ pub const LARGEST: u64 = 64 << 20;
 const LARGEST_JSON: u64 = 128 << 20;
 
 /// The segments of an artifact, in the order of the artifact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Index {
     pub format: u32,
     /// The id of the backup.
@@ -45,7 +46,7 @@ pub struct Index {
 
 /// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a
 /// constant such as `{$numberLong: "5"}` has the same text as a 64-bit number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct NamespaceDescription {
     /// The options' BSON, in Base64.
     pub options: String,
@@ -76,7 +77,7 @@ impl NamespaceDescription {
 }
 
 /// A run of whole documents of one namespace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Segment {
     /// The place of the namespace in the manifest's list, from 0. The oplog slice has the place after the
     /// last namespace.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ pub const COLLAPSED: &str = "collapsed: ";
 
 /// A backup. `N` is the type of the list of namespaces: [`NamespaceEntry`]s as stored, or less data if many
 /// manifests are kept in memory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Manifest<N = Vec<NamespaceEntry>> {
     pub format: u32,
     pub id: BackupId,
@@ -66,7 +67,7 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
 }
 
 /// The server that was backed up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct SourceServer {
     pub topology: Topology,
     /// `host:port` of the member.
@@ -85,7 +86,7 @@ pub struct SourceServer {
 }
 
 /// The engine that read the source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct EngineUsed {
     /// `native` or `mongodump`.
     pub name: String,
@@ -97,7 +98,7 @@ pub struct EngineUsed {
 }
 
 /// The point in time to which the documents belong.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ConsistencyAchieved {
     /// `none`: each collection was read at its own time, between start and end. `oplog`: the same, and a
     /// restore replays the oplog slice, so that the data is of one instant. `snapshot`: all collections were
@@ -113,7 +114,7 @@ pub struct ConsistencyAchieved {
 }
 
 /// The oplog entries from the time of the backup, filtered to its namespaces.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct OplogSlice {
     /// The slice contains writes after this optime. It lies before the first document was read, and before
     /// the oldest transaction that was open then.
@@ -130,7 +131,7 @@ pub struct OplogSlice {
 }
 
 /// The selection of databases and collections for the backup.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct SelectionAsked {
     /// Empty for all databases.
     pub databases: Vec<String>,
@@ -179,7 +180,7 @@ impl fmt::Display for SelectionAsked {
 }
 
 /// The object that holds the artifact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ArtifactObject {
     /// The key, relative to the root of the store.
     pub key: String,
@@ -195,7 +196,7 @@ pub struct ArtifactObject {
 }
 
 /// The object that holds the index.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct IndexObject {
     /// The key, relative to the root of the store.
     pub key: String,
@@ -206,7 +207,7 @@ pub struct IndexObject {
 }
 
 /// Sums over the namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Totals {
     pub namespaces: u64,
     pub documents: u64,
@@ -215,7 +216,7 @@ pub struct Totals {
 }
 
 /// A namespace of a backup.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct NamespaceEntry {
     pub db: String,
     pub collection: String,
@@ -242,7 +243,7 @@ pub struct NamespaceEntry {
 }
 
 /// An index of a collection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct IndexEntry {
     pub name: String,
     /// BLAKE3 of the document that `listIndexes` returned, hex.

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use bson::RawDocumentBuf;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The prefix of the collection that holds the documents of a time series, before MongoDB 8.3.
 pub const BUCKETS: &str = "system.buckets.";
 
 /// The type of a namespace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
     /// A collection, including capped and clustered ones.

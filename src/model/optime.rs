@@ -4,10 +4,11 @@ use std::fmt;
 
 use bson::Timestamp;
 use chrono::DateTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The timestamp of an oplog entry (`ts`), ordered by time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
 pub struct OpTime {
     /// Unix seconds.
     pub t: u32,

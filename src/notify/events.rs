@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::message::{LOG_LINES, Table, Tone};
@@ -96,7 +97,7 @@ impl RunOutcome {
 }
 
 /// The figures of a backup, for its JSON and its notifications.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct BackupFacts {
     /// The place of the artifact: a path or an `s3://` address.
     pub place: String,
@@ -133,7 +134,7 @@ impl BackupFacts {
 }
 
 /// A backup that was made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct BackupSuccess {
     #[serde(flatten)]
     pub facts: BackupFacts,
@@ -175,13 +176,14 @@ impl NewestGood {
 }
 
 /// The facts of a run that failed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct RunFailure {
     pub error: String,
     pub next_step: Option<String>,
     #[serde(skip)]
     pub exit: Exit,
     #[serde(rename = "newest_good_at", serialize_with = "NewestGood::serialize")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub newest_good: NewestGood,
     /// The age from which the newest good backup is too old.
     #[serde(skip)]
@@ -214,7 +216,7 @@ impl RunFailure {
 }
 
 /// A backup that a cleanup deleted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct Deletion {
     pub id: String,
     #[serde(skip)]
@@ -224,7 +226,7 @@ pub struct Deletion {
 }
 
 /// The facts of a cleanup that was not frozen.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize)]
 pub struct CleanupSuccess {
     pub place: String,
     pub deleted: Vec<Deletion>,
@@ -245,7 +247,7 @@ impl CleanupSuccess {
 }
 
 /// The facts of a cleanup that deletes nothing until a person has looked.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize)]
 pub struct CleanupFrozen {
     pub place: String,
     /// The reasons, each with its next step.
@@ -271,7 +273,7 @@ pub struct ReportMail {
 }
 
 /// The result of a check of `health`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
     Ok,
@@ -299,13 +301,14 @@ impl CheckOutcome {
 }
 
 /// A check of `health` and its result. Serializes as docs/json.md describes it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct CheckRow {
     pub name: &'static str,
     pub outcome: CheckOutcome,
     pub detail: String,
     /// How long the check took; zero if it was not run.
     #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub took: Duration,
     /// What to do; always set after a failure and a warning.
     pub next_step: Option<String>,

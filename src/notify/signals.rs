@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use reqwest::{Method, StatusCode, Url};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -110,7 +111,7 @@ pub(super) fn ping_about(
 }
 
 /// The JSON of a webhook. Exactly one of the last four fields is set.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct WebhookDocument<'a> {
     version: u32,
     event: Event,
@@ -127,6 +128,11 @@ struct WebhookDocument<'a> {
     failure: Option<&'a RunFailure>,
     cleanup: Option<&'a CleanupSuccess>,
     frozen: Option<&'a CleanupFrozen>,
+}
+
+/// The JSON Schema of the document that a webhook gets.
+pub fn webhook_schema(generator: &mut SchemaGenerator) -> Schema {
+    WebhookDocument::json_schema(generator)
 }
 
 /// Posts a document about `event` to the webhook within `limit`, at most [`SIGNAL_LIMIT`].

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::error::Result;
@@ -33,7 +34,7 @@ pub struct ListOptions {
 }
 
 /// The listed runs. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct ListReport {
     version: u32,
     /// The store, as shown to people.
@@ -51,7 +52,7 @@ impl ListReport {
 }
 
 /// A row of the list: a run, or a backup whose manifest cannot be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct ListRow {
     /// The id of the run and of its backup.
     pub id: BackupId,
@@ -72,7 +73,7 @@ pub struct ListRow {
 }
 
 /// The fields of a row that depend on its kind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub enum ListedContent {
     /// A run, with or without a backup.
@@ -87,7 +88,7 @@ pub enum ListedContent {
 }
 
 /// A run in the list. Figures are `None` if they are not known.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct ListedRun {
     /// The job; empty if it is not known.
     pub job: String,

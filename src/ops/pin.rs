@@ -1,5 +1,6 @@
 //! `pin` and `unpin`: protect a backup from cleanups, and end the protection.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::model::id::BackupId;
 use crate::store::Store;
 
 /// The result of `pin` or `unpin`. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct PinReport {
     version: u32,
     /// The backup.

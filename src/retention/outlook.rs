@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::quality::{self, Quality};
@@ -31,7 +32,7 @@ impl Pace {
 }
 
 /// The stored backups after a cleanup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct StoredForecast {
     /// The time of the cleanup.
     pub at: DateTime<Utc>,
@@ -42,12 +43,13 @@ pub struct StoredForecast {
 }
 
 /// The forecast for an existing backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Stay {
     pub id: BackupId,
     /// The cleanup that deletes the backup; `None` if no cleanup of the next [`HORIZON`] days deletes it.
     pub until: Option<DateTime<Utc>>,
     /// The rule that keeps the backup until then.
+    #[schemars(with = "String")]
     pub rule: Rule,
     /// The reason why the backup is not good.
     #[serde(rename = "not_good")]
@@ -55,7 +57,7 @@ pub struct Stay {
 }
 
 /// The forecast for a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Outlook {
     /// Now, and after each cleanup of the next [`AHEAD`] days.
     #[serde(rename = "forecast")]
@@ -192,7 +194,7 @@ impl Simulation {
 }
 
 /// The next deletion of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Expiry {
     pub id: BackupId,
     /// The time from which a cleanup deletes the backup; never before now.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::clock;
@@ -35,7 +36,7 @@ impl Counted {
 }
 
 /// A backup that was passed over although it is newer than the chosen one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct SkippedBackup {
     pub id: BackupId,
     pub reason: String,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::cancel::{Cancel, LastStep};
@@ -88,7 +89,7 @@ pub struct Resources {
 }
 
 /// A completed backup. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct BackupReport {
     version: u32,
     id: BackupId,
@@ -134,7 +135,7 @@ impl BackupReport {
 type AttemptId = (BackupId, DateTime<Utc>);
 
 /// What a backup would read. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct BackupPlan {
     version: u32,
     /// The address of the member that would be read.

@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{CleanupOutcome, CleanupReport, CleanupRow};
@@ -245,7 +246,7 @@ pub(super) async fn delete_failures(
 
 /// An artifact without a manifest and without a tombstone. Its backup failed or was killed, or its manifest was lost. In the
 /// second case it may be the only copy, so it is never deleted because of its age alone.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct Orphan {
     pub key: String,
     pub stored_bytes: u64,

@@ -9,6 +9,7 @@ mod delete;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::error::{Error, Result};
@@ -31,7 +32,7 @@ use crate::store::{self, Store, leftovers};
 pub use delete::Orphan;
 
 /// The result of a cleanup for a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CleanupOutcome {
     Kept,
@@ -47,7 +48,7 @@ pub enum CleanupOutcome {
 }
 
 /// A backup of the job and its result.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct CleanupRow {
     pub id: BackupId,
     pub outcome: CleanupOutcome,
@@ -59,7 +60,7 @@ pub struct CleanupRow {
 }
 
 /// The result of a cleanup. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct CleanupReport {
     version: u32,
     pub job: String,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -72,7 +73,7 @@ impl Default for HealthOptions {
 }
 
 /// The results of all checks. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct HealthReport {
     version: u32,
     /// `None` if the settings are wrong.

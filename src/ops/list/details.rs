@@ -1,5 +1,6 @@
 //! `list ID`: everything that the store and the records know about one run and its backup.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ListRow, ListedContent, candidates, read_rows, recorded};
@@ -15,7 +16,7 @@ use crate::model::manifest::Manifest;
 use crate::store::Store;
 
 /// A run and its backup. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct BackupDetails {
     version: u32,
     /// The store, as shown to people.

@@ -1,8 +1,10 @@
 //! The plan of a restore: made before anything is written, and shown first. It has the namespaces to be restored with
 //! their options and indexes, the target's namespaces of the same names, and the parts that the target cannot take.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::filter;
@@ -181,7 +183,7 @@ impl RestorePlan {
 }
 
 /// The JSON form of a plan.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct PlanDocument<'a> {
     #[serde(flatten)]
     facts: &'a RestoreFacts,
@@ -197,7 +199,7 @@ struct PlanDocument<'a> {
     warnings: &'a [String],
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct PlannedDocument {
     from: String,
     to: String,
@@ -208,7 +210,7 @@ struct PlannedDocument {
     existing_documents: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct ReplayDocument {
     entries: u64,
     from: Option<OpTime>,
@@ -216,6 +218,16 @@ struct ReplayDocument {
     operations: u64,
     left_out: u64,
     in_the_way: Vec<String>,
+}
+
+impl JsonSchema for RestorePlan {
+    fn schema_name() -> Cow<'static, str> {
+        "RestorePlan".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        PlanDocument::json_schema(generator)
+    }
 }
 
 impl Serialize for RestorePlan {

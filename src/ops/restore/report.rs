@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::error::Error;
@@ -12,7 +13,7 @@ use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
 
 /// The facts that a plan and a report have in common.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct RestoreFacts {
     /// The version of the JSON format.
     pub version: u8,
@@ -99,7 +100,7 @@ pub struct SliceCounts {
 }
 
 /// The result of a replay.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct Replayed {
     pub entries: u64,
     /// The number of operations carried out.
@@ -114,11 +115,12 @@ pub struct Replayed {
     pub indexes: u64,
     #[serde(skip)]
     pub indexing: Duration,
+    #[schemars(with = "Vec<String>")]
     pub problems: Vec<Problem>,
 }
 
 /// The result of restoring a namespace.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct NamespaceOutcome {
     /// The name in the backup.
     pub from: String,
@@ -139,6 +141,7 @@ pub struct NamespaceOutcome {
     pub indexes: u64,
     #[serde(skip)]
     pub indexing: Duration,
+    #[schemars(with = "Vec<String>")]
     pub problems: Vec<Problem>,
     pub notes: Vec<String>,
     /// How to remove the cause, if the namespace is incomplete and the cause is known.
@@ -154,7 +157,7 @@ impl NamespaceOutcome {
 }
 
 /// The result of a restore.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct RestoreReport {
     #[serde(flatten)]
     pub facts: RestoreFacts,
@@ -170,6 +173,7 @@ pub struct RestoreReport {
     /// The names at the target of incomplete namespaces.
     pub missing: Vec<String>,
     /// Users and roles that could not be restored, and namespaces that could not be dropped.
+    #[schemars(with = "Vec<String>")]
     pub problems: Vec<Problem>,
     /// How to restore the rest; `None` if everything is restored.
     pub next_step: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::made;
@@ -18,7 +19,7 @@ const PACE_BACKUPS: usize = 30;
 const PACE_INTERVALS: usize = 3;
 
 /// A figure over time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize)]
 pub struct Trend {
     /// The oldest value.
     pub first: f64,
@@ -74,7 +75,7 @@ fn slope(values: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// The length of a period, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeriodUnit {
     /// A day.
@@ -106,7 +107,7 @@ impl PeriodUnit {
 }
 
 /// The runs of a day, week or month.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct StatsPeriod {
     /// The length of the period.
     pub unit: PeriodUnit,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use serde_json::json;
 
 use crate::base::clock;
 use crate::base::error::Result;
@@ -64,7 +64,7 @@ pub struct JobHistory {
 }
 
 /// The figures of a job. Serializes as docs/json.md describes it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct StatsReport {
     version: u32,
     /// The job.
@@ -78,6 +78,7 @@ pub struct StatsReport {
     pub at: DateTime<Utc>,
     /// The number of runs with each status.
     #[serde(rename = "runs", serialize_with = "counts")]
+    #[schemars(with = "BTreeMap<String, usize>")]
     pub totals: Vec<(Status, usize)>,
     /// The success rates of the last 7 and 30 days, and of all runs.
     pub success: Vec<SuccessRate>,
@@ -95,6 +96,7 @@ pub struct StatsReport {
     pub raw_bytes: u64,
     /// The newest backup.
     #[serde(serialize_with = "id")]
+    #[schemars(with = "Option<BackupId>")]
     pub newest: Option<StatsRun>,
     /// The start of the oldest backup.
     #[serde(rename = "oldest_started_at")]
@@ -124,6 +126,7 @@ pub struct StatsReport {
     pub outlook: Outlook,
     /// The last drill of each backup, newest first. The JSON has the first only.
     #[serde(rename = "drill", serialize_with = "newest_drill")]
+    #[schemars(with = "Option<NewestDrill>")]
     pub drills: Vec<(BackupId, Drill)>,
     /// The next backup that a cleanup deletes.
     pub next_expiry: Option<Expiry>,
@@ -151,16 +154,29 @@ fn last<S: Serializer>(runs: &[StatsRun], serializer: S) -> Result<S::Ok, S::Err
     serializer.collect_seq(runs.iter().take(LAST))
 }
 
+/// The newest drill in the JSON of the statistics.
+#[derive(JsonSchema, Serialize)]
+struct NewestDrill {
+    /// The drilled backup.
+    id: BackupId,
+    at: DateTime<Utc>,
+    /// The drill found no difference from the manifest.
+    sound: bool,
+    /// The measured recovery time, in seconds.
+    recovery_seconds: f64,
+    raw_bytes: u64,
+    /// `mongod` or `server`.
+    target: String,
+}
+
 fn newest_drill<S: Serializer>(drills: &[(BackupId, Drill)], serializer: S) -> Result<S::Ok, S::Error> {
-    let shown = |(id, drill): &(BackupId, Drill)| {
-        json!({
-            "id": id,
-            "at": drill.at,
-            "sound": drill.findings.is_empty(),
-            "recovery_seconds": drill.recovery_seconds,
-            "raw_bytes": drill.raw_bytes,
-            "target": drill.target,
-        })
+    let shown = |(id, drill): &(BackupId, Drill)| NewestDrill {
+        id: id.clone(),
+        at: drill.at,
+        sound: drill.findings.is_empty(),
+        recovery_seconds: drill.recovery_seconds,
+        raw_bytes: drill.raw_bytes,
+        target: drill.target.clone(),
     };
     drills.first().map(shown).serialize(serializer)
 }
@@ -173,7 +189,7 @@ fn whole_seconds<S: Serializer>(
 }
 
 /// A run in the statistics.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct StatsRun {
     /// The id of the run and of its backup.
     pub id: BackupId,
@@ -226,7 +242,7 @@ impl StatsRun {
 }
 
 /// The share of runs that made a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize)]
 pub struct SuccessRate {
     /// The number of past days that are counted. `None` means all runs.
     pub days: Option<u32>,
@@ -239,15 +255,17 @@ pub struct SuccessRate {
 }
 
 /// The state of a job as far as the store shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct JobStanding {
     /// The newest good backup.
     pub newest_good: Option<BackupId>,
     /// The age of the newest good backup.
     #[serde(rename = "age_seconds", serialize_with = "whole_seconds")]
+    #[schemars(with = "Option<u64>")]
     pub age: Option<Duration>,
     /// The greatest allowed age of the newest good backup.
     #[serde(rename = "max_age_seconds", serialize_with = "whole_seconds")]
+    #[schemars(with = "u64")]
     pub max_age: Duration,
     /// The newest good backup is not older than allowed.
     pub fresh: bool,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand::seq::IteratorRandom;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::cancel::Cancel;
@@ -62,7 +63,7 @@ pub struct VerifyResources<'a> {
 }
 
 /// The result of `verify`. docs/json.md describes its JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct VerifyReport {
     version: u32,
     pub place: String,
@@ -80,7 +81,7 @@ pub struct VerifyReport {
 }
 
 /// A backup that was read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct VerifiedBackup {
     pub id: BackupId,
     pub job: String,
@@ -101,7 +102,7 @@ pub struct VerifiedBackup {
 }
 
 /// A backup that was not read, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct UnverifiedBackup {
     pub id: BackupId,
     pub error: String,

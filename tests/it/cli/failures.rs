@@ -12,6 +12,7 @@ fn failure(command: &mut Command, exit: i32) -> Value {
     let ran: Ran = run(command.arg("--json")).ends(exit);
     let last = ran.stderr.lines().last().expect("a line");
     let document: Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {}", ran.stderr));
+    crate::docs::schema::check("failure", &document);
     assert_eq!((&document["version"], &document["exit"]), (&json!(1), &json!(exit)), "{document}");
     assert!(!document["message"].as_str().expect("a message").is_empty(), "{document}");
     document

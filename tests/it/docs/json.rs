@@ -17,7 +17,11 @@ fn json(env: &[(&str, &str)], args: &[&str]) -> serde_json::Value {
         .output()
         .unwrap();
     assert!(!run.stdout.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
-    serde_json::from_slice(&run.stdout).unwrap()
+    let document = serde_json::from_slice(&run.stdout).unwrap();
+    if args[0] != "init" {
+        super::schema::check(&super::schema::of_output(args), &document);
+    }
+    document
 }
 
 #[tokio::test(flavor = "multi_thread")]

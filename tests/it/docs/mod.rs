@@ -2,6 +2,7 @@
 
 mod format;
 mod json;
+pub mod schema;
 
 use std::collections::BTreeSet;
 

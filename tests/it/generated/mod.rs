@@ -1,4 +1,4 @@
-//! Man pages, completions and the tables of settings are generated from the definitions in the code, and committed. These
+//! Man pages, completions, JSON Schemas and the tables of settings are generated from the definitions in the code, and committed. These
 //! tests compare them. `UPDATE_GENERATED=1 cargo test --test it -- generated` writes them again.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,10 @@ fn files() -> BTreeMap<PathBuf, Vec<u8>> {
     }
     files.extend(completions::files());
     files.insert(PathBuf::from(configuration::PAGE), configuration::page());
+    files.extend(uzima_backup::cli::schemas().map(|(name, schema)| {
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        (PathBuf::from(format!("docs/schema/{name}.json")), text.into_bytes())
+    }));
     files
 }
 
@@ -46,7 +50,7 @@ fn what_is_generated_is_of_the_binary() {
             path.display()
         );
     }
-    for folder in ["man", "completions"] {
+    for folder in ["man", "completions", "docs/schema"] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
             assert!(files.contains_key(&path), "{} belongs to no command", path.display());

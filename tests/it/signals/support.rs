@@ -112,7 +112,9 @@ impl Signalled {
         posts
             .map(|request| {
                 assert_eq!(request.headers["content-type"], "application/json");
-                request.body_json().expect("JSON")
+                let document = request.body_json().expect("JSON");
+                crate::docs::schema::check("webhook", &document);
+                document
             })
             .collect()
     }

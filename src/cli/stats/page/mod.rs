@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 
 use self::calendar::Month;
 use self::chart::{AxisUnit, Chart, Series};
-use super::{StatsTable, Summary, age, forecast, main_problem, not_good, periods_table, seconds};
+use super::{StatsSummary, StatsTable, age, forecast, main_problem, not_good, periods_table, seconds};
 use crate::base::beneath::settled;
 use crate::base::error::{Error, Result};
 use crate::base::files::replace;
@@ -91,7 +91,7 @@ struct Page<'a> {
     place: String,
     at: String,
     sender: &'a Sender,
-    summary: Summary,
+    summary: StatsSummary,
     cards: Vec<Card>,
     charts: Vec<Chart>,
     periods: Option<StatsTable>,
@@ -120,7 +120,7 @@ impl Page<'_> {
 /// Renders the page.
 pub fn render(report: &StatsReport, sender: &Sender, redactor: &Redactor) -> String {
     let clean = |text: &str| plain(&redactor.clean(text));
-    let mut summary = Summary::new(report);
+    let mut summary = StatsSummary::new(report);
     summary.looks.iter_mut().for_each(|line| *line = clean(line));
     let stays = &report.outlook.stays;
     let shown = stays.iter().take(VISIBLE_BACKUPS + HIDDEN_BACKUPS);
