@@ -14,7 +14,7 @@ const KEPT: usize = 4 << 20;
 
 /// A compressor with its working memory.
 pub enum Encoder {
-    /// With an output buffer for the worst case, which is not cleared for every piece.
+    /// The output buffer is large enough for the worst case, and is not cleared for every piece.
     Gzip(Box<libdeflater::Compressor>, Vec<u8>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }

@@ -57,14 +57,14 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Makes a packer, and the messages for [`write`](super::writer::write), of which at most `waiting` wait for
-    /// the writer.
+    /// Makes a packer, and the receiver of its messages for [`write`](super::writer::write). At most `waiting`
+    /// messages wait for the writer.
     pub fn new(pool: Pool, waiting: usize) -> (Packer, WriteSteps) {
         let (steps, stepping) = sync_channel(waiting);
         (Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }, WriteSteps(stepping))
     }
 
-    /// Tells the writer that the source is complete.
+    /// Signals to the writer that the source is complete.
     pub fn finish(self) -> Result<()> {
         self.send(WriteStep::Done)
     }
@@ -157,9 +157,9 @@ pub struct Pool {
 impl Pool {
     /// Starts `workers` threads.
     ///
-    /// At most `budget` raw bytes are in flight; a larger block is let through alone. `crc64` computes the
-    /// CRC-64/XZ of each block, which mongodump's archive needs. `encode` and `decode` are called once for
-    /// each thread. If `decode` returns a decoder, each block is decompressed again and compared.
+    /// At most `budget` raw bytes are in flight; a larger block passes alone. `crc64` computes the CRC-64/XZ
+    /// of each block, which mongodump's archive needs. `encode` and `decode` are called once for each thread.
+    /// If `decode` returns a decoder, each block is decompressed again and compared.
     pub fn start(
         workers: usize,
         budget: usize,
@@ -169,7 +169,7 @@ impl Pool {
     ) -> Result<Pool> {
         let (jobs, queue) = sync_channel::<PoolJob>(workers * 2);
         let queue = Arc::new(Mutex::new(queue));
-        // As many buffers of each kind as may be in flight.
+        // The most buffers of each kind that can be in flight.
         let stock = || Buffers::new(budget / BLOCK + workers, KEPT);
         let (raw, compressed) = (stock(), stock());
         for n in 0..workers {

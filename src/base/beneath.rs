@@ -63,7 +63,7 @@ pub enum Renamed {
 pub enum Synced {
     /// By `fsync` of the folder.
     Folder,
-    /// By `syncfs` of its file system, because the folder has no `fsync`.
+    /// By `syncfs` of its file system, because the file system has no `fsync` for folders.
     FileSystem,
     /// The file system offers neither.
     Nothing,
@@ -95,7 +95,7 @@ impl Folder {
     /// The folder of a file that the administrator named, and the file's name in it.
     ///
     /// # Errors
-    /// Returns an error if the path has no last name, as `/` and `..`.
+    /// Returns an error if the path has no file name at its end, as in `/` and `..`.
     pub fn of_file(path: &Path) -> io::Result<(Folder, PathBuf)> {
         let (above, name) = Folder::above(path)?;
         Ok((Folder::open(&above)?, name.into()))
@@ -199,12 +199,12 @@ impl Folder {
         }
     }
 
-    /// Facts about a name. A link is not followed.
+    /// Returns the facts about a name. A link is not followed.
     pub fn about(&self, name: &Path) -> io::Result<About> {
         self.at(name, |at, last| Ok(about(&fs::statat(at, last, AtFlags::SYMLINK_NOFOLLOW)?)))
     }
 
-    /// The names in this folder, in no order. They may be invalid UTF-8.
+    /// The names in this folder, in no particular order. They may be invalid UTF-8.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         let list =
@@ -282,7 +282,7 @@ impl Folder {
     /// Writes the names in this folder to disk, so that they survive a power failure.
     ///
     /// # Errors
-    /// Returns an error if the disk fails. A file system without this call is no error.
+    /// Returns an error if the disk fails. A file system that lacks this call is not an error.
     pub fn sync(&self) -> io::Result<Synced> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = fs::openat(&self.fd, ".", flags, Mode::empty())?;
@@ -406,7 +406,7 @@ fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
 
 fn open_folder(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     fs::openat(at, name, PASS, Mode::empty()).map_err(|e| match e {
-        // Linux's answer for a link, with both flags.
+        // Linux returns this error for a link if both flags are set.
         Errno::NOTDIR if is_link(at, name) => Errno::LOOP.into(),
         e => e.into(),
     })
@@ -464,7 +464,7 @@ fn normal(component: Component<'_>) -> io::Result<&OsStr> {
     }
 }
 
-/// A name without folders.
+/// Returns the name if it contains no folders.
 fn single(name: &Path) -> io::Result<&OsStr> {
     let mut components = name.components();
     match (components.next(), components.next()) {

@@ -67,9 +67,9 @@ impl Structure {
     }
 }
 
-/// The error that `what` is longer than `most` bytes.
+/// Returns the error for data, called `what`, that is longer than `most` bytes.
 pub fn too_long(what: &str, most: u64) -> io::Error {
-    let text = format!("{what} is longer than {}, and no more is read", units::bytes(most));
+    let text = format!("{what} is longer than the limit of {}", units::bytes(most));
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
@@ -101,7 +101,7 @@ pub fn check_depth(document: &RawDocument) -> Result<(), String> {
         };
         if open.len() == DEEPEST {
             return Err(format!(
-                "it is nested deeper than {DEEPEST} levels, and no MongoDB server takes such a document"
+                "it is nested deeper than {DEEPEST} levels, and no MongoDB server accepts such a document"
             ));
         }
         open.push(inner.iter());

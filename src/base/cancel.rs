@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
 
-/// A step that begins late still gets this much time, because it could do nothing at all without any.
+/// A step that begins late still gets this much time, because it could do nothing without any time.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// A request to end the run early. Clones share it.
@@ -87,18 +87,18 @@ impl Cancel {
     }
 }
 
-/// The last steps of a run after a signal, in their order. Several of them may be skipped.
+/// The last steps of a run after a signal, in order. A run may skip some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastStep {
-    /// The thread or child that reads the source ends.
+    /// Stop the thread or child that reads the source.
     Reading,
-    /// The operation itself ends: uploads are aborted, requests answered.
+    /// End the operation itself: abort uploads, and wait for the answers to pending requests.
     Work,
-    /// The failure is written to the store and recorded in MongoDB.
+    /// Write the failure to the store, and record it in MongoDB.
     Records,
-    /// A mail is sent.
+    /// Send the mail.
     Mail,
-    /// Every other notice is sent, and temporary data on servers is removed.
+    /// Send all other notices, and remove temporary data from servers.
     Notices,
 }
 

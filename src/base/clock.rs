@@ -46,8 +46,9 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 /// The end of the year 9999, the last year of RFC 3339.
 const LAST_DATE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("chrono has this date");
 
-/// The date, or the nearest one from 1970 to 9999. Adding days to a date near chrono's limit (the year
-/// 262142) panics. Dates beyond 9999 stay in the future, and objects from the future are ignored.
+/// Moves a date outside the years 1970 to 9999 to the nearest date within them. Adding days to a date near
+/// chrono's limit (the year 262142) panics. Dates beyond 9999 stay in the future, and objects from the future
+/// are ignored.
 pub fn clamped(date: DateTime<Utc>) -> DateTime<Utc> {
     date.clamp(DateTime::UNIX_EPOCH, LAST_DATE)
 }

@@ -1,13 +1,13 @@
-//! Failures from which the process cannot return: a full stack, abort(3), no memory. The thread that failed
-//! stops where it is. Another thread, which waits for this, sends the notices of a failed run and ends the
-//! process with exit code 1.
+//! Failures that the process cannot survive: stack overflow, abort(3), and lack of memory. The thread that
+//! failed stops where it is. Another thread, which waits for this, sends the notices of a failed run and ends
+//! the process with exit code 1.
 //!
 //! - A server can fill the stack with a reply that is nested a hundred thousand levels deep: MongoDB's driver
 //!   (3.9.1) decodes replies by recursion before this tool sees them. Test: `hostile::deep` of the
 //!   integration tests.
-//! - Rust and glibc call abort(3) if there is no memory. Without the handler that is a death by SIGABRT,
-//!   without notices and with a core dump. Tests: `a_library_gives_up` and `little_of_everything` in
-//!   `cli::hardship`.
+//! - Rust and glibc call abort(3) if there is no memory. Without the handler, SIGABRT kills the process: no
+//! notices are sent, and a core dump is written. Tests: `a_library_gives_up` and `little_of_everything` in
+//! `cli::hardship`.
 //!
 //! rustix has no signal handlers, so libc installs them.
 
@@ -29,12 +29,12 @@ static REPORTER: AtomicI32 = AtomicI32::new(-1);
 /// The longest time for the notices, in seconds. The stopped thread may hold a lock that they need.
 const LONGEST: u32 = 60;
 
-const FAULT: &[u8] = b"error: the process was ended by a full stack, or by an access to memory that is not mapped\n\
+const FAULT: &[u8] = b"error: the process ended because of a stack overflow or an access to unmapped memory\n\
     next step: If this happens again, find the server or file whose data is nested too deeply; report any other cause\n";
 const ABORT: &[u8] = b"error: the process was aborted, as the line above says\n\
     next step: Free memory, or raise the limit (ulimit -v), if there is too little; report any other cause\n";
 
-/// Turns a full stack and abort(3) into an end with exit code 1.
+/// Makes the process end with exit code 1 after a stack overflow or abort(3).
 pub fn install() {
     // SAFETY: the handlers make only async-signal-safe calls, and never return. Threads of Rust's standard
     // library have a second stack for handlers, which SA_ONSTACK asks for.
@@ -65,8 +65,8 @@ extern "C" fn late(_: libc::c_int) {
     exit();
 }
 
-/// Calls `report` once, on a thread of its own, if the process fails without a return. Its notices may take
-/// 60 s.
+/// Calls `report` once, on a thread of its own, if the process fails and cannot survive the failure. Its
+/// notices may take 60 s.
 ///
 /// # Errors
 /// Returns an error if the thread or its pipe cannot be created.
@@ -75,7 +75,7 @@ pub fn watch(report: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("crash reporter".into()).spawn(move || {
         REPORTER.store(gettid().as_raw_nonzero().get(), SeqCst);
         if reader.read_exact(&mut [0]).is_ok() {
-            // Without memory it may panic.
+            // `report` may panic if there is no memory.
             let _ = panic::catch_unwind(panic::AssertUnwindSafe(report));
             exit();
         }

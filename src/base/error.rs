@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use crate::base::exit::Exit;
 
-/// The class of an error, by what its caller does about it.
+/// The class of an error, which decides how its caller reacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Wrong settings or arguments: a person must change them.
     Usage,
-    /// It failed, and trying the same again at once would fail too.
+    /// The operation failed, and an immediate second attempt would fail, too.
     Failed,
     /// The server was not reached, or refused the login. Nothing was begun, and a second request would fail, too.
     Away,
@@ -31,8 +31,8 @@ pub enum Kind {
     /// The oplog slice cannot be read, and a new attempt could not read it either. A backup without a slice
     /// may succeed.
     NoSlice,
-    /// The server no longer keeps the snapshot that the run reads. A new run may make the data consistent by
-    /// the oplog.
+    /// The server no longer keeps the snapshot that the run reads. A new run may make the data consistent
+    /// with the oplog.
     Instant,
     /// Another part of the same run failed first, and its error is the one to report.
     Aftermath,
@@ -170,7 +170,7 @@ impl StdError for Error {
 }
 
 impl From<&Error> for Error {
-    /// Copies a stored error, which each caller that needs the failed result returns.
+    /// Copies a stored error, so that each caller that needs the failed result can return it.
     fn from(error: &Error) -> Error {
         error.clone()
     }

@@ -27,7 +27,7 @@ fn escaped(text: &str, escapes: impl Fn(char) -> bool, push: impl Fn(&mut String
     out.into()
 }
 
-/// The text in one line.
+/// Returns the text in one line.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, steers, |out, c| out.extend(c.escape_default()))
 }
@@ -43,8 +43,8 @@ pub fn push_line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// Equivalent JSON without raw characters that control a terminal. Control characters below U+0020 can only
-/// be white space between values.
+/// Returns equivalent JSON without raw characters that control a terminal. Characters below U+0020 stay: in
+/// valid JSON they are only white space between values.
 pub fn json(text: &str) -> Cow<'_, str> {
     let escapes = |c: char| steers(c) && !c.is_ascii() || c == '\u{7f}';
     escaped(text, escapes, |out, c| {

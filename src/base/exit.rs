@@ -35,7 +35,7 @@ impl Exit {
             Exit::Usage => (2, "wrong usage or configuration; nothing was attempted"),
             Exit::NeedsLook => (3, "the backup (or cleanup) is good, but something needs a look"),
             Exit::Mismatch => (4, "stored data does not match its manifest"),
-            Exit::Unhealthy => (5, "a check of the health found something wrong"),
+            Exit::Unhealthy => (5, "a health check found something wrong"),
             Exit::Key => (6, "a key is missing or wrong"),
             // EX_TEMPFAIL of sysexits.h.
             Exit::Busy => (75, "another run of this job and operation is under way (--wait waits for it)"),

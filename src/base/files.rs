@@ -1,5 +1,4 @@
-//! Files that the administrator names: replacing them whole, and the check whether other users can change
-//! them.
+//! Files that the administrator names: they are replaced as a whole, and checked for changes by other users.
 //!
 //! A file is replaced by renaming a new one, so that a reader sees the old or the new content, never a part
 //! of either.
@@ -34,7 +33,7 @@ pub fn replace_as(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io
     write(&folder, &name, bytes, mode, Some(owner), |new| folder.rename(new, &name))
 }
 
-/// Writes a file whose name is free.
+/// Writes a new file, and never replaces a file.
 ///
 /// # Errors
 /// Returns an error of the kind `AlreadyExists` if the name is taken, or is taken before the file is
@@ -87,7 +86,7 @@ pub struct Writable {
 }
 
 impl Writable {
-    /// The command that takes this right away from other users.
+    /// The command that removes this permission from other users.
     pub fn remedy(&self) -> String {
         let command = if self.foreign { "chown root" } else { "chmod go-w" };
         format!("{command} {}", self.path.display())
@@ -95,14 +94,18 @@ impl Writable {
 }
 
 impl fmt::Display for Writable {
-    /// `others can change /opt/bin (mode 0777, user 0, group 0)`.
+    /// `other users can change /opt/bin (mode 0777, user 0, group 0)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, mode) = (self.path.display(), self.mode & 0o7777);
-        write!(f, "others can change {path} (mode {mode:04o}, user {}, group {})", self.owner, self.group)
+        write!(
+            f,
+            "other users can change {path} (mode {mode:04o}, user {}, group {})",
+            self.owner, self.group
+        )
     }
 }
 
-/// Which users must not be able to write.
+/// The users who must not be able to change a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
     /// For a program that root runs: all users but root and the members of root's group. For a program that
@@ -112,7 +115,7 @@ pub enum Strictness {
     Configuration,
 }
 
-/// Returns the first file, folder or link on a path that others can change. Links at the path's end are
+/// Returns the first file, folder or link on a path that other users can change. Links at the path's end are
 /// followed one by one.
 ///
 /// # Errors
@@ -123,7 +126,7 @@ pub fn writable_by_others(path: &Path, strictness: Strictness) -> io::Result<Opt
     let mut path = std::path::absolute(path)?;
     for _ in 0..40 {
         let above = path.parent().unwrap_or(Path::new("/"));
-        // The folders as they are named, which may be links, and the real ones.
+        // The named folders, which may be links, and the real folders.
         let real = fs::canonicalize(above)?;
         for folder in real.ancestors().chain(above.ancestors()) {
             if seen.insert(folder.to_path_buf())
@@ -203,7 +206,7 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         let found =
             |path: &Path| writable_by_others(path, Strictness::Program).unwrap().map(|found| found.path);
-        // Others cannot change files of a sticky folder above, such as /tmp.
+        // Other users cannot change the files of this user in a sticky folder, such as /tmp.
         for (folder, tool, want) in [
             (0o755, 0o755, None),
             (0o755, 0o757, Some(&file)),
@@ -221,7 +224,9 @@ mod tests {
         mode(&file, 0o775);
         let words = writable_by_others(&file, Strictness::Configuration).unwrap().unwrap();
         assert!(
-            words.to_string().starts_with(&format!("others can change {} (mode 0775, user ", file.display()))
+            words
+                .to_string()
+                .starts_with(&format!("other users can change {} (mode 0775, user ", file.display()))
         );
         assert_eq!(words.remedy(), format!("chmod go-w {}", file.display()));
         assert!(writable_by_others(&home.path().join("none"), Strictness::Program).is_err());

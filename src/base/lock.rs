@@ -1,6 +1,6 @@
 //! Locks on files: one run per job, operation and host, and claims to files that are being written.
 //!
-//! A lock is the kernel's (`flock`), so it ends with its process. Some file systems have no such locks
+//! A lock is a kernel lock (`flock`), so it ends with its process. Some file systems have no such locks
 //! (Lustre without `flock`, NFS without a lock manager: `ENOSYS`, `ENOLCK`, `EOPNOTSUPP`). There a thread of
 //! the owner sets a file's modification time every 30 s, and a file whose time no longer changes belongs to a
 //! dead process.
@@ -36,10 +36,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The folder of the locks in the state directory.
 const FOLDER: &str = "locks";
-/// The characters that names of jobs consist of. A job that is named after its server may have others (a
-/// socket's path).
+/// The characters that stay unchanged in a file's name. The name of a job that is named after its server may
+/// contain others (a socket's path).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'-');
-/// The longest part of a file's name that a job's name takes; the whole may have 255 bytes.
+/// The most bytes of a job's name that become part of a file's name, which may have 255 bytes.
 const LONGEST: usize = 200;
 
 /// A claim to a file that is being written. It ends when it is dropped, or with the process.
@@ -53,7 +53,8 @@ impl Claim {
     /// Claims a file that this process created. `None` if another process has claimed it.
     ///
     /// # Errors
-    /// Returns an error if the kernel gives neither answer. A file system without locks is no error.
+    /// Returns an error if the kernel neither grants nor refuses the lock. A file system without locks is not
+    /// an error.
     pub fn take(file: File) -> io::Result<Option<Claim>> {
         match try_exclusive(&file)? {
             Locked::Yes => Ok(Some(Claim { file, heartbeat: None })),
@@ -176,8 +177,8 @@ pub struct LockOutcome {
     pub problem: Option<String>,
 }
 
-/// The lock of a job's operation: no other process of this host runs it. Work that an earlier run left marked
-/// as under way is therefore dead.
+/// The lock of a job's operation: while it is held, no other process of this host runs the operation. So work
+/// that an earlier run marked as under way is dead.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -214,7 +215,7 @@ pub async fn take(request: &LockRequest, cancel: &Cancel) -> Result<LockOutcome>
             Ok(Ok(lock)) => {
                 if lock.held.is_some() {
                     log::info!(
-                        "the file system of {} has no locks: a file with a heartbeat stands for the lock",
+                        "the file system of {} has no locks: a file with a heartbeat replaces the lock",
                         state.display()
                     );
                 }
@@ -248,8 +249,8 @@ pub async fn take(request: &LockRequest, cancel: &Cancel) -> Result<LockOutcome>
 
 fn without(why: &str) -> String {
     format!(
-        "{why}: this run cannot see other runs of its job, and goes on (next step: set state_dir, UZIMA_BACKUP_STATE_DIR, \
-         to a directory that this user may write)"
+        "{why}: this run goes on, but cannot detect other runs of its job (next step: set state_dir, \
+         UZIMA_BACKUP_STATE_DIR, to a directory that this user may write)"
     )
 }
 
@@ -261,8 +262,10 @@ fn busy(request: &LockRequest, holder: &str) -> Error {
     let text = under_way(request, holder);
     match request.wait {
         None => Error::new(Kind::Busy, text).hint("To wait for its end use --wait, e.g. --wait 30m"),
-        Some(wait) => Error::new(Kind::Busy, format!("{text}, and did not end within {} s", wait.as_secs()))
-            .hint("Check that process, or raise --wait"),
+        Some(wait) => {
+            Error::new(Kind::Busy, format!("{text}, and it did not end within {} s", wait.as_secs()))
+                .hint("Check that process, or raise --wait")
+        }
     }
 }
 
@@ -345,12 +348,12 @@ impl Drop for HeldFile {
 }
 
 impl HeldFile {
-    /// Tries once to hold the lock whose (empty) `file` has this name. Returns the holder's text if another
-    /// process has it.
+    /// Tries once to create `NAME.held`. `file` is the lock's own file, which stays empty. Returns the
+    /// holder's text if another process has it.
     fn create(folder: Folder, name: &str, text: &str, file: &File) -> io::Result<Result<HeldFile, String>> {
         let name = PathBuf::from(format!("{name}.held"));
-        // Setting this file's time shows the present by the clock of the file system, which may be another
-        // host's.
+        // The new modification time is the present by the file system's clock, which may be another host's
+        // clock.
         beat(file)?;
         let now = file.metadata()?.modified()?;
         for _ in 0..4 {
@@ -402,7 +405,7 @@ fn is_gone(text: &str) -> bool {
         && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
-/// This boot and this PID namespace, within which a process id is unique.
+/// Identifies this boot and this PID namespace, within which a process id is unique.
 fn space() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();

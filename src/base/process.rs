@@ -1,5 +1,5 @@
-//! How this process shares the machine with others, and the programs that it runs: where they are, whether
-//! they can be trusted, which version they have, and why the kernel ended one.
+//! The priority of this process, and the programs that it runs: their paths and versions, the check that
+//! other users cannot replace them, and the reason if the kernel ended a program.
 
 use std::fs;
 use std::io;
@@ -22,8 +22,8 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const MEMORY: &str = "If `dmesg` or `journalctl -k` says so, raise the memory limit of the container or service (docker \
                       --memory, MemoryMax= of systemd), or give the machine more memory";
 
-/// Has the kernel kill a child, which is about to be started, when the thread that starts it ends. A child
-/// might never notice that this process was killed.
+/// Makes the kernel kill a child when the thread that starts it ends. Otherwise a child might never notice
+/// that this process was killed.
 pub fn die_with_us(command: &mut Command) {
     let parent = getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler, signal
@@ -42,8 +42,8 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Has a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the kernel
-/// ends the process by SIGXFSZ, before it can report anything.
+/// Makes a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the
+/// kernel ends the process by SIGXFSZ, before it can report anything.
 pub fn survive_file_size_limit() {
     // SAFETY: a call without pointers. rustix has no signal handlers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -56,7 +56,7 @@ pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static s
         Signal::KILL => Some(("perhaps the kernel killed it for lack of memory", MEMORY)),
         Signal::XFSZ => Some((
             "it reached its file-size limit",
-            "Raise the limit: `ulimit -f` in the shell that starts this, LimitFSIZE= in a unit of systemd",
+            "Raise the limit: `ulimit -f` in the shell that starts this program, LimitFSIZE= in a systemd unit",
         )),
         _ => None,
     }
@@ -66,7 +66,8 @@ pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static s
 /// handlers.)
 pub fn ignores(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: nothing is changed; `action` has room for the answer, and zeroes are a valid one.
+    // SAFETY: the call changes nothing; `action` is large enough for the answer, and all zeroes are a valid
+    // value.
     let action = unsafe {
         libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
         action.assume_init()
@@ -91,7 +92,7 @@ fn schedule(policy: libc::c_int) {
 /// Lowers the priority of the calling thread (setpriority(2)), so that the server and the threads that feed
 /// the compressors go first when the processors are busy. A failure is ignored.
 pub fn yielding() {
-    // On Linux no process id stands for the calling thread.
+    // On Linux, no process id means the calling thread.
     if let Ok(priority) = getpriority_process(None) {
         let _ = setpriority_process(None, priority + 10);
     }
@@ -120,12 +121,12 @@ pub fn locate(name: &str, search_path: Option<&str>, folders: &[&str]) -> Option
 /// Checks that no other user can replace a program before this process runs it.
 ///
 /// # Errors
-/// Returns an error that names what others can change, and the command that forbids it.
+/// Returns an error that names the path that other users can change, and the command that prevents this.
 pub fn trusted(path: &Path) -> Result<(), String> {
     match files::writable_by_others(path, Strictness::Program) {
         Ok(None) => Ok(()),
         Ok(Some(found)) => Err(format!(
-            "{} is not run, because {found}; take that right away ({}), or name another program",
+            "{} is not run, because {found}; remove that permission ({}), or name another program",
             path.display(),
             found.remedy()
         )),
@@ -157,8 +158,8 @@ pub async fn version(path: &Path) -> io::Result<(bool, String)> {
     tokio::time::timeout(VERSION_LIMIT, output).await.unwrap_or_else(|_| Err(io::Error::other(late())))
 }
 
-/// A count of the processes in this control group that the kernel killed for lack of memory, at the start of
-/// a watch. `None` inside if the kernel does not count them.
+/// Detects that the kernel killed a process of this control group for lack of memory. Holds the number of
+/// kills at the start; `None` if the kernel does not count them.
 #[derive(Debug, Clone, Copy)]
 pub struct Kills(Option<u64>);
 
@@ -193,7 +194,8 @@ fn kills(own: &Path, mount: &Path) -> Option<u64> {
     let counter =
         |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
     own.lines().filter_map(group).find_map(|(mount, group, file)| {
-        // A container may see its own group as the root of the mount, but by the name that it has outside.
+        // In a container, the mount's root may be the process's own group, although /proc/self/cgroup has the
+        // path outside the container.
         let places = [mount.join(group).join(file), mount.join(file)];
         places.iter().find_map(|place| counter(fs::read_to_string(place).ok()?))
     })

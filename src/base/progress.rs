@@ -28,7 +28,7 @@ pub struct Counters {
     pub expected_bytes: u64,
     /// The number of all namespaces.
     pub expected_namespaces: u64,
-    /// The present work; empty before it begins.
+    /// The current work; empty before it begins.
     pub current: String,
 }
 
@@ -46,7 +46,7 @@ impl Meter {
         };
     }
 
-    /// Notes the present work for the display.
+    /// Sets the current work for the display.
     pub fn doing(&self, what: String) {
         self.counters().current = what;
     }

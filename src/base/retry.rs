@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A wait is logged again after this time.
 const LOGGED: Duration = Duration::from_secs(60);
-/// A wait of this length is a warning; a shorter one is information.
+/// A wait of this length is logged as a warning, a shorter wait as information.
 const LONG: Duration = Duration::from_secs(10);
 /// The limit for a service that has already exhausted the patience, until it answers again: the cleanup and
 /// the records of a failed run must not wait for the whole time once more.
@@ -122,9 +122,9 @@ impl Patience {
     }
 }
 
-/// The endless pauses between the attempts of a request. Each is twice as long as the one before, up to a limit, and is
-/// lengthened at random by up to its own length, so that machines that fail in the same second do not retry in the same
-/// second.
+/// An endless series of pauses between the attempts of a request. Each is twice as long as the one before, up to a
+/// limit, and is lengthened at random by up to its own length, so that machines that fail in the same second do not
+/// retry in the same second.
 pub fn pauses(first: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(first)

@@ -73,11 +73,11 @@ pub fn too_large(limit: Option<u64>) -> Cause {
     match limit {
         Some(limit) => Cause {
             what: format!("the file-size limit of this process is {}", units::bytes(limit)),
-            hint: "Raise the limit: `ulimit -f` in the shell that starts this, LimitFSIZE= in a unit of systemd",
+            hint: "Raise the limit: `ulimit -f` in the shell that starts this program, LimitFSIZE= in a systemd unit",
         },
         None => Cause {
-            what: "the file system takes no file that large".into(),
-            hint: "Use a file system that takes larger files (FAT32 ends at 4 GiB), or back up single databases: --db, \
+            what: "the file system does not support a file of this size".into(),
+            hint: "Use a file system that supports larger files (FAT32 stops at 4 GiB), or back up single databases: --db, \
                    BACKUP_DATABASES",
         },
     }

@@ -36,7 +36,7 @@ fn with_password(uri: &str, new: &str) -> Option<String> {
     Some(uri.replacen(&format!(":{password}@"), &format!("{new}@"), 1))
 }
 
-/// User and password of a connection string that has a password, still encoded.
+/// Returns the user and the password, still encoded; `None` if the connection string has no password.
 fn login(uri: &str) -> Option<(&str, &str)> {
     let (_, rest) = uri.split_once("://")?;
     // An unescaped '/' or '@' in a password is a mistake, but must not make it visible.
@@ -75,7 +75,7 @@ impl Redactor {
             }
         }
         for forms in [&mut words, &mut names] {
-            // Very short secrets would destroy ordinary words.
+            // Removing very short secrets would destroy ordinary words.
             forms.retain(|word| word.len() >= 4);
             forms.sort_by_key(|word| std::cmp::Reverse(word.len()));
             forms.dedup();
@@ -83,7 +83,7 @@ impl Redactor {
         Redactor { words, names }
     }
 
-    /// `text` with `***` for every secret.
+    /// Returns `text` with `***` in place of every secret.
     pub fn clean(&self, text: &str) -> String {
         let mut out = text.to_string();
         for word in &self.words {
@@ -98,7 +98,8 @@ impl Redactor {
     }
 }
 
-/// `text` with stars for `word` where a password is expected: in a login, or after a word such as `password`.
+/// Returns `text` with stars in place of `word` where a password is expected: in a login, or after a word
+/// such as `password`.
 fn without_at_password(text: &str, word: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

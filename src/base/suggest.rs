@@ -8,7 +8,7 @@ use strsim::levenshtein;
 /// The number of suggestions.
 const SUGGESTED: usize = 3;
 
-/// The most wrong letters of a name that is still recognised.
+/// The most wrong letters that a name may have and still be recognised.
 const SLIPS: usize = 2;
 
 /// A hint for a pattern that matches none of the namespaces `names`: a pattern for the database of that name,
@@ -18,7 +18,7 @@ pub fn advice<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Option
     let databases = names.iter().filter_map(|name| name.split_once('.').map(|(db, _)| db));
     if let Some(db) = databases.into_iter().find(|db| db.eq_ignore_ascii_case(pattern)) {
         return Some(format!(
-            "For all of the database {db} write '{db}.*': a pattern is matched against the whole of database.collection"
+            "To select the whole database {db}, write '{db}.*': a pattern must match the full name, database.collection"
         ));
     }
     let misses = misses(pattern, names.into_iter());
@@ -42,7 +42,7 @@ pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a
     first(names, |name| levenshtein(&wanted, name))
 }
 
-/// The names with the smallest distances, which `distance` returns for a name in lower case.
+/// Returns the names with the smallest distances. `distance` gets a name in lower case.
 fn first<'a>(names: impl Iterator<Item = &'a str>, distance: impl Fn(&str) -> usize) -> Vec<&'a str> {
     let mut near: Vec<(usize, &str)> = names.map(|name| (distance(&name.to_lowercase()), name)).collect();
     near.sort();
@@ -54,7 +54,7 @@ pub fn meant<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'
     // On a tie, prefer the name that shares the longer prefix.
     let shared = |name: &str| name.bytes().zip(wrong.bytes()).take_while(|(a, b)| a == b).count();
     let nearest = names.map(|name| (levenshtein(wrong, name), Reverse(shared(name)), name)).min()?;
-    // Fewer slips are allowed in a short name.
+    // A short name may have fewer wrong letters.
     (nearest.0 <= SLIPS.min(wrong.len() / 3)).then_some(nearest.2)
 }
 
@@ -130,7 +130,7 @@ mod tests {
     fn a_database_name_gets_the_pattern_for_its_collections() {
         let advice = |pattern| advice(pattern, ["blog.posts", "shop.orders"].into_iter()).unwrap();
         assert!(
-            advice("shop").starts_with("For all of the database shop write 'shop.*'"),
+            advice("shop").starts_with("To select the whole database shop, write 'shop.*'"),
             "{}",
             advice("shop")
         );

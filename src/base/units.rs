@@ -63,7 +63,7 @@ pub fn brief_text(text: &str, most: usize) -> String {
 
 /// Parses a whole number and `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "it is a whole number and a unit, e.g. 90s, 10m or 2h".to_string();
+    let wrong = || "it must be a whole number with a unit, e.g. 90s, 10m or 2h".to_string();
     let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
     let (digits, seconds) =
         units.iter().find_map(|(unit, n)| Some((text.strip_suffix(*unit)?, n))).ok_or_else(wrong)?;

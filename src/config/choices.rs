@@ -1,4 +1,4 @@
-//! The values of settings that are one of a few words, and the retention policy.
+//! Settings whose value is one of a fixed list of words, and the retention policy.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +13,10 @@ pub(super) fn choose<T: Copy, const N: usize>(
     choices: [T; N],
 ) -> Result<T, String> {
     let found = names.iter().zip(choices).find(|(name, _)| **name == text);
-    found.map(|(_, choice)| choice).ok_or_else(|| format!("it is one of {}", names.join(", ")))
+    found.map(|(_, choice)| choice).ok_or_else(|| format!("it must be one of {}", names.join(", ")))
 }
 
-/// The engine that the settings name.
+/// The engine in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineChoice {
     /// mongodump if it is installed and can read the selection, else the native engine.
@@ -37,14 +37,14 @@ impl FromStr for EngineChoice {
     }
 }
 
-/// The consistency that the settings ask for.
+/// The consistency in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsistencyChoice {
     /// `Oplog` if the server has an oplog that the user may read, else `None`.
     Auto,
-    /// An oplog slice of the time of reading, or an error.
+    /// The backup has an oplog slice for the time of reading; otherwise it fails.
     Oplog,
-    /// All reads at one instant, or an error.
+    /// All data is read as of one instant; otherwise the backup fails.
     Snapshot,
     /// Each collection is read at its own time.
     None,
@@ -68,11 +68,11 @@ impl FromStr for ConsistencyChoice {
 pub struct Policy {
     /// The age in days after which a backup may be deleted.
     pub days: u32,
-    /// The number of newest good backups that stay at any age.
+    /// The number of newest good backups to keep at any age.
     pub min: usize,
-    /// The number of newest good backups that stay.
+    /// The number of newest good backups to keep.
     pub last: usize,
-    /// The number of days (UTC) whose newest good backup stays. Days without a good backup do not count.
+    /// The number of days (UTC) whose newest good backup is kept. Days without a good backup do not count.
     pub daily: usize,
     /// The same for weeks, which begin on Monday.
     pub weekly: usize,
@@ -131,7 +131,7 @@ pub struct Format {
 pub const NAMES: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
 
 impl Format {
-    /// The format with another compression level; `None` if the codec has no such level.
+    /// Returns the format with another compression level; `None` if the codec has no such level.
     pub(super) fn at_level(self, level: i32) -> Option<Format> {
         let codec = match self.codec {
             Codec::Gzip { .. } => Codec::Gzip { level },

@@ -36,14 +36,14 @@ pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     match values.iter().find(|(key, raw)| holds_secret(key, raw)) {
         Some((key, _)) if mode & 0o007 != 0 => {
             let path = path.display();
-            Err(Error::usage(format!("{path} holds a secret ({key}) and every user may read it"))
+            Err(Error::usage(format!("{path} holds a secret ({key}), and every user can read it"))
                 .hint(format!("chmod 640 {path}")))
         }
         _ => Ok(values),
     }
 }
 
-/// A connection string without a password is no secret.
+/// A connection string without a password is not a secret.
 fn holds_secret(key: &str, raw: &Raw) -> bool {
     let secret = table::by_key(key).is_some_and(|setting| setting.secret);
     let uri = matches!(key, "mongo_uri" | "records");
@@ -62,8 +62,8 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
         let place = at(e.span().map_or(0, |span| span.start));
         // The parser's own rendering quotes the line, which may hold a secret.
         Error::usage(format!("{name}, {place}: {}", e.message())).hint(
-            "Correct that line: it is a [table], or a setting as in dir = '/srv/backups', max_age = 26 or \
-             databases = ['shop', 'blog'], each once",
+            "Correct that line: it must be a [table], or a setting such as dir = '/srv/backups', max_age = 26 or \
+             databases = ['shop', 'blog'], and must occur only once",
         )
     })?;
     let (mut values, mut mistakes) = (BTreeMap::new(), Vec::new());
@@ -74,8 +74,9 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
     mistakes.sort_by_key(|(offset, _)| *offset);
     let lines: Vec<String> =
         mistakes.iter().map(|(offset, what)| format!("{}: {what}", at(*offset))).collect();
-    Err(Error::usage(format!("{name}, {}", lines.join("; ")))
-        .hint("Correct that, or leave it out: `uzima-backup --config /dev/null config` shows all settings"))
+    Err(Error::usage(format!("{name}, {}", lines.join("; "))).hint(
+        "Correct that entry, or remove it: `uzima-backup --config /dev/null config` shows all settings",
+    ))
 }
 
 /// Collects the values of a table. An error comes with its offset in the text.

@@ -14,7 +14,7 @@ use crate::base::error::Result;
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret, secret_parts};
 
-/// The settings of a job: what is backed up and how, where runs are recorded, and how long backups are kept.
+/// The settings of a job: the source, the format, the record of runs, and the retention of backups.
 #[derive(Debug, Clone)]
 pub struct JobSettings {
     /// The connection string of the server.
@@ -35,7 +35,7 @@ pub struct JobSettings {
     pub format: Format,
     /// True if each compressed block is decompressed and compared.
     pub check_compression: bool,
-    /// A read without data for this long has failed.
+    /// A read fails if no data arrives for this long.
     pub stall: Duration,
     /// How long to wait for MongoDB when it is down.
     pub patience: Patience,
@@ -88,7 +88,7 @@ impl JobSettings {
             check_compression: layers.value("check_compression", boolean)?,
             stall: layers.duration("stall_timeout")?,
             patience: Patience::new(layers.duration("patience")?),
-            // A disk gains nothing from several writers, and each part under way takes memory.
+            // Several writers are not faster on a disk, and each part under way takes memory.
             uploads: if to_dir { 1 } else { uploads },
             compressors: machine.cores,
             state_dir: state_dir.or_else(|| machine.state_dir.clone()),
@@ -125,7 +125,7 @@ fn source(layers: &Layers) -> Result<Secret> {
     Ok(Secret::from(uri.to_string()))
 }
 
-/// Resolves a connection string that `--to-uri` may set, but then without a password.
+/// Resolves a connection string. If `--to-uri` sets it, it must not contain a password.
 pub(super) fn uri_of(layers: &Layers, key: &'static str) -> Result<Option<Secret>> {
     let Some(uri) = layers.text(key) else { return Ok(None) };
     layers.no_password_in_flag(key)?;
@@ -136,8 +136,8 @@ pub(super) fn uri_of(layers: &Layers, key: &'static str) -> Result<Option<Secret
 /// The settings with connection strings.
 const URIS: [&str; 4] = ["mongo_uri", "restore_uri", "drill_uri", "records"];
 
-/// Warnings about ignored options of connection strings. An invalid connection string has none; it is an error where it is
-/// used.
+/// Warnings about ignored options of connection strings. An invalid connection string has no warnings, because its use
+/// is an error.
 pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
     let mut seen = Vec::new();
     let mut warnings = Vec::new();
@@ -167,7 +167,7 @@ fn selection(layers: &Layers, in_uri: Option<String>) -> Result<Selection> {
     }
     for db in &databases {
         if db.is_empty() || db.contains(['/', '\\', '.', '"', ' ', '$', '\0']) {
-            return Err(layers.wrong("databases", &format!("'{db}' cannot be a database's name")));
+            return Err(layers.wrong("databases", &format!("'{db}' is not a valid database name")));
         }
         if db == RECORDS_DB || db == "local" {
             return Err(layers.wrong("databases", &format!("the database '{db}' is never part of a backup")));
@@ -210,7 +210,7 @@ fn retention(layers: &Layers) -> Result<Policy> {
     let keep = |key| layers.parsed(key, at_least(1)).map(Option::unwrap_or_default);
     let days = layers.value("retention_days", at_least(1)).map_err(|e| {
         let step = e.next_step().unwrap_or_default().to_string();
-        e.hint(format!("{step}. To keep every backup, start no `cleanup`"))
+        e.hint(format!("{step}. To keep every backup, do not run `cleanup`"))
     })?;
     Ok(Policy {
         days,
@@ -261,8 +261,8 @@ impl RecordsAt {
                 uri::check("records", text).map_err(|_| {
                     // The driver's error may quote the value, which may contain a password.
                     let why = "neither off nor a valid connection string; BACKUP_RECORDS looks like \
-                               mongodb://user:password@host:27017/, and the characters @ : / % $ of a password \
-                               are percent-encoded";
+                               mongodb://user:password@host:27017/, with the characters @ : / % $ \
+                               of the password percent-encoded";
                     layers.wrong("records", why)
                 })?;
                 Ok(RecordsAt::Server(Secret::from(text.to_string())))

@@ -1,4 +1,5 @@
-//! Flags over environment over file over default, for every setting alike, with the origin of each value.
+//! The layers of settings. Flags take precedence over the environment, the environment over the file, and the
+//! file over the defaults. Each value keeps its origin.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -75,7 +76,8 @@ impl Layers {
         Layers::load(BTreeMap::new(), &value, Some(Path::new("/dev/null"))).expect("they can be read")
     }
 
-    /// The text of a setting, secrets included; `None` if it is a list, or neither set nor has a default.
+    /// The text of a setting, secrets included; `None` if the setting is a list, or is not set and has no
+    /// default.
     pub fn text(&self, key: &'static str) -> Option<&str> {
         match &self.values.get(key)?.0 {
             Raw::Text(text) => Some(text),
@@ -140,7 +142,7 @@ impl Layers {
         })
     }
 
-    /// The length of time that a setting with a default counts in its unit.
+    /// The value of a setting that has a default, as a length of time.
     pub(super) fn duration(&self, key: &'static str) -> Result<Duration> {
         self.value(key, duration_in(key))
     }
@@ -158,7 +160,7 @@ impl Layers {
             None => (String::new(), format!("{key} ({})", setting.env)),
         };
         let without = match setting.default {
-            Some(default) => format!("; without it, it is {}", setting.measured(default)),
+            Some(default) => format!("; the default is {}", setting.measured(default)),
             None => ", or leave it out".into(),
         };
         let value = match self.values.get(key) {
@@ -204,7 +206,8 @@ impl Layers {
     }
 }
 
-/// Returns true for a value of `records` in which the password, if any, can be recognised. Only then the rest is shown.
+/// Returns true for a value of `records` in which the password, if any, can be recognised. Only then can the
+/// rest be shown.
 fn is_off_or_uri(setting: &Setting, text: &str) -> bool {
     let schemes = ["mongodb://", "mongodb+srv://"];
     setting.key == "records" && (text == "off" || schemes.iter().any(|scheme| text.starts_with(scheme)))
@@ -217,7 +220,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
     match text {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("it is true or false"),
+        _ => Err("it must be true or false"),
     }
 }
 
@@ -225,7 +228,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
 pub(super) fn at_least<T: FromStr + PartialOrd + Display>(least: T) -> impl Fn(&str) -> Result<T, String> {
     move |text| match text.parse::<T>() {
         Ok(number) if number >= least => Ok(number),
-        _ => Err(format!("it is a whole number, at least {least}")),
+        _ => Err(format!("it must be a whole number, at least {least}")),
     }
 }
 
@@ -235,7 +238,7 @@ pub(super) fn within<T: FromStr + PartialOrd + Display>(
 ) -> impl Fn(&str) -> Result<T, String> {
     move |text| match text.parse::<T>() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("it is a whole number from {} to {}", range.start(), range.end())),
+        _ => Err(format!("it must be a whole number from {} to {}", range.start(), range.end())),
     }
 }
 
@@ -295,7 +298,7 @@ fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>>
 
 /// Reads the file of a secret that the variable `name` names.
 fn secret_file(setting: &Setting, name: &str, path: &str) -> Result<String> {
-    let holds = format!("it holds the value of {}, and nothing else", setting.env);
+    let holds = format!("it must contain only the value of {}", setting.env);
     let text = read_named(Path::new(path), 64 << 10)
         .and_then(|(bytes, _)| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8")))
         .map_err(|e| {

@@ -1,4 +1,4 @@
-//! Configuration: flags over environment over file, all of it checked before the first network request.
+//! The configuration from flags, environment and file, which is checked before the first network request.
 
 pub mod choices;
 pub mod file;
@@ -68,9 +68,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Lays flags over the environment over the file `config` (else `UZIMA_BACKUP_CONFIG`, else [`DEFAULT_FILE`] if it
-    /// exists), and resolves the settings. `names` are the names of all environment variables, for the search for
-    /// misspelt settings.
+    /// Resolves the settings. Flags take precedence over the environment, and the environment over the file `config`
+    /// (else `UZIMA_BACKUP_CONFIG`, else [`DEFAULT_FILE`] if it exists). `names` are the names of all environment
+    /// variables, for the search for misspelt settings.
     ///
     /// # Errors
     /// Returns an error if a variable or the file cannot be read. Wrong values are errors of the groups they belong to.

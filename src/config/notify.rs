@@ -26,11 +26,11 @@ pub enum Event {
     Recovered,
     /// A cleanup finished.
     Cleanup,
-    /// A cleanup deletes nothing until a person has looked.
+    /// A cleanup deletes nothing until a person decides.
     Frozen,
-    /// `stats --email`.
+    /// The report of `stats --email`.
     Stats,
-    /// `health --email`.
+    /// The report of `health --email`.
     Health,
 }
 
@@ -64,7 +64,7 @@ impl FromStr for Event {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Event, String> {
-        choose(word, WORDS, EVENTS).map_err(|why| format!("'{word}' is no event: {why}"))
+        choose(word, WORDS, EVENTS).map_err(|why| format!("'{word}' is not an event: {why}"))
     }
 }
 
@@ -120,7 +120,7 @@ impl FromStr for Address {
         let good = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         match Url::parse(text) {
             Ok(url) if good(&url) && text.bytes().all(|b| b.is_ascii_graphic()) => Ok(Address(url)),
-            _ => Err("it is an address that begins with https:// or http://".into()),
+            _ => Err("it must be an address that begins with https:// or http://".into()),
         }
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
         return Ok(None);
     }
     let missing = |variable: &str, key: &str| {
-        Error::usage(format!("{} set, but nobody can be mailed: {variable} is missing", are(&set)))
+        Error::usage(format!("{} set, but no mail can be sent: {variable} is missing", are(&set)))
             .hint(format!("Set {variable} ({key}), or unset the other mail settings"))
     };
     let key = layers.parsed("mail.resend_api_key", key)?;
@@ -160,7 +160,7 @@ fn events(layers: &Layers) -> Result<Vec<Event>> {
     match layers.items("notify")? {
         _ if !layers.is_set("notify") => Ok(EVENTS.into()),
         events if events.is_empty() => {
-            Err(layers.wrong("notify", "it names no event; without it, all are sent"))
+            Err(layers.wrong("notify", "it names no event; without this setting, all events are sent"))
         }
         events => Ok(events),
     }
@@ -169,7 +169,7 @@ fn events(layers: &Layers) -> Result<Vec<Event>> {
 fn key(text: &str) -> Result<Secret, String> {
     match text.bytes().all(|b| b.is_ascii_graphic()) && !text.is_empty() {
         true => Ok(Secret::from(text.to_string())),
-        false => Err("a key is one word of letters, digits and signs".into()),
+        false => Err("a key consists of letters, digits and signs, without spaces".into()),
     }
 }
 
@@ -206,16 +206,17 @@ fn named(text: &str) -> (&str, &str) {
     }
 }
 
-/// The characters that the part before the `@` may contain beside letters and digits: `atext` (RFC 5322, 3.2.3) and the dot.
+/// The characters that the part before the `@` may contain besides letters and digits: `atext` (RFC 5322,
+/// 3.2.3) and the dot.
 const MARKS: &str = "!#$%&'*+-/=?^_`{|}~.";
 
-/// Returns an address in the form that the service takes, with its domain in ASCII (RFC 5890). The checks ensure that the
-/// service accepts it and that it hides nothing else. Only a test mail shows whether the address exists.
+/// Returns an address in the form that the service accepts, with its domain in ASCII (RFC 5890). The checks ensure that
+/// the text is a single address. Only a test mail shows whether the address exists.
 fn address(text: &str) -> Result<String, String> {
-    let no = |why: &str| Err(format!("'{}' is no mail address{why}", text.escape_debug()));
+    let no = |why: &str| Err(format!("'{}' is not a mail address{why}", text.escape_debug()));
     let Some((local, domain)) = text.rsplit_once('@') else { return no("") };
     if !local.is_ascii() {
-        return no(" that the mail service takes: it has letters beyond ASCII before the @");
+        return no(" that the mail service accepts: it has non-ASCII characters before the @");
     }
     let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
     let sound = local.chars().all(|c| c.is_ascii_alphanumeric() || MARKS.contains(c));
@@ -234,7 +235,9 @@ fn address(text: &str) -> Result<String, String> {
 fn sender(text: &str) -> Result<String, String> {
     let (name, inner) = named(text.trim());
     if name.chars().any(|c| c.is_control() || "<>,;".contains(c)) {
-        return Err("a name has no control characters and none of < > , ;: Name <name@example.com>".into());
+        return Err(
+            "a name must not contain control characters or < > , ; (write Name <name@example.com>)".into()
+        );
     }
     let address = address(inner)?;
     Ok(if name.trim().is_empty() { address } else { format!("{} <{address}>", name.trim()) })
@@ -250,7 +253,7 @@ fn base_url(text: &str) -> Result<String, String> {
         {
             Ok(text.trim_end_matches('/').to_string())
         }
-        _ => Err("it begins with https:// or http://, and holds no login".into()),
+        _ => Err("it must begin with https:// or http://, and must not contain a login".into()),
     }
 }
 

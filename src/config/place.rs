@@ -68,10 +68,10 @@ fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
         (None, None) => None,
         (Some("AES256"), None) => Some(Sse::Aes256),
         (Some("AES256"), Some(_)) => {
-            return Err(layers.wrong("s3.sse_kms_key_id", "it goes with S3_SSE = aws:kms"));
+            return Err(layers.wrong("s3.sse_kms_key_id", "it requires S3_SSE = aws:kms"));
         }
         (Some("aws:kms") | None, key) => Some(Sse::Kms(key)),
-        (Some(_), _) => return Err(layers.wrong("s3.sse", "it is AES256 or aws:kms")),
+        (Some(_), _) => return Err(layers.wrong("s3.sse", "it must be AES256 or aws:kms")),
     };
     let (credentials, session_token) = credentials(layers)?;
     Ok(S3Options {
@@ -112,19 +112,19 @@ fn credentials(layers: &Layers) -> Result<(Option<Key>, Option<Secret>)> {
             Some(Origin::Environment(name)) if name == "AWS_SESSION_TOKEN" => Ok((None, None)),
             Some(_) => incomplete(
                 "s3.session_token",
-                "the token goes with a key and its secret, and AWS_ACCESS_KEY_ID is missing",
+                "the token requires a key and its secret, but AWS_ACCESS_KEY_ID is missing",
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or leave the token out",
             ),
         },
         (Some(_), None) => incomplete(
             "s3.access_key_id",
-            "the key goes with a secret, and AWS_SECRET_ACCESS_KEY is missing",
+            "the key requires a secret, but AWS_SECRET_ACCESS_KEY is missing",
             "Set AWS_SECRET_ACCESS_KEY, or AWS_SECRET_ACCESS_KEY_FILE for a file with it; without both, the AWS default \
              chain applies",
         ),
         (None, Some(_)) => incomplete(
             "s3.secret_access_key",
-            "the secret goes with a key, and AWS_ACCESS_KEY_ID is missing",
+            "the secret requires a key, but AWS_ACCESS_KEY_ID is missing",
             "Set AWS_ACCESS_KEY_ID; without both, the AWS default chain applies",
         ),
     }
@@ -138,22 +138,23 @@ fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
     let bytes = text.parse::<ByteSize>().ok().map(|size| size.as_u64()).filter(|n| *n >= LEAST_BANDWIDTH);
     bytes.and_then(NonZeroU64::new).ok_or_else(|| {
         format!(
-            "it is a number of bytes per second, at least {LEAST_BANDWIDTH}, such as 500000, 2 MB or 4 MiB"
+            "it must be a number of bytes per second, at least {LEAST_BANDWIDTH}, such as 500000, 2 MB or 4 MiB"
         )
     })
 }
 
-/// The longest retention period in days that Amazon S3 takes (100 years).
+/// The longest retention period in days that Amazon S3 accepts (100 years).
 const LONGEST_LOCK: u32 = 36_500;
 
-/// The longest prefix in bytes. S3 takes keys of up to 1,024 bytes, and the longest key below the prefix has 300.
+/// The longest prefix in bytes. S3 accepts keys of up to 1,024 bytes, and the longest key below the prefix
+/// has 300.
 const LONGEST_PREFIX: usize = 700;
 
 /// Returns the prefix without a slash at its start. Refuses a prefix that services interpret differently: some resolve `..`
 /// and join double slashes, so that no listing would find the backups.
 fn check_prefix(prefix: &str) -> Result<String, String> {
     if prefix.trim_matches('/').is_empty() {
-        return Err("the prefix must not be empty: the bucket may hold other things".into());
+        return Err("the prefix must not be empty: the bucket may contain other objects".into());
     }
     let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
     let wrong = if prefix.contains('\\') {
@@ -163,7 +164,7 @@ fn check_prefix(prefix: &str) -> Result<String, String> {
     } else if prefix.starts_with('/') || prefix.contains("//") {
         "it contains an empty part between slashes"
     } else if prefix.split('/').any(|part| part == "." || part == "..") {
-        "`.` and `..` are not names"
+        "`.` and `..` are not allowed"
     } else if prefix.len() > LONGEST_PREFIX {
         return Err(format!("it is longer than {LONGEST_PREFIX} bytes"));
     } else {
@@ -172,7 +173,9 @@ fn check_prefix(prefix: &str) -> Result<String, String> {
     let plain: String = prefix.chars().filter(|c| !c.is_control()).collect();
     let parts = plain.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
     match parts.collect::<Vec<_>>().join("/") {
-        parts if parts.is_empty() => Err(format!("{wrong}; a prefix is, for example, daily-backups/")),
+        parts if parts.is_empty() => {
+            Err(format!("{wrong}; a correct prefix is, for example, daily-backups/"))
+        }
         parts => Err(format!("{wrong}; a correct prefix is {parts}/")),
     }
 }
@@ -184,12 +187,14 @@ fn endpoint(url: &str) -> Result<String, String> {
         {
             Ok(url.to_string())
         }
-        Some(_) => Err("an endpoint is https://HOST or http://HOST, with :PORT for another port".into()),
-        None => Err(format!("an endpoint begins with https://, or with http:// for no TLS: https://{url}")),
+        Some(_) => {
+            Err("an endpoint has the form https://HOST or http://HOST, with :PORT for another port".into())
+        }
+        None => Err(format!("an endpoint begins with https://, or with http:// without TLS: https://{url}")),
     }
 }
 
-/// Names of settings as a subject: `a is`, `a, b are`.
+/// Lists names of settings, with the verb: `a is`, `a, b are`.
 pub(super) fn are(names: &[&str]) -> String {
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
@@ -206,11 +211,11 @@ fn dir_place(layers: &Layers, dir: &str) -> Result<DirOptions> {
     Ok(options)
 }
 
-/// Checks a bucket's name, and returns the broken rule. `amazon` means that the bucket is Amazon's. Other services
-/// (Backblaze, Google, Ceph) also accept capital letters, `_` and `:`, and so does Amazon for buckets that are older than
-/// its rules.
+/// Checks a bucket's name, and returns the broken rule. `amazon` is true for a bucket of Amazon S3. Other services
+/// (Backblaze, Google, Ceph) also accept capital letters, `_` and `:`, and so does Amazon for buckets that are older
+/// than its rules.
 fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
-    // An access point stands for a bucket.
+    // The ARN of an access point is also valid.
     if amazon && name.starts_with("arn:") {
         return Ok(());
     }
@@ -218,15 +223,15 @@ fn check_bucket(name: &str, amazon: bool) -> Result<(), String> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = match prefix.trim_matches('/') {
             "" => String::new(),
-            prefix => format!(", and the prefix apart: S3_BACKUP_PREFIX={prefix}/"),
+            prefix => format!(", and the prefix separately: S3_BACKUP_PREFIX={prefix}/"),
         };
-        return Err(format!("it is the bucket's name alone: {bucket}{prefix}"));
+        return Err(format!("write only the bucket's name: {bucket}{prefix}"));
     }
     let (letters, signs) = if amazon { ("lowercase letters", "- .") } else { ("letters", "- . _ :") };
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || (!amazon && c.is_ascii_uppercase());
     let odd = name.chars().find(|c| !fits(*c) && (c.is_whitespace() || !signs.contains(*c)));
     let rule = if let Some(odd) = odd {
-        let why = if amazon && is_legacy(name) { ": it is part of a host's name" } else { "" };
+        let why = if amazon && is_legacy(name) { ": it becomes part of a host name" } else { "" };
         format!("has only {letters}, digits and {signs}, not '{odd}'{why}")
     } else if !(3..=63).contains(&name.len()) {
         format!("has 3 to 63 characters, not {}", name.len())
@@ -248,7 +253,7 @@ fn is_legacy(name: &str) -> bool {
 }
 
 /// The next step for such a name. With an endpoint, requests have the bucket in the path, where any name can stand.
-const LEGACY: &str = "Correct S3_BACKUP_BUCKET; for an old bucket of Amazon with such a name, set \
+const LEGACY: &str = "Correct S3_BACKUP_BUCKET; for an old Amazon bucket with such a name, set \
                       S3_ENDPOINT_URL=https://s3.REGION.amazonaws.com; for a bucket of another service, set its endpoint";
 
 #[cfg(test)]
@@ -267,7 +272,7 @@ mod tests {
             (vec![("BACKUP_DIR", "/b"), ("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
             (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "shop")], "one place"),
             (vec![("BACKUP_DIR", "b")], "absolute"),
-            (vec![("S3_BACKUP_BUCKET", "s3://shop/x")], "S3_BACKUP_BUCKET): it is the bucket's name alone"),
+            (vec![("S3_BACKUP_BUCKET", "s3://shop/x")], "S3_BACKUP_BUCKET): write only the bucket's name"),
             (vec![("S3_BACKUP_BUCKET", "My_Shop")], "not 'M'"),
             (vec![("BACKUP_DIR", "/b"), ("BACKUP_MIN_FREE", "100")], "0 to 99"),
             (vec![("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "/")], "empty"),
@@ -313,9 +318,9 @@ mod tests {
             ),
             ("//a/", "a correct prefix is a/"),
             ("a//", "a correct prefix is a/"),
-            ("./a/", "`.` and `..` are not names; a correct prefix is a/"),
+            ("./a/", "`.` and `..` are not allowed; a correct prefix is a/"),
             ("a/../b", "a correct prefix is a/b/"),
-            ("..", "a prefix is, for example, daily-backups/"),
+            ("..", "a correct prefix is, for example, daily-backups/"),
             ("a\\b/", "a backslash; a correct prefix is a/b/"),
             ("a\nb/", "a control character; a correct prefix is ab/"),
             (&"x".repeat(701), "longer than 700 bytes"),
@@ -393,7 +398,10 @@ mod bucket_tests {
     #[test]
     fn the_rule_that_is_broken_is_named() {
         for (name, rule) in [
-            ("s3://shop/nightly/", "name alone: shop, and the prefix apart: S3_BACKUP_PREFIX=nightly/"),
+            (
+                "s3://shop/nightly/",
+                "only the bucket's name: shop, and the prefix separately: S3_BACKUP_PREFIX=nightly/",
+            ),
             ("s3://shop", "name alone: shop"),
             ("https://shop.s3.amazonaws.com/", "name alone: shop.s3.amazonaws.com"),
             ("Shop", "lowercase letters, digits and - ., not 'S'"),

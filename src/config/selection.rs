@@ -16,8 +16,9 @@ pub struct Selection {
 /// The database of the tool's own records. It is never part of a dump: records from an old dump would describe old runs.
 pub const RECORDS_DB: &str = "uzima_backup";
 
-/// The prefix of the empty collections with which a restore tries what the target accepts. The restore, or a later one if it
-/// is killed, drops them. The name of their database is the prefix without the last character.
+/// The prefix of the empty collections with which a restore tests what options the target accepts. The restore drops
+/// them; if it is killed, a later restore drops them. The name of their database is the prefix without the last
+/// character.
 pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 
 /// The collections of `config` that mongodump dumps with a whole server (`mongodump/prepare.go`).
@@ -105,8 +106,8 @@ impl Selection {
         }
     }
 
-    /// The selection in a job's name: `all`, or the databases. Patterns add digits of their hash, because another selection
-    /// is another job.
+    /// The selection in a job's name: `all`, or the databases. Patterns add digits of their hash, because a different
+    /// selection is a different job.
     pub fn label(&self) -> String {
         let databases = if self.databases.is_empty() { "all".into() } else { self.databases.join("+") };
         if self.unfiltered() {
@@ -168,7 +169,9 @@ impl FromStr for Pattern {
             let run = runs.last_mut().expect("never empty");
             match c {
                 '*' => runs.push(String::new()),
-                '$' => return Err(format!("the pattern '{text}' contains '$', which namespaces cannot")),
+                '$' => {
+                    return Err(format!("the pattern '{text}' contains '$', which no namespace may contain"));
+                }
                 '\\' => {
                     run.push(chars.next().ok_or_else(|| format!("the pattern '{text}' ends in a lone '\\'"))?)
                 }

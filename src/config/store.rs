@@ -23,7 +23,8 @@ pub struct S3Options {
     pub checksum: ChecksumMode,
     /// The storage class of new objects, as S3 spells it (`STANDARD_IA`).
     pub storage_class: Option<String>,
-    /// The days for which uploads and create-only writes (artifact, index and manifest) are locked, in mode GOVERNANCE.
+    /// The number of days for which uploads and create-only writes (artifact, index and manifest) are locked,
+    /// in mode GOVERNANCE.
     pub object_lock_days: Option<u32>,
     /// True if a lifecycle rule deletes old versions, so that they are expected.
     pub versioned: bool,
@@ -41,7 +42,7 @@ pub struct S3Options {
     pub credentials: Option<(String, Secret)>,
     /// The token of temporary `credentials`.
     pub session_token: Option<Secret>,
-    /// The source of dates of retention periods, and of names of uploads.
+    /// The clock for retention periods, and the random names of uploads.
     pub machine: ClockAndRandom,
 }
 
@@ -149,7 +150,7 @@ pub struct DirOptions {
     /// The share of the file system, from 0 to 1, that uploads leave free.
     pub min_free: f64,
     pub limits: Limits,
-    /// The source of the store's clock, and of names of partial files.
+    /// The store's clock, and the random names of partial files.
     pub machine: ClockAndRandom,
 }
 
@@ -185,7 +186,8 @@ pub fn unfit(root: &Path) -> Option<String> {
     let of_kernel =
         kernel.into_iter().any(|kernel| place.starts_with(kernel)) && !place.starts_with("/dev/shm");
     (of_system || of_kernel).then(|| {
-        let leads = if there && place != root { format!("; it leads to {}", place.display()) } else { String::new() };
-        format!("it is a directory of the system{leads}: give the backups a directory of their own, as in /srv/backups")
+        let leads =
+            if there && place != root { format!("; it leads to {}", place.display()) } else { String::new() };
+        format!("it is a system directory{leads}: give the backups their own directory, such as /srv/backups")
     })
 }

@@ -54,7 +54,7 @@ impl Setting {
     pub fn measured(&self, value: &str) -> String {
         match self.unit {
             Some(unit) if value == "1" => format!("1 {}", unit.trim_end_matches('s')),
-            // A wrong value is not a number, and has no unit.
+            // An invalid value may not be a number, so it gets no unit.
             Some(unit) if value.parse::<u64>().is_ok() => format!("{value} {unit}"),
             _ => value.into(),
         }
@@ -99,7 +99,7 @@ const fn number(
     Setting { unit: Some(unit), ..setting(key, env, default, help) }
 }
 
-const MONGO_URI: Setting = secret("mongo_uri", "MONGO_URI", "the server, as mongodump's --uri");
+const MONGO_URI: Setting = secret("mongo_uri", "MONGO_URI", "the server, in the form of mongodump's --uri");
 
 /// All settings, in the order in which `config` prints them.
 pub const SETTINGS: &[Setting] = &[
@@ -109,7 +109,7 @@ pub const SETTINGS: &[Setting] = &[
     list("databases", "BACKUP_DATABASES", "only these databases"),
     list("include", "BACKUP_INCLUDE", "only namespaces that match one of these patterns"),
     list("exclude", "BACKUP_EXCLUDE", "no namespace that matches one of these patterns"),
-    setting("job", "BACKUP_JOB", None, "the line of backups that share retention"),
+    setting("job", "BACKUP_JOB", None, "the name of the job, whose backups share a retention policy"),
     setting("engine", "BACKUP_ENGINE", Some("auto"), "auto, native or mongodump"),
     setting("mongodump_path", "MONGODUMP_PATH", None, "the mongodump to use"),
     setting("mongod_path", "MONGOD_PATH", None, "the mongod that `verify --drill` starts"),
@@ -134,16 +134,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("dir", "BACKUP_DIR", None, "back up to this directory"),
     number("min_free", "BACKUP_MIN_FREE", Some("10"), "%", "percent of the file system to keep free"),
     number("retention_days", "BACKUP_RETENTION_DAYS", Some("30"), "days", "days that backups are kept"),
-    number("keep_min", "BACKUP_KEEP_MIN", Some("3"), "backups", "newest good backups that stay at any age"),
-    number("keep_last", "BACKUP_KEEP_LAST", None, "backups", "newest good backups that stay"),
-    number("keep_daily", "BACKUP_KEEP_DAILY", None, "days", "days whose newest good backup stays"),
-    number("keep_weekly", "BACKUP_KEEP_WEEKLY", None, "weeks", "weeks whose newest good backup stays"),
-    number("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "months", "months whose newest good backup stays"),
-    number("keep_yearly", "BACKUP_KEEP_YEARLY", None, "years", "years whose newest good backup stays"),
+    number("keep_min", "BACKUP_KEEP_MIN", Some("3"), "backups", "newest good backups to keep at any age"),
+    number("keep_last", "BACKUP_KEEP_LAST", None, "backups", "newest good backups to keep"),
+    number("keep_daily", "BACKUP_KEEP_DAILY", None, "days", "days whose newest good backup is kept"),
+    number("keep_weekly", "BACKUP_KEEP_WEEKLY", None, "weeks", "weeks whose newest good backup is kept"),
+    number("keep_monthly", "BACKUP_KEEP_MONTHLY", None, "months", "months whose newest good backup is kept"),
+    number("keep_yearly", "BACKUP_KEEP_YEARLY", None, "years", "years whose newest good backup is kept"),
     number("max_age", "BACKUP_MAX_AGE", Some("26"), "hours", "hours after which a good backup is too old"),
     number("drill_max_age", "BACKUP_DRILL_MAX_AGE", None, "days", "days after which a drill is too old"),
     secret("records", "BACKUP_RECORDS", "the server that records runs, or off; else mongo_uri"),
-    setting("state_dir", "UZIMA_BACKUP_STATE_DIR", None, "the folder of locks, mails, unfinished uploads"),
+    setting("state_dir", "UZIMA_BACKUP_STATE_DIR", None, "the folder for locks, mails, unfinished uploads"),
     setting("log_file", "BACKUP_LOG_FILE", None, "the log goes to this file as well"),
     list("notify", "BACKUP_NOTIFY", "the events to mail and to send to the webhook; else all"),
     secret("ping_url", "PING_URL", "a monitor, such as healthchecks.io, that every backup pings"),

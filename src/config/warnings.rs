@@ -20,7 +20,7 @@ pub struct Misspelt {
 
 impl fmt::Display for Misspelt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the variable {} is set, which is no setting: did you mean {}?", self.name, self.near)
+        write!(f, "the variable {} is set, which is not a setting: did you mean {}?", self.name, self.near)
     }
 }
 
@@ -71,14 +71,14 @@ fn known() -> Vec<String> {
 /// A file with settings that other users can read or change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exposed {
-    /// Every user may read the secret in the file that the variable names.
+    /// Every user can read the file that this variable names, which contains a secret.
     Secret { variable: String, path: PathBuf },
     /// Other users can change the configuration file, or a folder or link on its path.
     Configuration(Writable),
 }
 
 impl Exposed {
-    /// The command that takes the access away.
+    /// The command that removes the access.
     pub fn remedy(&self) -> String {
         match self {
             Exposed::Secret { path, .. } => format!("chmod 640 {}", path.display()),
@@ -91,7 +91,7 @@ impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exposed::Secret { variable, path } => {
-                write!(f, "every user may read {}, the secret that {variable} names", path.display())?;
+                write!(f, "every user can read {}, the secret that {variable} names", path.display())?;
             }
             Exposed::Configuration(found) => {
                 write!(f, "the configuration file is not safe, because {found}")?;
@@ -198,7 +198,7 @@ mod exposed_tests {
             if let Some(exposed) = found.first() {
                 let name = path.display();
                 let words = format!(
-                    "every user may read {name}, the secret that MONGO_URI_FILE names: chmod 640 {name}"
+                    "every user can read {name}, the secret that MONGO_URI_FILE names: chmod 640 {name}"
                 );
                 assert_eq!(exposed.to_string(), words);
             }
@@ -221,7 +221,10 @@ mod exposed_tests {
             assert_eq!(found.len(), usize::from(words.is_some()), "{mode:o}");
             if let Some(words) = words {
                 let (text, path) = (found[0].to_string(), path.display());
-                assert!(text.contains(&format!("others can change {path} (mode {words}, user ")), "{text}");
+                assert!(
+                    text.contains(&format!("other users can change {path} (mode {words}, user ")),
+                    "{text}"
+                );
                 assert!(text.ends_with(&format!(": chmod go-w {path}")), "{text}");
             }
         }

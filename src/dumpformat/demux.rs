@@ -1,9 +1,10 @@
 //! Reading mongodump's archive format from a stream into a [`Sink`], which takes one namespace at a time.
 //!
 //! With one parallel collection, mongodump keeps the documents of a namespace together, except for the last
-//! batches of a large one. Documents of other namespaces than the open one wait in memory, up to a bound. The
-//! reader checks everything that the official one checks (mongo-tools, `common/archive/parser.go` and
-//! `demultiplexer.go`), including the CRC of each namespace before the namespace counts as complete.
+//! batches of a large one. Documents of namespaces other than the open namespace wait in memory, up to a
+//! bound. The reader checks everything that the official reader checks (mongo-tools,
+//! `common/archive/parser.go` and `demultiplexer.go`), including the CRC of each namespace before the
+//! namespace counts as complete.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -41,7 +42,7 @@ pub struct Demux<R> {
     by_name: BTreeMap<(String, String), usize>,
     /// The namespace that the sink has open.
     open: Option<usize>,
-    /// The bytes of documents that wait.
+    /// The number of bytes of waiting documents.
     waiting: usize,
     /// See [`Demux::mixed`].
     mixed: bool,
@@ -146,7 +147,7 @@ impl<R: BufRead> Demux<R> {
         }
     }
 
-    /// Reads the documents of a block and its terminator. `crc` is given if the block ends its namespace.
+    /// Reads the documents of a block and its terminator. `crc` is `Some` if the block ends its namespace.
     fn block(&mut self, at: usize, crc: Option<i64>, sink: &mut dyn Sink) -> Result<()> {
         let state = &mut self.states[at];
         let name = state.name.clone();
@@ -182,7 +183,7 @@ impl<R: BufRead> Demux<R> {
                 self.waiting += run.len();
                 if self.waiting > WAITING {
                     return Err(Error::failed(
-                        "mongodump mixes the documents of several collections more than this tool can hold in memory",
+                        "mongodump interleaves more documents of several collections than this program can hold in memory",
                     )
                     .hint("Use the native engine: BACKUP_ENGINE=native"));
                 }
@@ -200,7 +201,7 @@ impl<R: BufRead> Demux<R> {
         hand_on(&held, sink)
     }
 
-    /// Closes a namespace that the archive has closed. The sink gets its end when it is open there.
+    /// Closes a namespace that the archive has closed. The sink is notified if the namespace is open there.
     fn close(&mut self, at: usize, crc: i64, sink: &mut dyn Sink) -> Result<()> {
         let state = &mut self.states[at];
         if state.crc.take().is_none_or(|digest| digest.finalize() as i64 != crc) {
@@ -210,7 +211,7 @@ impl<R: BufRead> Demux<R> {
             return Ok(());
         }
         self.complete(at, sink)?;
-        // First namespaces that wait in full, then one that is still being read.
+        // Namespaces that the archive has closed come first, then a namespace that is still being read.
         while !self.mixed
             && let Some((next, place)) = self.waiting_place(true).or_else(|| self.waiting_place(false))
         {
@@ -229,8 +230,8 @@ impl<R: BufRead> Demux<R> {
         sink.end()
     }
 
-    /// The first wanted namespace that began and that the sink does not have in full. With `closed`, only one
-    /// that the archive has closed.
+    /// Returns the first wanted namespace that has begun and is not complete in the sink. If `closed` is
+    /// true, only namespaces that the archive has closed count.
     fn waiting_place(&self, closed: bool) -> Option<(usize, usize)> {
         self.states.iter().enumerate().find_map(|(at, state)| {
             let waits = state.began && !state.complete && !(closed && state.crc.is_some());
@@ -263,7 +264,7 @@ fn hand_on(mut run: &[u8], sink: &mut dyn Sink) -> Result<()> {
     Ok(())
 }
 
-/// The longest document in bytes: 16 MiB, and 16 KiB that the server allows itself on top.
+/// The longest document in bytes: 16 MiB, and the 16 KiB more that the server uses internally.
 pub const LONGEST: usize = (16 << 20) + (16 << 10);
 
 /// The stream of an archive as a sequence of BSON documents and terminators. Whole documents are examined in
@@ -308,7 +309,7 @@ impl<R: BufRead> Input<R> {
         }
         self.document.clear();
         self.document.extend_from_slice(&length);
-        // Memory is allocated as bytes arrive, not as the length claims.
+        // Memory is allocated as bytes arrive, because the length may be false.
         let rest = len - length.len();
         let mut next = self.reader.by_ref().take(rest as u64);
         let read = next.read_to_end(&mut self.document).map_err(read_failed)?;

@@ -1,7 +1,7 @@
 //! File names in a dump directory, as mongodump makes them.
 //!
-//! The name of the database is a folder and never escaped. The name of the collection is escaped like a form
-//! value, and shortened if the result is longer than 238 bytes. Source: mongo-tools,
+//! The name of the database is the name of a folder and is never escaped. The name of the collection is
+//! escaped like a form value, and shortened if the result is longer than 238 bytes. Source: mongo-tools,
 //! `common/util/namespaces.go`.
 
 use base64::Engine;

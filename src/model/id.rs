@@ -19,7 +19,7 @@ pub type NewId = Arc<dyn Fn(DateTime<Utc>) -> BackupId + Send + Sync>;
 
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 const SUFFIX: usize = 6;
-/// Digits and lower-case letters without those that look alike.
+/// Digits and lower-case letters without characters that look alike.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl BackupId {

@@ -1,5 +1,5 @@
-//! The index of an artifact: the offset of each segment, so that one collection can be read by ranges and
-//! many in parallel. docs/format.md is the specification.
+//! The index of an artifact: the offset of each segment, so that a reader can request one collection by
+//! ranges, or many collections in parallel. docs/format.md is the specification.
 
 use std::io::Read;
 

@@ -19,7 +19,7 @@ use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
 use crate::model::server::{Fcv, Topology};
 
-/// The name and version of this program, as manifests and records have them.
+/// The name and version of this program, as written to manifests and records.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
 
 /// The version of the manifest's format.
@@ -93,7 +93,7 @@ pub struct EngineUsed {
     /// The version of mongodump.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The reason for the choice.
+    /// The reason for the choice of this engine.
     pub why: String,
 }
 
@@ -104,7 +104,7 @@ pub struct ConsistencyAchieved {
     /// restore replays the oplog slice, so that the data is of one instant. `snapshot`: all collections were
     /// read as of one instant.
     pub achieved: String,
-    /// The setting that chose it, or the reason for a weaker consistency.
+    /// The setting that selected this consistency, or the reason for a weaker consistency.
     pub why: String,
     /// The instant of the restored data: the end of the oplog slice, or the time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]

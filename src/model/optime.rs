@@ -17,7 +17,7 @@ pub struct OpTime {
 }
 
 impl OpTime {
-    /// Returns the preceding optime. No other lies between.
+    /// Returns the optime directly before this optime.
     pub fn before(self) -> OpTime {
         match self.i {
             0 => OpTime { t: self.t.saturating_sub(1), i: u32::MAX },

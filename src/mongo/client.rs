@@ -160,8 +160,8 @@ impl Access {
     }
 }
 
-/// Asks a member that refused the login, without a login, why it cannot be used: a member without data has no users. Returns
-/// `None` if `error` is no refused login, or the member can be used or does not answer.
+/// After a refused login, asks the member without a login why it cannot be used: a member without data has no users.
+/// Returns `None` if `error` is not a refused login, or if the member can be used or does not answer.
 pub async fn unfit(options: &ClientOptions, error: &Driver) -> Option<Unfit> {
     if errors::classify(error) != Class::Login {
         return None;

@@ -106,7 +106,7 @@ pub async fn documents(db: &Database, command: RawDocumentBuf) -> Result<Vec<Raw
             bytes += document.as_bytes().len();
             if bytes > LARGEST_LIST {
                 let limit = units::bytes(LARGEST_LIST as u64);
-                let text = format!("the server's list is longer than {limit}, the most that is read");
+                let text = format!("the server's list is longer than the limit of {limit}");
                 return Err(Driver::custom(text));
             }
             bounds::check_depth(document).map_err(|why| Driver::custom(too_deep(document, &why)))?;
@@ -116,12 +116,12 @@ pub async fn documents(db: &Database, command: RawDocumentBuf) -> Result<Vec<Raw
     Ok(out)
 }
 
-/// The cause that a document is nested too deeply, with the document's name if it has one.
+/// Returns the message about a document that is nested too deeply, with the document's name if it has one.
 fn too_deep(document: &RawDocument, why: &str) -> String {
     let name = ["name", "_id"].iter().find_map(|key| document.get_str(*key).ok());
     match name {
-        Some(name) => format!("the server sent the definition of '{name}', and {why}"),
-        None => format!("the server sent a document, and {why}"),
+        Some(name) => format!("the server sent an unusable definition of '{name}': {why}"),
+        None => format!("the server sent an unusable document: {why}"),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn database_names(reply: &Document) -> impl Iterator<Item = &str> {
     rows.iter().filter_map(|row| row.as_document()?.get_str("name").ok())
 }
 
-/// A number of an answer that is not negative, whatever its type.
+/// Reads a non-negative number of any type from an answer.
 pub fn number(value: &Bson) -> Option<u64> {
     match value {
         Bson::Int32(n) => u64::try_from(*n).ok(),
@@ -266,7 +266,7 @@ impl Unfit {
             }
         };
         let message = match setting.writes {
-            true => format!("MongoDB at {address} takes no writes: it {why}"),
+            true => format!("MongoDB at {address} does not accept writes: it {why}"),
             false => format!("MongoDB at {address} cannot be read: it {why}"),
         };
         Error::new(Kind::Away, message).hint(step.words(setting))

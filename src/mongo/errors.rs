@@ -50,7 +50,7 @@ impl UriSetting {
     }
 }
 
-/// What an error of the driver means for a run.
+/// The meaning of a driver's error for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Login,
@@ -99,8 +99,8 @@ pub fn classify(error: &Driver) -> Class {
     }
 }
 
-/// Returns the cause of an error that may pass by itself: a broken connection, a server that is down, a name that was not
-/// resolved. A server that was silent for the stall time-out gets no second chance.
+/// Returns the cause of an error that may pass by itself: a broken connection, a server that is down, a name that was
+/// not resolved. A server that was silent for the stall time-out is not asked again.
 pub fn passing(error: &Driver) -> Option<String> {
     let passes = match &*error.kind {
         ErrorKind::DnsResolve { .. } => true,
@@ -152,7 +152,7 @@ pub(super) fn explain(doing: String, setting: UriSetting, user: Option<&User>, e
     Error::failed(message).hint(hint).caused_by(tidy(error))
 }
 
-/// The next step if the user may not read what a backup reads.
+/// The next step if the user lacks a permission that a backup needs.
 pub(super) fn grant_backup(user: Option<&User>) -> String {
     match user {
         Some(User { name, db }) => format!(
@@ -190,7 +190,7 @@ fn login_step(error: &Driver, UriSetting { name: whose, file, .. }: UriSetting) 
     }
 }
 
-/// Returns true if the login was one with a certificate.
+/// Returns true if the login used a certificate.
 fn of_certificate(error: &Driver) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { message, .. } if message.contains("MONGODB-X509"))
 }
@@ -289,7 +289,7 @@ const NO_TLS: &str = "the server does not speak TLS";
 #[derive(Debug, PartialEq, Eq)]
 struct SelectionFailure {
     why: String,
-    /// `None` if the server is simply not reached.
+    /// `None` if the server cannot be reached and the cause is unknown.
     step: Option<ConnectStep>,
 }
 
@@ -308,7 +308,7 @@ pub(super) enum ConnectStep {
     Members,
     Version,
     Authority,
-    /// Use the host name that the certificate has.
+    /// Use the host name in the certificate.
     Certificate,
     Tls,
 }
@@ -381,7 +381,7 @@ impl SelectionFailure {
         let found = |why: String, step| Some(SelectionFailure { why, step: Some(step) });
         if let Some((address, wire)) = too_old(text) {
             let version = version_of_wire(wire);
-            let why = format!("{address} runs {version}, and MongoDB 4.4 or later is needed");
+            let why = format!("{address} runs {version}, but MongoDB 4.4 or later is needed");
             return found(why, ConnectStep::Version);
         }
         let (suited, topology) = text.strip_prefix("Server selection timeout: ")?.split_once("Topology: ")?;
@@ -426,7 +426,7 @@ impl SelectionFailure {
             return found(format!("no member that holds data can be read: {each}"), ConnectStep::Members);
         }
         let why = match failed.as_slice() {
-            [] => format!("no member may be read: {each}"),
+            [] => format!("no member can be read: {each}"),
             [(_, first), others @ ..] if others.iter().all(|(_, error)| error == first) => first.to_string(),
             several => {
                 let several = several.iter().map(|(address, error)| format!("{address}: {error}"));
@@ -441,7 +441,7 @@ impl SelectionFailure {
 /// A member in the driver's text.
 struct SetMember<'a> {
     address: String,
-    /// The driver's name of the member's role.
+    /// The driver's name for the member's role.
     kind: &'a str,
     /// Why the member cannot be reached.
     error: Option<String>,
@@ -637,7 +637,7 @@ mod tests {
         let text = "Server at ::1:27017 reports wire version 8, but this version of the MongoDB Rust driver requires at \
                     least 9 (MongoDB 4.4).";
         let SelectionFailure { why, step } = SelectionFailure::parse(text).unwrap();
-        assert_eq!(why, "[::1]:27017 runs MongoDB 4.2, and MongoDB 4.4 or later is needed");
+        assert_eq!(why, "[::1]:27017 runs MongoDB 4.2, but MongoDB 4.4 or later is needed");
         assert_eq!(step, Some(ConnectStep::Version));
     }
 

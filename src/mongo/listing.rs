@@ -37,7 +37,7 @@ pub struct Listing {
 pub struct InvalidViews {
     /// The invalid definitions; if none of them looks invalid to this tool, all definitions of the database.
     definitions: Vec<ViewDefinition>,
-    /// True if every one of the definitions is invalid; false if at least one is.
+    /// True if all of the definitions are invalid; false if only some may be.
     certain: bool,
     /// The user may not read `system.views`, so no view of the database is listed.
     unread: bool,
@@ -162,10 +162,10 @@ impl InvalidViews {
                 "remove it: db.adminCommand({{applyOps: [{{op: \"d\", ns: \"{db}.{VIEWS}\", o: {{_id: {id}}}}}]}})"
             )
         };
-        let whole = format!("so MongoDB can use no view of {db}");
+        let whole = format!("so MongoDB cannot use any view of {db}");
         if self.unread {
             let line = format!(
-                "the views of {db} are not in the backup: the definition of one is invalid, {whole} nor list them, \
+                "the views of {db} are not in the backup: the definition of one is invalid, {whole} or list them, \
                  and the user may not read {db}.{VIEWS}; grant find on it, or remove that definition"
             );
             return if may_want { vec![line] } else { Vec::new() };
@@ -185,8 +185,8 @@ impl InvalidViews {
         let line = |definition: &ViewDefinition| match &definition.view {
             Some(view) if !wants(view) => None,
             Some(view) => Some(format!(
-                "the definition of the view {db}.{view} is invalid, {whole}; the definition is in the backup, but no \
-                 restore can make a view of it; {}",
+                "the definition of the view {db}.{view} is invalid, {whole}; \
+                 the definition is in the backup, but a restore cannot create the view; {}",
                 remove(&format!("\"{db}.{view}\""))
             )),
             None if !may_want => None,

@@ -62,7 +62,8 @@ fn index(raw: &RawDocument) -> Fields {
         let value = match key.as_str() {
             key if IGNORED_OF_INDEX.contains(&key) => continue,
             "key" => ordered(value),
-            // {$gt: 1} and {$gt: 1.0} choose the same documents; {a: {x: 1, y: 2}} and {a: {y: 2, x: 1}} do not.
+            // {$gt: 1} and {$gt: 1.0} select the same documents; {a: {x: 1, y: 2}} and {a: {y: 2, x: 1}} do
+            // not.
             "partialFilterExpression" => ordered(value),
             "wildcardProjection" | "columnstoreProjection" => projection(value),
             "collation" if is_simple(value) => continue,

@@ -34,7 +34,7 @@ pub struct Server {
     pub(crate) patience: Patience,
     /// The member has not answered for a while, and that was logged.
     silent: Arc<AtomicBool>,
-    /// Collects the questions that had to be repeated.
+    /// Collects notes about the commands that had to be repeated.
     notes: Notes,
     /// The state of the member when the run began.
     pub hello: Hello,
@@ -46,11 +46,12 @@ const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::f
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 impl Server {
-    /// Connects to the deployment, and picks the member that the URI's read preference asks for. Later answers may take up to
-    /// `stall`. Adds every question that has to be repeated, now or later, to `notes`.
+    /// Connects to the deployment, and picks the member that the URI's read preference asks for. Later answers may take
+    /// up to `stall`. Every command that has to be repeated, now or later, is added to `notes`.
     ///
     /// # Errors
-    /// Returns an error if the connection string is invalid, or no member can be reached, logged in to and read.
+    /// Returns an error if the connection string is invalid, or no member can be reached, or the login fails,
+    /// or the member cannot be read.
     pub async fn connect(
         uri: &Secret,
         patience: &Patience,
@@ -157,7 +158,7 @@ impl Server {
         self.user.as_ref().map(|user| user.name.as_str())
     }
 
-    /// The next step if the user may not read what a backup reads.
+    /// The next step if the user lacks a permission that a backup needs.
     pub(crate) fn grant_backup(&self) -> String {
         errors::grant_backup(self.user.as_ref())
     }
@@ -173,7 +174,8 @@ impl Server {
         bounded(self.stall, answer).await
     }
 
-    /// Waits as [`Server::bounded`] does, and logs a silence of the member, once for all that wait at the same time.
+    /// Waits as [`Server::bounded`] does, and logs a long silence of the member, once for all simultaneous
+    /// waits.
     pub(crate) async fn next<T>(&self, answer: impl Future<Output = Answer<T>>) -> Answer<T> {
         let log = || !self.silent.swap(true, Relaxed);
         let (answer, logged) = heard(&self.service(), QUIET, self.stall, log, self.bounded(answer)).await;
@@ -212,8 +214,9 @@ impl Server {
         self.access.explain(doing, self.user.as_ref(), &error)
     }
 
-    /// Explains an error as [`Server::explain`] does, for a question after the documents were read. If the member did not
-    /// answer, another member may have become primary, which only a new run can read: the error is a [`Kind::Restart`].
+    /// Explains an error as [`Server::explain`] does, for a command after the documents were read. If the member did
+    /// not answer, another member may have become primary, which only a new run can read: the error is a
+    /// [`Kind::Restart`].
     pub(crate) fn explain_late(&self, doing: &str, error: Driver) -> Error {
         let waited = errors::waited(&error) || self.patience.in_vain().is_some();
         let error = self.explain(doing, error);
@@ -225,15 +228,15 @@ impl Server {
         self.ask(|| Hello::ask(&self.client, &self.options.hosts[0])).await
     }
 
-    /// Compares the member's state with the one when the run began. Returns the change in words if the process or its role
-    /// is another one: record ids then no longer mean the same.
+    /// Compares the member's state with the one when the run began. Returns the change in words if the process or its
+    /// role has changed: the old record ids are then invalid.
     pub(crate) fn changed(&self, now: &Hello) -> Option<String> {
         let what = if now.process != self.hello.process {
             "was restarted"
         } else if now.primary != self.hello.primary {
             if now.primary { "became primary" } else { "stepped down" }
         } else if now.election != self.hello.election {
-            // Writes of the other primary, which this member copied meanwhile, may have undone documents that were read.
+            // This member may have copied writes of the other primary, and undone documents that were read.
             "stepped down and was elected again"
         } else {
             return None;
@@ -241,10 +244,10 @@ impl Server {
         Some(format!("{} {what}", self.service()))
     }
 
-    /// Checks that the member is still the process, in the same role, with which the run began.
+    /// Checks that the member still runs the same process in the same role as when the run began.
     ///
     /// # Errors
-    /// Returns a [`Kind::Restart`] if not: a new run may succeed.
+    /// Returns a [`Kind::Restart`] if the process or its role has changed: a new run may succeed.
     pub async fn prove_unchanged(&self) -> Result<()> {
         let now = self.hello_now().await;
         let now =

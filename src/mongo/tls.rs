@@ -1,4 +1,5 @@
-//! TLS as a connection string asks for it: the files that it names, and a relay for `tlsAllowInvalidHostnames`.
+//! The TLS options of a connection string: the files that they name, and a relay for
+//! `tlsAllowInvalidHostnames`.
 //!
 //! The driver checks a server's certificate including its names, or not at all (3.9.1, src/runtime/tls_rustls.rs). mongodump
 //! checks nothing if it does not check names. With `tlsAllowInvalidHostnames` both therefore connect without TLS to a
@@ -38,8 +39,8 @@ const LARGEST_FILE: u64 = 16 << 20;
 /// The beginning of each block of a PEM file.
 const BEGIN: &str = "-----BEGIN ";
 
-/// Checks the files that the connection string names. The error has the name of the file, its fault, and how to make a
-/// valid one.
+/// Checks the files that the connection string names. The error names the file and its fault, and how to make a valid
+/// file.
 pub(super) fn check_files(uri: &MongoUri) -> Result<()> {
     uri.option("tlsCAFile").map(|path| roots(path.as_ref())).transpose()?;
     uri.option("tlsCertificateKeyFile").map(|path| client_certificate(path.as_ref())).transpose()?;
@@ -208,7 +209,7 @@ impl Drop for Relay {
     }
 }
 
-/// What the connections of the relay share.
+/// The state that all connections of the relay share.
 #[derive(Clone)]
 struct RelayServer {
     connector: TlsConnector,

@@ -101,7 +101,7 @@ impl RestoreTarget {
     /// Connects to the primary and asks for its version.
     ///
     /// # Errors
-    /// Returns an error if no server answers, or if the server takes no writes.
+    /// Returns an error if no server answers, or if the server does not accept writes.
     pub async fn connect(uri: &Secret, patience: &Patience) -> Result<RestoreTarget> {
         let access = Access::read(UriSetting::TARGET, uri).await?;
         let (options, user) = access.resolve(patience, |e| access.passing(e)).await?;
@@ -155,7 +155,7 @@ impl RestoreTarget {
         }
         if !hello.get_bool("isWritablePrimary").unwrap_or(true) {
             return Err(Error::failed(format!(
-                "MongoDB at {} takes no writes: it is a secondary",
+                "MongoDB at {} does not accept writes: it is a secondary",
                 target.address
             ))
             .hint("Name the whole replica set in the connection string, so that its primary is found"));

@@ -2,10 +2,10 @@
 //! of S3.
 //!
 //! The polynomial is defined by the NVM Express specification; S3 calls it `CRC64NVME`. The CRC of two pieces
-//! follows from their CRCs and the second length, so parts may be summed in any order. S3's headers contain
-//! base64 of the big-endian value. They are set here, because the SDK ignores an explicit algorithm under
-//! `when_required` but forwards an explicit value, and under `when_supported` it would add CRC-32 trailers
-//! that some services refuse.
+//! can be computed from their CRCs and the length of the second, so parts may be summed in any order. S3's
+//! headers contain base64 of the big-endian value. The headers are set here, because the SDK ignores an
+//! explicit algorithm under `when_required` but forwards an explicit value, and under `when_supported` it
+//! would add CRC-32 trailers that some services refuse.
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use base64::Engine;

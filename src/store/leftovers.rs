@@ -162,7 +162,7 @@ mod tests {
         marker.forget();
     }
 
-    /// Links in place of the folder or of a file are neither read nor written through.
+    /// If the folder or a file is replaced by a link, the link is not followed.
     #[tokio::test]
     async fn planted_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ pub async fn open_existing(place: &Place) -> Result<Arc<dyn Store>> {
     Ok(open(place).await?)
 }
 
-/// The class of an error. The caller decides by it what to do.
+/// The class of an error, which decides how the caller reacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// No object under the key.
@@ -168,7 +168,7 @@ pub struct StoreError {
     pub doing: String,
     /// The cause, if possible in the store's words. It contains no secrets.
     pub cause: String,
-    /// The next step for a person, if one is known.
+    /// The next step for the user; `None` if it is not known.
     pub hint: Option<String>,
 }
 
@@ -209,8 +209,8 @@ impl StoreError {
     fn too_large(doing: impl Into<String>, size: Option<u64>, most: u64) -> StoreError {
         let limit = units::several(most, "byte");
         let cause = match size {
-            Some(size) => format!("it has {}, and at most {limit} are read", units::several(size, "byte")),
-            None => format!("it does not end after {limit}, and no more are read"),
+            Some(size) => format!("it has {}, more than the limit of {limit}", units::several(size, "byte")),
+            None => format!("it is longer than the limit of {limit}"),
         };
         StoreError::damaged(doing, cause)
             .hint("Find out who wrote this object: uzima-backup never writes objects of this size")
@@ -295,8 +295,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// Returns true if the settings or a lifecycle rule say that old versions of deleted objects are deleted
-    /// in time; `None` if that is unknown.
+    /// Returns true if the settings or a lifecycle rule say that old versions of deleted objects are expected
+    /// or will be deleted; `None` if that is unknown.
     async fn versions_expire(&self) -> Option<bool> {
         None
     }
@@ -366,7 +366,7 @@ pub trait Upload: Send + Sync {
     /// the object is deleted and the error is [`StoreErrorKind::Damaged`].
     async fn complete(&self, whole: &Whole) -> StoreResult<()>;
 
-    /// Ends the upload and frees what it stored.
+    /// Aborts the upload and deletes its parts.
     async fn abort(&self) -> StoreResult<()>;
 }
 
@@ -383,11 +383,11 @@ fn check_key(key: &str) -> StoreResult<()> {
     let cause = if key.len() > LONGEST_KEY {
         "it is longer than 1,024 bytes"
     } else if key.contains('\0') {
-        "it contains a NUL"
+        "it contains a NUL character"
     } else if key.split('/').any(str::is_empty) {
         "a part between slashes is empty"
     } else if key.split('/').any(|part| part == "." || part == "..") {
-        "`.` and `..` are not names"
+        "`.` and `..` are not allowed"
     } else {
         return Ok(());
     };
@@ -405,8 +405,8 @@ fn check_listing(place: &str, count: usize) -> StoreResult<()> {
     }
     let cause = format!("it holds more than {} objects", units::count(MOST_OBJECTS as u64));
     Err(StoreError::failed(format!("cannot list {place}"), cause).hint(
-        "Give the backups a prefix or a directory of their own (S3_BACKUP_PREFIX, BACKUP_DIR); if they have one, the store's \
-         listing does not end",
+        "Give the backups a prefix or a directory of their own (S3_BACKUP_PREFIX, BACKUP_DIR); \
+         if they have one, the store sends an endless listing",
     ))
 }
 

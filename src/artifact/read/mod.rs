@@ -38,8 +38,8 @@ pub struct Region {
     pub slice: Option<(OpTime, OpTime)>,
 }
 
-/// Reads the index of a backup and checks it against the manifest. The inner error says what is wrong with
-/// the index.
+/// Reads the index of a backup and checks it against the manifest. The inner error names the fault of the
+/// index.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read.
@@ -69,7 +69,7 @@ pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result
 /// and indexes have the digests in the manifest.
 ///
 /// # Errors
-/// Returns an error that says what is wrong with the index.
+/// Returns an error that names the fault of the index.
 pub fn check_index(index: &Index, manifest: &Manifest) -> Result<(), String> {
     let mut end = 0;
     let size = manifest.artifact.size;
@@ -112,7 +112,9 @@ pub fn check_index(index: &Index, manifest: &Manifest) -> Result<(), String> {
         let (options, indexes) =
             described.documents().map_err(|why| format!("the index is damaged at {name}: {why}"))?;
         if let Some(what) = entry.differs(&options, &indexes) {
-            return Err(format!("the {what} of {name} in the index do not have the digests in the manifest"));
+            return Err(format!(
+                "the {what} of {name} in the index do not match the digests in the manifest"
+            ));
         }
     }
     Ok(())
@@ -144,7 +146,7 @@ pub fn regions(index: &Index, manifest: &Manifest) -> Vec<Region> {
 /// the backup.
 ///
 /// # Errors
-/// Returns an error that says what differs.
+/// Returns an error that names the difference.
 pub fn match_metadata(namespace: &Namespace, entry: &NamespaceEntry) -> Result<Namespace, String> {
     if entry.differs(&namespace.options, &namespace.indexes).is_none() {
         return Ok(namespace.clone());
@@ -153,7 +155,7 @@ pub fn match_metadata(namespace: &Namespace, entry: &NamespaceEntry) -> Result<N
         blake3::hash(document.as_bytes()).to_hex().as_str() == digest
     };
     let read = |json: &Json, digest: &str| json.read_as(&|document| is(document, digest));
-    let differ = |what: &str| format!("does not have the {what} in the manifest");
+    let differ = |what: &str| format!("does not match the {what} in the manifest");
     let json = Json::parse(&namespace.metadata).map_err(|why| format!("is damaged: {why}"))?;
     let options = match json.get("options") {
         Some(options) => read(options, &entry.options_blake3),

@@ -24,10 +24,10 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
-/// How many bytes are decompressed before they are hashed and handed on. A decoder returns small pieces, and
-/// hashing is faster on large ones.
+/// The number of bytes that are decompressed before they are hashed and handed on. A decoder returns small
+/// pieces, and hashing is faster on large ones.
 const CHUNK: usize = 1 << 20;
-/// The longest run of documents that takes no room in a budget, in bytes.
+/// The longest run of documents, in bytes, that does not count towards the budget for large documents.
 pub const ORDINARY: usize = 2 * CHUNK;
 /// The largest region without documents, decompressed, in bytes: the metadata of a namespace, or of all
 /// namespaces at the beginning of an archive.
@@ -66,7 +66,7 @@ pub fn check(
             count(segment.raw_bytes)
         ))
     } else if hash != segment.blake3 {
-        Err("a segment does not have the BLAKE3 in the index".into())
+        Err("the BLAKE3 of a segment differs from the index".into())
     } else {
         Ok(())
     };
@@ -80,7 +80,7 @@ pub fn check(
 /// budget `large` has room for it, and handed on with that room, which must be kept as long as the bytes.
 ///
 /// # Errors
-/// Returns an error if the stream cannot be read or holds something else than whole documents.
+/// Returns an error if the stream cannot be read or contains anything but whole documents.
 pub fn documents(
     reader: &mut dyn Read,
     large: Option<&Arc<Budget>>,

@@ -46,7 +46,7 @@ fn no_link_below_the_folder_is_followed() {
     }
     assert!(folder.open_or_create(Path::new("dangling"), 0o600).is_err());
     assert!(folder.folder(Path::new("out")).is_err() && folder.remove_folder(Path::new("out")).is_err());
-    // A name without folders is renamed; so nothing leaves the folder.
+    // Only a name without folders can be renamed, so nothing leaves the folder.
     fs::write(root.join("a"), "a").unwrap();
     for to in ["out/new", "../outside/new"].map(Path::new) {
         assert!(folder.rename(Path::new("a"), to).is_err() && folder.rename_new(Path::new("a"), to).is_err());
@@ -155,7 +155,7 @@ fn a_link_is_resolved_unless_another_user_can_have_made_it() {
     assert!(settled(&home.path().join("loop")).is_err());
     append_named(&link, 0o600).unwrap();
     assert!(file.exists());
-    // The log may go to the standard error.
+    // The log may be written to the standard error.
     append_named(Path::new("/dev/stderr"), 0o600).unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let error = settled(&link).unwrap_err().to_string();

@@ -21,7 +21,7 @@ async fn only_one_run_per_job_and_operation_gets_the_lock() {
         format!("another backup of nightly is under way: process {pid} on db1, since 2026-11-24T03:00:00Z");
     assert_eq!(error.to_string(), want);
     assert!(error.next_step().unwrap().contains("--wait"));
-    // Another operation, another job, another state directory.
+    // Locks of other operations, jobs and state directories are free.
     let other = tempfile::tempdir().unwrap();
     for (state, job, operation) in [
         (state, "nightly", Operation::Cleanup),

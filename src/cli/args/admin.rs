@@ -27,7 +27,7 @@ tries the file, without the checks of backups, because there are none yet. Nothi
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
 Exit codes: 0 the file is written, and all is well · 1 the file could not be written · 2 wrong usage or settings, or the file \
-exists already; nothing was written · 5 the file is written, and a check of the health failed"
+exists already; nothing was written · 5 the file is written, and a health check failed"
 )]
 pub struct InitArgs {
     /// The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it

@@ -238,11 +238,11 @@ pub fn with_value_hints(command: clap::Command) -> clap::Command {
 }
 
 fn positive(text: &str) -> Result<std::num::NonZeroUsize, String> {
-    text.parse().map_err(|_| "it is a whole number, at least 1".into())
+    text.parse().map_err(|_| "it must be a whole number, at least 1".into())
 }
 
 fn whole(text: &str) -> Result<i32, String> {
-    text.parse().map_err(|_| "it is a whole number".into())
+    text.parse().map_err(|_| "it must be a whole number".into())
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -323,13 +323,13 @@ mod tests {
     #[test]
     fn usage_errors_are_one_line_without_the_usage() {
         for (args, words) in [
-            (&["list", "--limit", "0"][..], "--limit = '0': it is a whole number, at least 1"),
-            (&["list", "--limit", "-1"], "--limit = '-1': it is a whole number, at least 1"),
+            (&["list", "--limit", "0"][..], "--limit = '0': it must be a whole number, at least 1"),
+            (&["list", "--limit", "-1"], "--limit = '-1': it must be a whole number, at least 1"),
             (
                 &["backup", "--wait", "-1m"],
-                "--wait = '-1m': it is a whole number and a unit, e.g. 90s, 10m or 2h",
+                "--wait = '-1m': it must be a whole number with a unit, e.g. 90s, 10m or 2h",
             ),
-            (&["backup", "--level", "-x"], "--level = '-x': it is a whole number"),
+            (&["backup", "--level", "-x"], "--level = '-x': it must be a whole number"),
             (&["verify", "--all", "--sample", "-5"], "--sample = '-5': it is a percentage from 1% to 100%"),
             (&["list", "--frob"], "unexpected argument '--frob' found"),
             (&["pin"], "the following required arguments were not provided: <latest|ID>"),

@@ -88,7 +88,7 @@ fn the_next_step_of_a_wrong_value_names_its_origin() {
     let layers = layers.unwrap();
     assert_eq!(step(&layers, "databases"), "Correct --db, or leave it out");
     assert_eq!(step(&layers, "compression_level"), "Correct --level, or leave it out");
-    assert_eq!(step(&layers, "retention_days"), "Correct BACKUP_RETENTION_DAYS; without it, it is 30 days");
+    assert_eq!(step(&layers, "retention_days"), "Correct BACKUP_RETENTION_DAYS; the default is 30 days");
     let of_file = step(&layers, "job");
     assert!(
         of_file.starts_with("Correct job in /") && of_file.ends_with("c.toml, or leave it out"),

@@ -41,7 +41,7 @@ fn a_mistake_names_its_variable_and_never_the_key() {
         (vec![KEY], vec!["ADMIN_EMAILS is missing"]),
         (vec![TO], vec!["RESEND_API_KEY is missing"]),
         (vec![("EMAIL_FROM", "a@b.example")], vec!["mail.from is set, but", "RESEND_API_KEY is missing"]),
-        (vec![TO, ("RESEND_BASE_URL", "https://x")], vec!["mail.to, mail.base_url are set, but nobody"]),
+        (vec![TO, ("RESEND_BASE_URL", "https://x")], vec!["mail.to, mail.base_url are set, but no mail"]),
         (vec![("BACKUP_NOTIFY", "failure")], vec!["RESEND_API_KEY is missing"]),
         (
             vec![KEY, TO, ("BACKUP_NOTIFY", "failure,succes")],

@@ -21,7 +21,7 @@ const PLAIN: &AsciiSet = &UNRESERVED.remove(b',').remove(b':');
 pub(super) struct UriFacts {
     /// The first host, without port.
     pub host: String,
-    /// The database in the path. `admin` does not count: it is there for the login.
+    /// The database in the path. `admin` does not count, because it only serves the login.
     pub database: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl MongoUri {
         if query.contains('@') && (!head.contains('@') || UriOptions::read(query, srv).is_err()) {
             return Err(WrongOption {
                 why: "there is an @ after the ?".into(),
-                instead: "Percent-encode the characters @ : / ? % $ of a password (a ? is %3F), and an @ in the value of an \
+                instead: "Percent-encode the characters @ : / ? % $ in a password (a ? is %3F), and an @ in the value of an \
                           option as %40"
                     .into(),
             });
@@ -173,7 +173,7 @@ pub(super) fn check(key: &str, uri: &str) -> Result<UriFacts> {
     };
     for option in ["directConnection", "loadBalanced"] {
         if several && read.is_on(option) {
-            let why = format!("{option}=true needs a single host, and several are named");
+            let why = format!("{option}=true needs a single host, but several are named");
             return Err(invalid(key, &why, "Name one host, or leave the option out"));
         }
     }
@@ -186,7 +186,7 @@ pub(super) fn check(key: &str, uri: &str) -> Result<UriFacts> {
 /// Reads the connection string in the setting `key`.
 ///
 /// # Errors
-/// Returns an error that names the option that cannot be used, and never a value.
+/// Returns an error that names the unusable option, but never its value.
 pub fn read_named(key: &str, uri: &str) -> Result<MongoUri> {
     MongoUri::read(uri).map_err(|WrongOption { why, instead }| invalid(key, &why, &instead))
 }
@@ -203,13 +203,13 @@ fn form(uri: &str, words: &str) -> &'static str {
         return "The path of a Unix socket is written with %2F for each /: mongodb://%2Ftmp%2Fmongodb-27017.sock/";
     }
     if words.contains("MONGODB-X509") {
-        return "A login with a certificate takes no password: mongodb://host/?authMechanism=MONGODB-X509&tls=true";
+        return "A login with a certificate has no password: mongodb://host/?authMechanism=MONGODB-X509&tls=true";
     }
     if words.contains("invalid server address") {
         return "Hosts look like db1:27017, [::1]:27017 (an IPv6 address) or %2Ftmp%2Fmongodb-27017.sock, with commas \
-                between several; the characters @ : / % $ of a password are percent-encoded";
+                between several; percent-encode the characters @ : / % $ in a password";
     }
-    "It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded"
+    "A connection string looks like mongodb://user:password@host:27017/; percent-encode the characters @ : / % $ in a password"
 }
 
 fn host_name(address: &ServerAddress) -> &str {
@@ -264,13 +264,13 @@ mod tests {
             (
                 "localhost:27017",
                 "connection string: connection string contains no scheme",
-                "It looks like mongodb://",
+                "A connection string looks like mongodb://",
             ),
             ("mongodb://h/?replicaset", "option replicaset has no value", "Write name=value"),
             (
                 "mongodb://h/?serverSelectionTimeoutMS=x",
                 "option serverSelectionTimeoutMS has an invalid value",
-                "serverSelectionTimeoutMS is a number of milliseconds",
+                "serverSelectionTimeoutMS must be a number of milliseconds",
             ),
             (
                 "mongodb:///tmp/mongodb-27017.sock",
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(
             warnings("useNewUrlParser=true&w=1&useunifiedtopology=true&socketTimeoutMS=5&timeoutMS=1"),
             [
-                "useNewUrlParser and useUnifiedTopology are ignored: it concerns the driver of an application",
+                "useNewUrlParser and useUnifiedTopology are ignored: only the driver of an application uses it",
                 "socketTimeoutMS and timeoutMS are ignored: stall_timeout limits how long an answer may take",
             ]
         );
@@ -392,12 +392,12 @@ mod tests {
             }
         }
         for (query, want) in [
-            ("compressors=lz4,snappy", "compressors is ignored: lz4 is not a compressor that is known here"),
+            ("compressors=lz4,snappy", "compressors is ignored: lz4 is not a supported compressor"),
             (
                 "replicaSet=a&replicaset=b",
-                "replicaset is ignored: it is there twice, and the last one counts",
+                "replicaset is ignored: it occurs twice, and the last value counts",
             ),
-            ("maxPoolSize=0", "maxPoolSize is ignored: 0 means no limit, and the usual limit holds"),
+            ("maxPoolSize=0", "maxPoolSize is ignored: 0 means no limit, but the usual limit applies"),
             ("appName=", "appName is ignored: it has no value"),
             ("w=0", "w is ignored: a restore always waits for the server's answer"),
             (
@@ -426,20 +426,20 @@ mod tests {
             (
                 "readPreference=second",
                 "option readPreference has",
-                "readPreference is primary, primaryPreferred, sec",
+                "readPreference must be primary, primaryPreferred, sec",
             ),
-            ("tls=yes", "option tls has", "tls is true or false"),
+            ("tls=yes", "option tls has", "tls must be true or false"),
             ("tls=", "option tls has", "Give tls a value"),
-            ("tls=true&ssl=false", "option tls is there twice", "Leave out one"),
+            ("tls=true&ssl=false", "option tls occurs twice", "Leave out one"),
             ("tls=false&tlsCAFile=/a", "tlsCAFile and tls=false contradict", "Leave out one"),
-            ("maxPoolSize=many", "option maxPoolSize has", "maxPoolSize is a whole number from 0"),
+            ("maxPoolSize=many", "option maxPoolSize has", "maxPoolSize must be a whole number from 0"),
             (
                 "heartbeatFrequencyMS=10",
                 "option heartbeatFrequencyMS has",
-                "heartbeatFrequencyMS is a number of milli",
+                "heartbeatFrequencyMS must be a number of milli",
             ),
-            ("connect=single", "option connect has", "connect is direct, automatic, replicaSet,"),
-            ("authMechanism=GSSAPI", "option authMechanism has", "authMechanism is SCRAM-SHA-1,"),
+            ("connect=single", "option connect has", "connect must be direct, automatic, replicaSet,"),
+            ("authMechanism=GSSAPI", "option authMechanism has", "authMechanism must be SCRAM-SHA-1,"),
             ("tlsCRLFile=/a", "option tlsCRLFile cannot be honoured", "Revocation lists"),
             (
                 "tlsCertificateFile=/a",
@@ -452,9 +452,9 @@ mod tests {
             (
                 "readPreference=secondary&maxStalenessSeconds=5",
                 "maxStalenessSeconds",
-                "maxStalenessSeconds is at least 90",
+                "maxStalenessSeconds must be at least 90",
             ),
-            ("=x", "option (a name with other characters than letters) is unknown", "Leave it out"),
+            ("=x", "option (a name with characters other than letters) is unknown", "Leave it out"),
         ] {
             let error = check("restore_uri", &format!("mongodb://h/?{query}")).unwrap_err();
             let (text, step) = (error.to_string(), error.next_step().unwrap());

@@ -9,7 +9,8 @@ use crate::base::suggest;
 /// The options of a connection string. Both engines take their names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UriOptions {
-    /// By the names in the MongoDB manual. Only `readPreferenceTags` can have several values.
+    /// The values, by the names of the options in the MongoDB manual. Only `readPreferenceTags` can have
+    /// several values.
     taken: BTreeMap<&'static str, Vec<String>>,
     /// Ignored options, each with the reason.
     ignored: Vec<(String, String)>,
@@ -79,7 +80,7 @@ impl UriOptions {
         Ok(options)
     }
 
-    /// Takes an honoured option.
+    /// Adds an honoured option.
     fn take(&mut self, option: &'static Honoured, shown: &str, value: &str) -> Result<(), WrongOption> {
         let (value, why) = match checked(option, value) {
             Ok(checked) => checked,
@@ -96,9 +97,9 @@ impl UriOptions {
                 return Ok(());
             }
             Some(before) if option.value == OptionValue::Bool && name.starts_with("tls") => {
-                return wrong(format!("option {name} is there twice, as {before} and as {value}"), LEAVE_ONE);
+                return wrong(format!("option {name} occurs twice, as {before} and as {value}"), LEAVE_ONE);
             }
-            Some(_) => self.ignore(shown, "it is there twice, and the last one counts"),
+            Some(_) => self.ignore(shown, "it occurs twice, and the last value counts"),
             None => {}
         }
         self.set(name, &value);
@@ -134,7 +135,7 @@ impl UriOptions {
             if self.value("authSource").is_some_and(|source| source != "$external") {
                 return wrong(
                     "option authSource contradicts authMechanism=MONGODB-X509",
-                    "Users of certificates are in $external: write authSource=$external, or leave it out",
+                    "Certificate users are in $external: write authSource=$external, or leave it out",
                 );
             }
             if self.value("tlsCertificateKeyFile").is_none() {
@@ -161,7 +162,7 @@ impl UriOptions {
         if self.number("maxStalenessSeconds").is_some_and(|seconds| seconds < least) {
             return wrong(
                 "option maxStalenessSeconds has an invalid value",
-                format!("maxStalenessSeconds is at least {least} here"),
+                format!("maxStalenessSeconds must be at least {least} here"),
             );
         }
         if self.number("minPoolSize") > Some(self.number("maxPoolSize").unwrap_or(100)) {
@@ -188,7 +189,7 @@ impl UriOptions {
                 return wrong(format!("options {one} and {other} contradict each other"), LEAVE_ONE);
             }
         }
-        // The driver takes a level only together with zlib.
+        // The driver accepts a level only together with zlib.
         if !self.value("compressors").is_some_and(|names| names.split(',').any(|name| name == "zlib")) {
             self.taken.remove("zlibCompressionLevel");
         }
@@ -212,7 +213,7 @@ impl UriOptions {
         self.taken.insert(name, vec![value.to_string()]);
     }
 
-    /// Removes an option, with a warning if it was there.
+    /// Removes an option, and adds a warning if it was set.
     fn drop_because(&mut self, name: &str, why: &str) {
         if self.taken.remove(name).is_some() {
             self.ignore(name, why);
@@ -226,7 +227,7 @@ impl UriOptions {
         }
     }
 
-    /// The same options without those of TLS.
+    /// Returns the options without the TLS options.
     pub fn without_tls(mut self) -> UriOptions {
         self.taken.retain(|name, _| !name.starts_with("tls"));
         self
@@ -261,7 +262,7 @@ impl UriOptions {
 /// lists the valid values.
 type Checked = Result<(Option<String>, Option<String>), String>;
 
-const NO_LIMIT: &str = "0 means no limit, and the usual limit holds";
+const NO_LIMIT: &str = "0 means no limit, but the usual limit applies";
 
 fn checked(option: &Honoured, value: &str) -> Checked {
     let name = option.name;
@@ -278,39 +279,41 @@ fn checked(option: &Honoured, value: &str) -> Checked {
         OptionValue::Text => used(value),
         OptionValue::Bool => match value.to_ascii_lowercase().as_str() {
             word @ ("true" | "false") => used(word),
-            _ => Err(format!("{name} is true or false")),
+            _ => Err(format!("{name} must be true or false")),
         },
         OptionValue::Millis(least) => match value.parse::<u64>() {
             Ok(0) if name == "maxIdleTimeMS" => Ok((None, None)),
             Ok(0) => ignored(NO_LIMIT),
             Ok(n) if n >= least && n <= u32::MAX.into() => used(&n.to_string()),
-            _ => Err(format!("{name} is a number of milliseconds, at least {least}")),
+            _ => Err(format!("{name} must be a number of milliseconds, at least {least}")),
         },
         OptionValue::Number(least, most) => match value.parse::<i64>() {
             Ok(0) if name == "maxPoolSize" => ignored(NO_LIMIT),
             Ok(n) if (least..=most).contains(&n) => used(&n.to_string()),
-            _ => Err(format!("{name} is a whole number from {least} to {most}")),
+            _ => Err(format!("{name} must be a whole number from {least} to {most}")),
         },
         OptionValue::OneOf(words) => match named(words, value) {
             // Removed in MongoDB 4.0.
             Some("MONGODB-CR") => ignored("the server offers the mechanism"),
             Some("DEFAULT") => Ok((None, None)),
             Some(word) => used(word),
-            None if name == "authMechanism" => Err(
-                "authMechanism is SCRAM-SHA-1, SCRAM-SHA-256, MONGODB-X509 or PLAIN; without it the server and this \
-                 program agree on one"
-                    .into(),
-            ),
-            None => Err(format!("{name} is {}", listed(words.split(' '), "or"))),
+            None if name == "authMechanism" => {
+                Err("authMechanism must be SCRAM-SHA-1, SCRAM-SHA-256, MONGODB-X509 or PLAIN; \
+                 without it, the server and this program choose one"
+                    .into())
+            }
+            None => Err(format!("{name} must be {}", listed(words.split(' '), "or"))),
         },
         OptionValue::Compressors => Ok(compressors(value)),
-        OptionValue::Tags => match value.is_empty() || value.split(',').all(|tag| tag.split(':').count() == 2) {
-            true => used(value),
-            false => Err(format!("{name} is key:value, with commas between several")),
-        },
+        OptionValue::Tags => {
+            match value.is_empty() || value.split(',').all(|tag| tag.split(':').count() == 2) {
+                true => used(value),
+                false => Err(format!("{name} must be key:value pairs, separated by commas")),
+            }
+        }
         OptionValue::Concern => match value.parse::<i64>() {
             Ok(0) => ignored("a restore always waits for the server's answer"),
-            Ok(n) if n < 0 => Err(format!("{name} is a number of members, majority, or a name")),
+            Ok(n) if n < 0 => Err(format!("{name} must be a number of members, majority, or a name")),
             _ => used(value),
         },
     }
@@ -327,7 +330,7 @@ fn compressors(value: &str) -> (Option<String>, Option<String>) {
             _ => others.push(shown(&word)),
         }
     }
-    let why = format!("{} is not a compressor that is known here", others.join(", "));
+    let why = format!("{} is not a supported compressor", others.join(", "));
     ((!known.is_empty()).then(|| known.join(",")), (!others.is_empty()).then_some(why))
 }
 
@@ -362,7 +365,7 @@ fn shown(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     match !name.is_empty() && name.len() <= 64 && name.chars().all(fits) {
         true => name.to_string(),
-        false => "(a name with other characters than letters)".into(),
+        false => "(a name with characters other than letters)".into(),
     }
 }
 

@@ -187,7 +187,7 @@ pub const IGNORED: &[Ignored] = &[
         names: "safe fsync writeConcern forceServerObjectId",
     },
     Ignored {
-        why: "it is for other login mechanisms",
+        why: "only other login mechanisms use it",
         names: "gssapiServiceName authMechanismProperties canonicalizeHostname",
     },
     Ignored {
@@ -195,7 +195,7 @@ pub const IGNORED: &[Ignored] = &[
         names: "tlsDisableOCSPEndpointCheck tlsDisableCertificateRevocationCheck",
     },
     Ignored {
-        why: "it concerns the driver of an application",
+        why: "only the driver of an application uses it",
         names: "useNewUrlParser useUnifiedTopology useCreateIndex useFindAndModify useRecoveryToken \
                 native_parser nativeParser autoIndex autoCreate dbName validateOptions monitoring \
                 monitorCommands domainsEnabled loggerLevel logger family autoSelectFamily ipv6 use_greenlets \
@@ -203,7 +203,7 @@ pub const IGNORED: &[Ignored] = &[
     },
 ];
 
-/// Unsupported options that cannot be ignored, because the connection would be another one without them.
+/// Unsupported options that cannot be ignored, because the connection would be different without them.
 #[derive(Debug)]
 pub struct Refused {
     pub names: &'static str,

@@ -1,4 +1,4 @@
-//! The text of the configuration file, and writing it as a whole.
+//! Makes the text of the configuration file, and writes the file as a whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,8 +75,8 @@ fn toml(raw: &Raw) -> String {
     }
 }
 
-/// Checks that a person would miss nothing at `path`. The unchanged example, which the Debian package installs, may be
-/// replaced.
+/// Checks that `path` contains nothing that a person wrote. The unchanged example, which the Debian package installs,
+/// may be replaced.
 ///
 /// # Errors
 /// Returns an error if another file is there, and `force` is false.
@@ -102,12 +102,13 @@ pub(super) fn check_replaceable(path: &Path, force: bool) -> Result<()> {
 /// wrote.
 ///
 /// # Errors
-/// As [`check_replaceable`], also if another process creates the file at the same time; or if it cannot be written.
+/// Returns an error as [`check_replaceable`] does, if another process creates the file at the same time, or
+/// if the file cannot be written.
 pub(super) fn write(path: &Path, text: &str, force: bool) -> Result<(u32, Option<PathBuf>)> {
     check_replaceable(path, force)?;
     let fail = |e| failed(path, e);
     fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(fail)?;
-    // A link stays: the file to which it leads is replaced.
+    // A link is kept, and its target is replaced.
     let path = &settled(path).map_err(fail)?;
     let fail = |e| failed(path, e);
     let (mode, kept) = match fs::metadata(path).ok() {
@@ -182,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Combinations: no setting, each alone, each pair, and all.
+    /// Combinations of settings: none, each alone, each pair, and all.
     #[test]
     fn every_combination_of_settings_is_read_back() {
         let one = |setting: &'static Setting| (setting.key, value(setting, "x"));

@@ -1,9 +1,9 @@
 //! `init`: writes a configuration file for a machine that has none.
 //!
-//! The file is the annotated example ([`EXAMPLE`]), with the settings of this command's flags and environment switched on.
-//! Secrets stay out of the file unless the caller asks for them. A connection string is written without its password, so
-//! that a nightly run without the secret fails at the right server, and never backs up another one. [`schedule`] has the
-//! lines for cron and systemd that a person adds.
+//! The file is the annotated example ([`EXAMPLE`]), with the settings of this command's flags and environment switched
+//! on. Secrets stay out of the file unless the caller asks for them. A connection string is written without its
+//! password, so that a nightly run without the secret fails at the right server, and never backs up another one.
+//! [`schedule`] makes the lines for cron and systemd, which a person adds.
 
 mod file;
 pub mod schedule;
@@ -43,7 +43,7 @@ pub struct InitReport {
     pub settings: Vec<&'static str>,
     /// The secrets that are set, but not in the file.
     pub left_out: Vec<LeftOut>,
-    /// Facts about this machine, in lines.
+    /// Facts about this machine, one in each line.
     pub found: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl LeftOut {
     pub fn whole(&self) -> String {
         match self.key {
             "mongo_uri" | "restore_uri" | "drill_uri" | "records" => {
-                "the whole connection string, password and all".into()
+                "the whole connection string, including the password".into()
             }
             _ => format!("the value of {}", self.variable.trim_end_matches("_FILE")),
         }
@@ -77,7 +77,7 @@ impl LeftOut {
     }
 }
 
-/// Writes the file. `config` has flags and environment, and is checked.
+/// Writes the file. `config` contains the flags and the environment, already checked.
 ///
 /// # Errors
 /// Returns an error if the file exists and may not be replaced, or if it cannot be written.
@@ -99,7 +99,8 @@ pub async fn init(
     Ok(InitReport { mode, kept, settings: values.into_keys().collect(), left_out, found })
 }
 
-/// Chooses the settings for the file: all that are set and belong to the place of the backups, and the server in any case.
+/// Chooses the settings for the file: all settings that are set and not for another place of backups, and
+/// always the server.
 fn chosen(
     config: &Config,
     env: Env<'_>,
@@ -170,12 +171,12 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
         lines.push(format!("credentials for the bucket: {}", credentials(config, env)));
     }
     if !config.layers.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
-        lines.push("no sendmail: cron's mails to MAILTO reach nobody".into());
+        lines.push("no sendmail: cron cannot send mails to MAILTO".into());
     }
     Ok((lines, mongodump_path))
 }
 
-/// The place where the AWS tools find a key first.
+/// The first place where the AWS tools find a key.
 fn credentials(config: &Config, env: Env<'_>) -> String {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     if config.layers.is_set("s3.access_key_id") {
@@ -188,6 +189,6 @@ fn credentials(config: &Config, env: Env<'_>) -> String {
     let file = set("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from).or(own);
     match file.filter(|file| file.is_file()) {
         Some(file) => file.display().to_string(),
-        None => "no key; the role of the machine or the container, if it has one".into(),
+        None => "no key is set; the role of the machine or the container is used, if it has one".into(),
     }
 }

@@ -1,5 +1,5 @@
-//! What starts the tool every night: lines for a crontab, or commands for systemd's timers. The jobs and their times are
-//! those of crontab.example.
+//! The nightly schedule: lines for a crontab, or commands for systemd's timers. The jobs and their times are the same
+//! as in crontab.example.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use crate::config::machine::STATE_DIR;
 const CRONTAB: &str = include_str!("../../../crontab.example");
 /// The user of the services, whom the Debian package creates.
 const USER: &str = "uzima-backup";
-/// The machine's own settings for all four services.
+/// The drop-in file with the settings of this machine for all four services.
 const DROP_IN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
 /// Makes the health service run without mails; its failures are shown by `systemctl --failed` and the journal.
 const WITHOUT_MAIL: &str = "/etc/systemd/system/uzima-backup-health.service.d/without-mail.conf";
@@ -21,7 +21,7 @@ const PACKAGED: &str = "/usr/bin/uzima-backup";
 /// Directories that units with `ProtectHome=yes` do not see (systemd.exec(5)).
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
-/// An installation, as far as its schedule depends on it.
+/// The properties of an installation that its schedule depends on.
 #[derive(Debug)]
 pub struct Schedule {
     /// The path of the tool.
@@ -30,7 +30,7 @@ pub struct Schedule {
     pub config: Option<PathBuf>,
     /// The directory of the backups; `None` for a bucket.
     pub dir: Option<ServicePath>,
-    /// The folder of the metrics file, which each run replaces.
+    /// The folder of the metrics file. Each run replaces the file.
     pub metrics: Option<ServicePath>,
     /// The log file, to which runs append.
     pub log_file: Option<ServicePath>,
@@ -42,12 +42,12 @@ pub struct Schedule {
     pub mails: bool,
 }
 
-/// A file or folder that the services write. It decides which commands root runs first.
+/// A file or folder that the services write to. Its state decides which commands root runs first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePath {
     path: PathBuf,
     standing: Standing,
-    /// Folders above that only their owner or group may pass, the topmost first.
+    /// The folders above that only their owner or group may enter, from the top.
     closed: Vec<PathBuf>,
 }
 
@@ -129,7 +129,7 @@ impl Schedule {
     }
 
     /// Commands for root: they prepare this machine for the units, make a first backup, and enable the timers. For a
-    /// directory that another user uses there are comments with the reason instead.
+    /// directory that another user uses, comments with the reason replace the commands.
     pub fn systemd(&self) -> Vec<String> {
         if let Some(dir) = self.dir.as_ref().filter(|dir| dir.standing == Standing::Shared) {
             return shared(&dir.path);
@@ -157,7 +157,7 @@ impl Schedule {
         commands
     }
 
-    /// The paths beside the backups that the services need permission to write.
+    /// The paths, apart from the backups, that the services need permission to write.
     fn beside(&self) -> impl Iterator<Item = &ServicePath> {
         self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE_DIR))
     }
@@ -224,23 +224,23 @@ fn shared(dir: &Path) -> Vec<String> {
     let name = dir.display().to_string().escape_debug().to_string();
     let own = dir.join("mongodb").display().to_string().escape_debug().to_string();
     vec![
-        format!("# {name} is shared: it belongs to another user than {USER}, and is not empty."),
-        format!("# Use a folder of its own, e.g. {own}: run this `init` again with that folder and --force."),
-        format!("# (If only backups are in it: chown -R {USER}: {}, and run `init` again.)", quoted(&name)),
+        format!("# {name} is shared: it belongs to a user other than {USER}, and is not empty."),
+        format!("# Use a separate folder, e.g. {own}: run this `init` again with that folder and --force."),
+        format!("# (If it contains only backups: chown -R {USER}: {}, and run `init` again.)", quoted(&name)),
     ]
 }
 
-/// A path as a word of a shell.
+/// Quotes a path for a shell.
 fn word(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// A text in a unit, where % begins a specifier.
+/// Escapes a text for a unit, where % begins a specifier.
 fn literal(text: &Path) -> String {
     text.display().to_string().replace('%', "%%")
 }
 
-/// A word in a unit's setting that takes several words (systemd.syntax(7)).
+/// Quotes a word for a unit's setting that takes several words (systemd.syntax(7)).
 fn unit_word(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !"\"'\\".contains(c);
     if text.chars().all(plain) {

@@ -354,17 +354,16 @@ pub(super) fn error(doing: String, e: io::Error) -> StoreError {
         }
         Some(Errno::ACCESS | Errno::PERM) => (
             StoreErrorKind::Denied,
-            "Give the user that runs this the right to read and write there (`ls -ld` shows the owner; chown -R), or \
-             run it as the owner; a service of systemd sees no home directories (ProtectHome=)",
+            "Allow the user that runs this program to read and write there (`ls -ld` shows the owner, chown -R \
+             changes it), or run the program as the owner; systemd services see no home directories (ProtectHome=)",
         ),
         Some(Errno::LOOP) => (
             StoreErrorKind::Denied,
             "Remove the link; to keep backups elsewhere, set BACKUP_DIR to the directory itself",
         ),
-        Some(Errno::ROFS) => (
-            StoreErrorKind::Denied,
-            "Mount it for writing; for a service of systemd, name it in ReadWritePaths=",
-        ),
+        Some(Errno::ROFS) => {
+            (StoreErrorKind::Denied, "Mount it for writing; for a systemd service, add it to ReadWritePaths=")
+        }
         _ => return StoreError::failed(doing, e),
     };
     let cause = match errno {
@@ -408,7 +407,7 @@ pub fn check_room(root: &Path, bytes: u64, min_free: f64, doing: impl Fn() -> St
         return Ok(room);
     }
     let size = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
-    let needs = if bytes > 0 { format!("this needs {} more and ", size(bytes)) } else { String::new() };
+    let needs = if bytes > 0 { format!("this run needs {} more, and ", size(bytes)) } else { String::new() };
     let (free, total, keep) = (size(room.free), size(room.total), size(keep));
     let cause = format!("{free} of {total} are free, {needs}{keep} must stay free (min_free)");
     Err(StoreError::new(StoreErrorKind::Full, doing(), cause)

@@ -31,7 +31,8 @@ pub(super) struct Partial {
     claim: Claim,
     /// `None` if the file system has no `O_DIRECT`.
     direct: Option<Direct>,
-    /// The folder of both names. It is opened once, so that nobody can insert a link.
+    /// The folder of the partial and of the final name. It is opened only once, so that nobody can insert a
+    /// link.
     folder: Folder,
     name: PathBuf,
     target: PathBuf,

@@ -157,8 +157,8 @@ fn credentials(failure: &S3Failure, environment: &Environment) -> String {
     match (&environment.profile, &environment.web_identity) {
         (Some(profile), _) if failure.message.contains("profile") || failure.message == NO_CREDENTIALS => {
             format!(
-                "Check the profile {profile} (AWS_PROFILE) in ~/.aws/config and ~/.aws/credentials of the user that runs \
-                 this: `aws configure list --profile {}`",
+                "Check the profile {profile} (AWS_PROFILE) in ~/.aws/config and ~/.aws/credentials of the user that \
+             runs this program: `aws configure list --profile {}`",
                 quoted(profile)
             )
         }
@@ -194,7 +194,7 @@ fn allow(failure: &S3Failure, action: &str, options: &S3Options) -> String {
         Some(Sse::Kms(_)) => "S3_SSE is aws:kms",
     };
     format!(
-        "{allow}; if the bucket's policy demands an encryption, set S3_SSE to it, AES256 or aws:kms ({sse})"
+        "{allow}; if the bucket's policy requires encryption, set S3_SSE to its type, AES256 or aws:kms ({sse})"
     )
 }
 
@@ -380,10 +380,10 @@ mod tests {
         assert_hint(
             &of_write(denied(), |_| {}),
             StoreErrorKind::Denied,
-            &["set S3_SSE to it", "S3_SSE is not set"],
+            &["set S3_SSE to its type", "S3_SSE is not set"],
         );
         assert_hint(&of_write(denied(), aes), StoreErrorKind::Denied, &["aws:kms (S3_SSE is AES256)"]);
-        // A key that can only read, on a service that says no more.
+        // The key can only read, and the service gives no details.
         let plain = of_write(message(403, "AccessDenied", "Access Denied."), aes);
         assert_eq!(plain.hint.as_deref(), Some("Allow s3:PutObject on the bucket b for these credentials"));
     }

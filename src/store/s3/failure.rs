@@ -61,9 +61,9 @@ pub(super) struct S3Failure {
     pub(super) message: String,
     /// The region that the answer names.
     pub(super) region: Option<String>,
-    /// The service's clock in the answer.
+    /// The date in the answer, by the service's clock.
     pub(super) date: Option<DateTime<Utc>>,
-    /// There was no complete answer: it is unknown whether the request had an effect.
+    /// There was no complete answer, so it is unknown whether the request took effect.
     pub(super) lost: bool,
     /// The request was not sent, because there are no credentials.
     pub(super) no_credentials: bool,
@@ -147,8 +147,8 @@ impl S3Failure {
         S3Failure { head: true, message, ..failure }
     }
 
-    /// Returns true if there was no answer, or one from an overloaded service: another request would fail as
-    /// well now.
+    /// Returns true if there was no answer, or the service is overloaded: another request would now fail,
+    /// too.
     pub(super) fn away(&self) -> bool {
         let answer = self.status.is_none_or(|status| matches!(status, 429 | 500 | 502 | 503 | 504));
         answer && !self.fails_again()
@@ -216,7 +216,7 @@ impl S3Failure {
     pub(super) fn reason(&self) -> String {
         match self.status {
             _ if self.broken_off => "the body broke off".to_owned(),
-            // The words in parentheses are of the innermost layer, and differ.
+            // The words in parentheses come from the innermost layer, and vary.
             None => self.message.split(" (").next().unwrap_or_default().to_owned(),
             Some(status) => match &self.code {
                 Some(code) => format!("{status} {code}"),
@@ -421,7 +421,7 @@ mod tests {
             (ErrorKind::ConnectionReset, "connection reset"),
             (ErrorKind::UnexpectedEof, "connection lost"),
         ] {
-            // Wrapped, as the SDK does.
+            // The SDK wraps errors in this way.
             let error = io::Error::other(io::Error::from(kind));
             assert_eq!(connection(&error), want);
         }

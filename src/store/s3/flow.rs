@@ -36,13 +36,13 @@ impl Rate {
         Rate(bytes_per_second.map(|rate| Arc::new((rate, Mutex::new(Instant::now())))))
     }
 
-    /// The largest chunk in bytes: the amount of an eighth of a second, so that a low rate is even.
+    /// The largest chunk in bytes: the data of an eighth of a second, so that a low rate is steady.
     fn chunk(&self) -> usize {
         let bytes = self.0.as_ref().map_or(u64::MAX, |limit| (limit.0.get() / 8).max(1));
         usize::try_from(bytes).unwrap_or(usize::MAX).min(CHUNK)
     }
 
-    /// Reserves the time for a chunk. Returns when to send it; `None` for now.
+    /// Reserves the time for a chunk. Returns the time to send it; `None` means at once.
     fn reserve(&self, bytes: usize) -> Option<Instant> {
         let (rate, next) = &**self.0.as_ref()?;
         let (now, mut next) = (Instant::now(), next.lock().unwrap_or_else(PoisonError::into_inner));
@@ -52,7 +52,7 @@ impl Rate {
     }
 }
 
-/// One attempt to send one body.
+/// An attempt to send a body.
 pub(super) struct Flow {
     times: Timeouts,
     length: u64,
@@ -109,7 +109,7 @@ impl Flow {
         }
     }
 
-    /// Ends when the body or its answer stalls, with the reason.
+    /// Waits until the body or its answer stalls, and returns the reason.
     async fn stalled(&self) -> String {
         loop {
             let (moved, limit) = {

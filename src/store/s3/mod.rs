@@ -129,8 +129,11 @@ impl Store for S3Store {
         if bytes.len() as u64 == wanted {
             return Ok(bytes);
         }
-        let cause =
-            format!("{wanted} bytes from byte {} were requested, but {} came", range.start, bytes.len());
+        let cause = format!(
+            "{wanted} bytes from byte {} were requested, but {} were received",
+            range.start,
+            bytes.len()
+        );
         Err(StoreError::damaged(format!("cannot read {}", self.bucket.place(key)), cause))
     }
 
@@ -222,9 +225,9 @@ impl Store for S3Store {
         self.bucket.delete(key).await
     }
 
-    /// Deletes these objects in batches. An object that a batch does not delete is deleted by a request of
-    /// its own, whose answer has the reason. So are all objects if the service lacks DeleteObjects (Google
-    /// Cloud Storage answers 400 or 501).
+    /// Deletes these objects in batches. An object that a batch does not delete is deleted by a separate
+    /// request, whose answer contains the reason. All objects are deleted this way if the service lacks
+    /// DeleteObjects (Google Cloud Storage answers 400 or 501).
     async fn delete_all(&self, keys: &[String]) -> Vec<StoreResult<Deleted>> {
         let bucket = &self.bucket;
         let mut answers = Vec::with_capacity(keys.len());
@@ -236,7 +239,7 @@ impl Store for S3Store {
             let gone = if whole { bucket.delete_batch(keys).await } else { Ok(HashMap::new()) };
             let gone = match gone {
                 Ok(gone) => gone,
-                // A single request for each object would wait as long.
+                // Single requests would wait as long, once for each object.
                 Err(e) if e.away() => {
                     let error = |key: &String| Err(bucket.error(&e, "s3:DeleteObject", "delete", key));
                     answers.extend(keys.iter().map(error));

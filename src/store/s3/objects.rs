@@ -166,7 +166,7 @@ async fn whole_body(
         && !said.starts_with(&format!("bytes {}-", range.start))
     {
         return Err(Unread::Broken(format!(
-            "bytes from byte {} were requested, but {said} came",
+            "bytes from byte {} were requested, but {said} were received",
             range.start
         )));
     }

@@ -51,8 +51,8 @@ impl Bucket {
         Protection { versions, locks }
     }
 
-    /// Returns true if the settings or a lifecycle rule say that old versions are deleted; `None` if that is
-    /// unknown.
+    /// Returns true if the settings or a lifecycle rule say that old versions are expected or will be
+    /// deleted; `None` if that is unknown.
     pub(super) async fn versions_expire(&self) -> Option<bool> {
         if self.options.versioned {
             return Some(true);

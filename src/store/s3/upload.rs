@@ -360,7 +360,7 @@ impl S3Upload {
         let (mut tried, mut waiting) = (0, self.bucket.start());
         let head = loop {
             tried += 1;
-            let absent = "the new object was not there yet";
+            let absent = "the new object was not visible yet";
             match self.own_object().await? {
                 Some(head) => break head,
                 None if self.bucket.repeat(&mut waiting, "HeadObject", absent, tried).await => {}

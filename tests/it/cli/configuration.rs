@@ -183,7 +183,7 @@ fn mistakes_in_the_file_are_named_with_their_place() {
             0o600,
             &["line 1, column 1: there is no setting", "; line 2, column 2: "],
         ),
-        ("mongo_uri = 'mongodb://u:hunter2@h'\n", 0o644, &["mongo_uri", "every user may read", "chmod 640"]),
+        ("mongo_uri = 'mongodb://u:hunter2@h'\n", 0o644, &["mongo_uri", "every user can read", "chmod 640"]),
         ("[s3]\nsecret_access_key = 'hunter2'\n", 0o604, &["s3.secret_access_key", "chmod 640"]),
     ] {
         let home = Home::new();
@@ -255,7 +255,7 @@ fn config_shows_all_settings_and_reports_their_mistakes() {
     assert_eq!((&found["job"], &found["state_dir"]), (&json!("shop@db1"), &json!("/run/state")));
     let wrong = run(tool.env("BACKUP_RETENTION_DAYS", "30d").arg("-q")).ends(2);
     wrong.says(&[
-        "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1",
+        "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it must be a whole number, at least 1",
         "no `cleanup`",
     ]);
     // All mistakes are reported at once.

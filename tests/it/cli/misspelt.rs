@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::support::{Home, NOWHERE, run};
 
-const FORMAT: &str = "the variable BACKUP_FORMT is set, which is no setting: did you mean BACKUP_FORMAT?";
+const FORMAT: &str = "the variable BACKUP_FORMT is set, which is not a setting: did you mean BACKUP_FORMAT?";
 
 fn misspelt(home: &Home) -> Command {
     let mut command = home.to_dir(NOWHERE);
@@ -57,7 +57,7 @@ fn config_and_health_report_a_misspelt_variable() {
     assert!(health.contains(FORMAT), "{health}");
 }
 
-/// A secret's file that every user may read is reported in the same way.
+/// A secret's file that every user can read is reported in the same way.
 #[test]
 fn a_secret_that_every_user_may_read_is_reported_once_and_is_no_error() {
     let home = Home::new();
@@ -70,7 +70,7 @@ fn a_secret_that_every_user_may_read_is_reported_once_and_is_no_error() {
         let mut command = home.to_dir(NOWHERE);
         run(command.env_remove("MONGO_URI").env("MONGO_URI_FILE", &file).args(args)).ends(0)
     };
-    let words = format!("every user may read {}, the secret that MONGO_URI_FILE names", file.display());
+    let words = format!("every user can read {}, the secret that MONGO_URI_FILE names", file.display());
     let list = tool(&["list"]);
     assert!(list.stderr.matches(&words).count() == 1 && list.stderr.contains(" WARN "), "{}", list.stderr);
     let health = tool(&["health", "--only", "configuration"]).stdout;

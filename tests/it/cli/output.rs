@@ -244,9 +244,9 @@ fn help_names_variables_examples_and_exit_codes() {
 
         Exit codes: 0 done · 1 failed; nothing new was stored · 2 wrong usage or configuration; nothing was
         attempted · 3 the backup (or cleanup) is good, but something needs a look · 4 stored data does not
-        match its manifest · 5 a check of the health found something wrong · 6 a key is missing or wrong ·
-        75 another run of this job and operation is under way (--wait waits for it) · 128 + n ended by
-        signal n; nothing new was stored
+        match its manifest · 5 a health check found something wrong · 6 a key is missing or wrong · 75
+        another run of this job and operation is under way (--wait waits for it) · 128 + n ended by signal
+        n; nothing new was stored
     ");
     assert_snapshot!(help(&["pin", "--help"]), @"
         Protect a backup from every cleanup

@@ -155,7 +155,7 @@ fn a_configuration_that_others_can_change_is_reported() {
         tool.env("UZIMA_BACKUP_CONFIG", &path);
         tool
     };
-    let words = format!("others can change {} (mode 0666, ", path.display());
+    let words = format!("other users can change {} (mode 0666, ", path.display());
     let ran = run(tool(0o666).arg("list")).ends(0);
     assert_eq!(ran.stderr.matches(&words).count(), 1, "{}", ran.stderr);
     let health = |mode| {
@@ -169,7 +169,7 @@ fn a_configuration_that_others_can_change_is_reported() {
     assert!(row["detail"].as_str().expect("a text").contains(&words), "{row}");
     assert_eq!(row["next_step"], format!("chmod go-w {}", path.display()));
     assert_eq!(health(0o644)["outcome"], "ok");
-    assert!(!run(tool(0o644).arg("list")).ends(0).stderr.contains("others can change"));
+    assert!(!run(tool(0o644).arg("list")).ends(0).stderr.contains("other users can change"));
 }
 
 /// These directories would mix backups with the system's files, or make every listing walk the whole machine.
@@ -183,7 +183,7 @@ fn directories_of_the_system_hold_no_backups() {
     for dir in of_system.map(Path::new).into_iter().chain([link.as_path()]) {
         for command in ["backup", "cleanup", "list"] {
             let ran = run(home.to_dir(NOWHERE).env("BACKUP_DIR", dir).arg(command)).ends(2);
-            ran.says(&["is a directory of the system", "Correct BACKUP_DIR"]);
+            ran.says(&["is a system directory", "Correct BACKUP_DIR"]);
         }
     }
     run(home.to_dir(NOWHERE).arg("list")).ends(0);

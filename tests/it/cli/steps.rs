@@ -11,12 +11,12 @@ fn a_refused_value_is_answered_with_the_accepted_ones() {
         (
             &["list", "--limit", "0"][..],
             2,
-            &["error: --limit = '0': it is a whole number, at least 1\nnext step: "][..],
+            &["error: --limit = '0': it must be a whole number, at least 1\nnext step: "][..],
         ),
         (
             &["backup", "--wait", "-1m"],
             2,
-            &["--wait = '-1m': it is a whole number and a unit", "backup --help` shows"],
+            &["--wait = '-1m': it must be a whole number with a unit", "backup --help` shows"],
         ),
         (&["list", "--config", "/nonexistent"], 2, &["next step: Correct --config", "`uzima-backup init`"]),
         (&["restore", "latest", "--ns-from", "a.*"], 2, &["--ns-to not at all: they go in pairs, as in"]),
@@ -55,7 +55,7 @@ async fn a_standalone_server_is_reported_by_dry_runs_and_health_but_not_by_every
     // A database name is not a pattern that matches its collections.
     run(tool().args(["backup", "--include", "shop"]))
         .ends(1)
-        .says(&["next step: For all of the database shop write 'shop.*'"]);
+        .says(&["next step: To select the whole database shop, write 'shop.*'"]);
 
     // An artifact that somebody removed.
     let manifest = &home.manifests()[0];

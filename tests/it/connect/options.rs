@@ -69,10 +69,10 @@ fn a_wrong_option_is_named_with_the_allowed_values() {
             "readPreference=second",
             ["option readPreference has an invalid value", "readPreference is primary,"],
         ),
-        ("tls=maybe", ["option tls has an invalid value", "tls is true or false"]),
+        ("tls=maybe", ["option tls has an invalid value", "tls must be true or false"]),
         (
             "authMechanism=GSSAPI",
-            ["option authMechanism has an invalid value", "authMechanism is SCRAM-SHA-1,"],
+            ["option authMechanism has an invalid value", "authMechanism must be SCRAM-SHA-1,"],
         ),
         ("tlsCRLFile=/x", ["option tlsCRLFile cannot be honoured", "Revocation lists are not supported"]),
     ] {

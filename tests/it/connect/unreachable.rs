@@ -42,11 +42,14 @@ async fn a_set_without_a_primary_is_backed_up_from_a_secondary() {
     restore_says(
         &backup,
         &format!("mongodb://{left}/?directConnection=true"),
-        &[&format!("MongoDB at {left} takes no writes: it is a secondary"), "Name the whole replica set"],
+        &[
+            &format!("MongoDB at {left} does not accept writes: it is a secondary"),
+            "Name the whole replica set",
+        ],
     );
     let arbiter = format!("mongodb://{third}/?directConnection=true");
     all_say(&arbiter, &[&format!("MongoDB at {third} cannot be read: it is an arbiter"), "rs.status()"]);
-    restore_says(&backup, &arbiter, &["takes no writes: it is an arbiter, which holds no data"]);
+    restore_says(&backup, &arbiter, &["does not accept writes: it is an arbiter, which holds no data"]);
 
     // A member in recovery.
     let client = set.members[second].direct_client().await.expect("a client");

@@ -204,7 +204,7 @@ async fn a_mongodump_that_others_can_change_is_not_run() {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
     };
     let (program, bin) = (standin.program(), standin.bin());
-    let changed = |path: &std::path::Path| format!("others can change {} (mode 0777, ", path.display());
+    let changed = |path: &std::path::Path| format!("other users can change {} (mode 0777, ", path.display());
     mode(&program, 0o777);
     let ran = run(tool(&home, &server, &standin).arg("backup")).ends(2);
     ran.says(&[

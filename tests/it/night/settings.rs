@@ -60,7 +60,7 @@ async fn a_log_file_that_cannot_be_opened_is_mailed() {
 async fn with_wrong_mail_settings_nothing_is_started() {
     let (server, nights) = (server().await, Nights::new().await);
     for (name, value, words) in [
-        ("ADMIN_EMAILS", "ops", "'ops' is no mail address"),
+        ("ADMIN_EMAILS", "ops", "'ops' is not a mail address"),
         ("BACKUP_NOTIFY", "succes", "'succes'"),
         ("RESEND_BASE_URL", "mail.example", "RESEND_BASE_URL"),
         ("EMAIL_FROM", "me", "EMAIL_FROM"),

@@ -63,7 +63,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup backup --level fast
         exit code 2
         --- stderr
-        error: --level = 'fast': it is a whole number
+        error: --level = 'fast': it must be a whole number
         next step: `uzima-backup backup --help` shows the usage
 
         $ uzima-backup backup --quiet --verbose
@@ -75,13 +75,13 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup list --limit 0
         exit code 2
         --- stderr
-        error: --limit = '0': it is a whole number, at least 1
+        error: --limit = '0': it must be a whole number, at least 1
         next step: `uzima-backup list --help` shows the usage
 
         $ uzima-backup list --limit many
         exit code 2
         --- stderr
-        error: --limit = 'many': it is a whole number, at least 1
+        error: --limit = 'many': it must be a whole number, at least 1
         next step: `uzima-backup list --help` shows the usage
 
         $ uzima-backup notify
@@ -93,7 +93,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup notify --test --event succes
         exit code 2
         --- stderr
-        error: --event = 'succes': 'succes' is no event: it is one of success, failure, recovered, cleanup, frozen, stats, health
+        error: --event = 'succes': 'succes' is not an event: it must be one of success, failure, recovered, cleanup, frozen, stats, health
         next step: `uzima-backup notify --help` shows the usage
 
         $ uzima-backup health --only fresh
@@ -143,42 +143,42 @@ fn wrong_settings_are_exit_code_2_with_the_next_step() {
         exit code 2
         --- stderr
         error: mongo_uri is not a valid connection string: connection string contains no scheme
-        next step: It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded
+        next step: A connection string looks like mongodb://user:password@host:27017/; percent-encode the characters @ : / % $ in a password
 
         MONGO_URI=mongodb://u:p@ss@db1/
         $ uzima-backup backup
         exit code 2
         --- stderr
         error: mongo_uri is not a valid connection string: password must be URL encoded
-        next step: It looks like mongodb://user:password@host:27017/; the characters @ : / % $ of a password are percent-encoded
+        next step: A connection string looks like mongodb://user:password@host:27017/; percent-encode the characters @ : / % $ in a password
 
         BACKUP_FORMAT=zip
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: format = 'zip' (environment, BACKUP_FORMAT): it is one of tar.gz, tar.zst, archive.gz, archive.zst
-        next step: Correct BACKUP_FORMAT; without it, it is tar.gz
+        error: format = 'zip' (environment, BACKUP_FORMAT): it must be one of tar.gz, tar.zst, archive.gz, archive.zst
+        next step: Correct BACKUP_FORMAT; the default is tar.gz
 
         BACKUP_RETENTION_DAYS=0
         $ uzima-backup cleanup
         exit code 2
         --- stderr
-        error: retention_days = '0' (environment, BACKUP_RETENTION_DAYS): it is a whole number, at least 1
-        next step: Correct BACKUP_RETENTION_DAYS; without it, it is 30 days. To keep every backup, start no `cleanup`
+        error: retention_days = '0' (environment, BACKUP_RETENTION_DAYS): it must be a whole number, at least 1
+        next step: Correct BACKUP_RETENTION_DAYS; the default is 30 days. To keep every backup, do not run `cleanup`
 
         BACKUP_ENGINE=fast
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: engine = 'fast' (environment, BACKUP_ENGINE): it is one of auto, native, mongodump
-        next step: Correct BACKUP_ENGINE; without it, it is auto
+        error: engine = 'fast' (environment, BACKUP_ENGINE): it must be one of auto, native, mongodump
+        next step: Correct BACKUP_ENGINE; the default is auto
 
         BACKUP_PATIENCE=soon
         $ uzima-backup backup
         exit code 2
         --- stderr
-        error: patience = 'soon' (environment, BACKUP_PATIENCE): it is a whole number, at least 1
-        next step: Correct BACKUP_PATIENCE; without it, it is 600 seconds
+        error: patience = 'soon' (environment, BACKUP_PATIENCE): it must be a whole number, at least 1
+        next step: Correct BACKUP_PATIENCE; the default is 600 seconds
 
         UZIMA_BACKUP_CONFIG=/none/config.toml
         $ uzima-backup list

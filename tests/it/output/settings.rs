@@ -37,11 +37,11 @@ fn config_prints_every_setting_with_its_origin() {
         min_free = 0 %  (environment, BACKUP_MIN_FREE)
         retention_days = 30 days  (default)
         keep_min = 3 backups  (default)
-        keep_last is not set  (BACKUP_KEEP_LAST: newest good backups that stay)
-        keep_daily is not set  (BACKUP_KEEP_DAILY: days whose newest good backup stays)
-        keep_weekly is not set  (BACKUP_KEEP_WEEKLY: weeks whose newest good backup stays)
-        keep_monthly is not set  (BACKUP_KEEP_MONTHLY: months whose newest good backup stays)
-        keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup stays)
+        keep_last is not set  (BACKUP_KEEP_LAST: newest good backups to keep)
+        keep_daily is not set  (BACKUP_KEEP_DAILY: days whose newest good backup is kept)
+        keep_weekly is not set  (BACKUP_KEEP_WEEKLY: weeks whose newest good backup is kept)
+        keep_monthly is not set  (BACKUP_KEEP_MONTHLY: months whose newest good backup is kept)
+        keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup is kept)
         max_age = 26 hours  (default)
         drill_max_age is not set  (BACKUP_DRILL_MAX_AGE: days after which a drill is too old)
         records = off  (environment, BACKUP_RECORDS)
@@ -72,10 +72,10 @@ fn config_prints_every_setting_with_its_origin() {
         s3.checksum = crc64nvme  (default)
         s3.upload_concurrency = 4 parts  (default)
         s3.bandwidth is not set  (S3_BANDWIDTH: the most bytes sent per second: 500000, 2 MB or 4 MiB)
-        the variable BACKUP_FROMAT is set, which is no setting: did you mean BACKUP_FORMAT?
+        the variable BACKUP_FROMAT is set, which is not a setting: did you mean BACKUP_FORMAT?
         a backup would read with the native engine: engine = native
         --- stderr
-        0000-00-00T00:00:00Z WARN  the variable BACKUP_FROMAT is set, which is no setting: did you mean BACKUP_FORMAT?
+        0000-00-00T00:00:00Z WARN  the variable BACKUP_FROMAT is set, which is not a setting: did you mean BACKUP_FORMAT?
     ");
     assert_snapshot!(normalize(&compact(&config(&["--json"]).json()), &home), @r#"
         {
