@@ -69,7 +69,7 @@ impl Structure {
 
 /// Returns the error for data, called `what`, that is longer than `most` bytes.
 pub fn too_long(what: &str, most: u64) -> io::Error {
-    let text = format!("{what} is longer than the limit of {}", units::bytes(most));
+    let text = format!("{what} is longer than {}, the limit", units::bytes(most));
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 

@@ -54,11 +54,11 @@ fn a_mistake_names_its_variable_and_never_the_key() {
         (vec![KEY, ("ADMIN_EMAILS", ", ,")], vec!["ADMIN_EMAILS", "nobody"]),
         (
             vec![KEY, ("ADMIN_EMAILS", "jörg@b.example")],
-            vec!["ADMIN_EMAILS", "'jörg@b.example'", "beyond ASCII"],
+            vec!["ADMIN_EMAILS", "'jörg@b.example'", "non-ASCII"],
         ),
         (vec![KEY, ("ADMIN_EMAILS", "Ops, Team <a@b.example>")], vec!["ADMIN_EMAILS", "'Ops'"]),
         (vec![KEY, ("ADMIN_EMAILS", "a@b.example c@d.example")], vec!["ADMIN_EMAILS", "'a@b.example c@d"]),
-        (vec![TO, ("RESEND_API_KEY", "re_canary_key\nx")], vec!["mail.resend_api_key", "one word"]),
+        (vec![TO, ("RESEND_API_KEY", "re_canary_key\nx")], vec!["mail.resend_api_key", "without spaces"]),
     ] {
         let error = mail(&Layers::of(&env)).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);

@@ -59,7 +59,7 @@ impl UriOptions {
                     let words = format!("{} {}", option.value, option.others);
                     return wrong(
                         format!("option {} has an invalid value", option.name),
-                        format!("{} is {}", option.name, listed(words.split(' '), "or")),
+                        format!("{} must be {}", option.name, listed(words.split(' '), "or")),
                     );
                 }
             } else if let Some((known, why)) =
