@@ -67,7 +67,7 @@ fn a_wrong_option_is_named_with_the_allowed_values() {
         ("frobnicate=1", ["option frobnicate is unknown", "The options are appName, authMechanism,"]),
         (
             "readPreference=second",
-            ["option readPreference has an invalid value", "readPreference is primary,"],
+            ["option readPreference has an invalid value", "readPreference must be primary,"],
         ),
         ("tls=maybe", ["option tls has an invalid value", "tls must be true or false"]),
         (

@@ -84,6 +84,6 @@ async fn a_refused_recipient_is_named_and_the_others_get_the_mail() {
 
     // An address that the service would always refuse is found before anything is done.
     let ran = run(nights.tool(&server.uri()).env("ADMIN_EMAILS", "jörg@example.com").arg("backup")).ends(2);
-    holds(&ran.stderr, &["jörg@example.com", "beyond ASCII", "next step: Correct ADMIN_EMAILS"]);
+    holds(&ran.stderr, &["jörg@example.com", "non-ASCII", "next step: Correct ADMIN_EMAILS"]);
     assert_eq!(nights.home.manifests().len(), 1);
 }
