@@ -643,7 +643,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__init)
-            opts="-q -v -h --mongo-uri --dir --with-secrets --force --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -660,6 +660,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --install)
+                    COMPREPLY=($(compgen -W "auto systemd cron" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;

@@ -31,7 +31,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s q -l quiet -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -s V -l version -d 'Print version'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "init" -d 'Write a configuration file for this machine, and try it'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
@@ -46,10 +46,15 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l install -d 'Install the schedule: show a plan, ask, and carry it out. With `systemd` or `cron`, by its timers or by the user\'s crontab; else by what fits this machine' -r -f -a "auto\t''
+systemd\t''
+cron\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Write the secrets of the environment into the file'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l yes -d 'Do not ask for confirmation of --install'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dry-run -d 'Print the plan of --install, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
@@ -236,7 +241,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "init" -d 'Write a configuration file for this machine, and try it'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'

@@ -39,10 +39,13 @@ _uzima-backup() {
 _arguments "${_arguments_options[@]}" : \
 '--mongo-uri=[The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it]:URI:' \
 '--dir=[Back up to this directory]:DIR:_files -/' \
+'--install=[Install the schedule\: show a plan, ask, and carry it out. With \`systemd\` or \`cron\`, by its timers or by the user'\''s crontab; else by what fits this machine]::HOW:(auto systemd cron)' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Write the secrets of the environment into the file]' \
 '--force[Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay]' \
+'--yes[Do not ask for confirmation of --install]' \
+'--dry-run[Print the plan of --install, and stop]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print only errors]' \
 '(-v --verbose)--quiet[Print only errors]' \
@@ -344,7 +347,7 @@ esac
 (( $+functions[_uzima-backup_commands] )) ||
 _uzima-backup_commands() {
     local commands; commands=(
-'init:Write a configuration file for this machine, and try it' \
+'init:Write a configuration file for this machine, try it, and install the schedule' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
@@ -383,7 +386,7 @@ _uzima-backup__subcmd__health_commands() {
 (( $+functions[_uzima-backup__subcmd__help_commands] )) ||
 _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
-'init:Write a configuration file for this machine, and try it' \
+'init:Write a configuration file for this machine, try it, and install the schedule' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \

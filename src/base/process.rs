@@ -1,17 +1,17 @@
-//! The priority of this process, and the programs that it runs: their paths and versions, the check that
-//! other users cannot replace them, and the reason if the kernel ended a program.
+//! How this process shares the machine with others, and the programs that it runs: where they are, whether
+//! they can be trusted, which version they have, their output, and why the kernel ended one.
 
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{
     Signal, getpid, getppid, getpriority_process, set_parent_process_death_signal, setpriority_process,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::base::files::{self, Strictness};
 
@@ -22,8 +22,8 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const MEMORY: &str = "If `dmesg` or `journalctl -k` says so, raise the memory limit of the container or service (docker \
                       --memory, MemoryMax= of systemd), or give the machine more memory";
 
-/// Makes the kernel kill a child when the thread that starts it ends. Otherwise a child might never notice
-/// that this process was killed.
+/// Has the kernel kill a child, which is about to be started, when the thread that starts it ends. A child
+/// might never notice that this process was killed.
 pub fn die_with_us(command: &mut Command) {
     let parent = getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, sched_setscheduler, signal
@@ -42,8 +42,8 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Makes a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the
-/// kernel ends the process by SIGXFSZ, before it can report anything.
+/// Has a write beyond the file-size limit (`ulimit -f`, setrlimit(2)) fail with EFBIG. By default the kernel
+/// ends the process by SIGXFSZ, before it can report anything.
 pub fn survive_file_size_limit() {
     // SAFETY: a call without pointers. rustix has no signal handlers.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -56,7 +56,7 @@ pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static s
         Signal::KILL => Some(("perhaps the kernel killed it for lack of memory", MEMORY)),
         Signal::XFSZ => Some((
             "it reached its file-size limit",
-            "Raise the limit: `ulimit -f` in the shell that starts this program, LimitFSIZE= in a systemd unit",
+            "Raise the limit: `ulimit -f` in the shell that starts this, LimitFSIZE= in a unit of systemd",
         )),
         _ => None,
     }
@@ -66,8 +66,7 @@ pub fn why_killed(signal: i32, kills: Kills) -> Option<(&'static str, &'static s
 /// handlers.)
 pub fn ignores(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: the call changes nothing; `action` is large enough for the answer, and all zeroes are a valid
-    // value.
+    // SAFETY: nothing is changed; `action` has room for the answer, and zeroes are a valid one.
     let action = unsafe {
         libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
         action.assume_init()
@@ -92,7 +91,7 @@ fn schedule(policy: libc::c_int) {
 /// Lowers the priority of the calling thread (setpriority(2)), so that the server and the threads that feed
 /// the compressors go first when the processors are busy. A failure is ignored.
 pub fn yielding() {
-    // On Linux, no process id means the calling thread.
+    // On Linux no process id stands for the calling thread.
     if let Ok(priority) = getpriority_process(None) {
         let _ = setpriority_process(None, priority + 10);
     }
@@ -121,12 +120,12 @@ pub fn locate(name: &str, search_path: Option<&str>, folders: &[&str]) -> Option
 /// Checks that no other user can replace a program before this process runs it.
 ///
 /// # Errors
-/// Returns an error that names the path that other users can change, and the command that prevents this.
+/// Returns an error that names what others can change, and the command that forbids it.
 pub fn trusted(path: &Path) -> Result<(), String> {
     match files::writable_by_others(path, Strictness::Program) {
         Ok(None) => Ok(()),
         Ok(Some(found)) => Err(format!(
-            "{} is not run, because {found}; remove that permission ({}), or name another program",
+            "{} is not run, because {found}; take that right away ({}), or name another program",
             path.display(),
             found.remedy()
         )),
@@ -158,8 +157,73 @@ pub async fn version(path: &Path) -> io::Result<(bool, String)> {
     tokio::time::timeout(VERSION_LIMIT, output).await.unwrap_or_else(|_| Err(io::Error::other(late())))
 }
 
-/// Detects that the kernel killed a process of this control group for lack of memory. Holds the number of
-/// kills at the start; `None` if the kernel does not count them.
+/// The most output of a program that is read, in bytes.
+const MOST_OUTPUT: u64 = 4 << 20;
+
+/// How a program ended, and its output.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The exit status, and the first line of standard error, for an error message.
+    pub fn why(&self) -> String {
+        match self.stderr.lines().map(str::trim).find(|line| !line.is_empty()) {
+            Some(line) => format!("{}: {line}", self.status),
+            None => self.status.to_string(),
+        }
+    }
+}
+
+/// Runs a program of the system to its end, with this standard input. Its environment has nothing but a PATH and the
+/// C locale, so that it sees no secret and its messages are in English. It does not get the signals of the terminal: a
+/// program that changes the system is not stopped halfway.
+///
+/// # Errors
+/// Returns an error if the program cannot be run, does not end within `limit`, or prints more than 4 MiB.
+pub async fn run(program: &Path, args: &[&str], input: &[u8], limit: Duration) -> io::Result<Ended> {
+    let mut child = tokio::process::Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let (mut stdin, stdout, stderr) = match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+        (Some(stdin), Some(stdout), Some(stderr)) => (stdin, stdout, stderr),
+        _ => return Err(io::Error::other("it has no pipes")),
+    };
+    let write = async move {
+        match stdin.write_all(input).await {
+            // A program may end without reading its input.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let read = async {
+        let (mut stdout, mut stderr) = (stdout.take(MOST_OUTPUT), stderr.take(MOST_OUTPUT));
+        tokio::try_join!(write, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err))?;
+        child.wait().await
+    };
+    let late = || io::Error::other(format!("it did not end within {} s", limit.as_secs()));
+    let status = tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(late()))?;
+    if out.len() as u64 >= MOST_OUTPUT {
+        return Err(io::Error::other("it printed more than 4 MiB"));
+    }
+    Ok(Ended { status, stdout: out, stderr: String::from_utf8_lossy(&err).into_owned() })
+}
+
+/// A count of the processes in this control group that the kernel killed for lack of memory, at the start of
+/// a watch. `None` inside if the kernel does not count them.
 #[derive(Debug, Clone, Copy)]
 pub struct Kills(Option<u64>);
 
@@ -194,8 +258,7 @@ fn kills(own: &Path, mount: &Path) -> Option<u64> {
     let counter =
         |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
     own.lines().filter_map(group).find_map(|(mount, group, file)| {
-        // In a container, the mount's root may be the process's own group, although /proc/self/cgroup has the
-        // path outside the container.
+        // A container may see its own group as the root of the mount, but by the name that it has outside.
         let places = [mount.join(group).join(file), mount.join(file)];
         places.iter().find_map(|place| counter(fs::read_to_string(place).ok()?))
     })

@@ -1,15 +1,17 @@
-//! `uzima-backup init`: writes the configuration file, tries it, and prints the lines for cron and systemd.
+//! `uzima-backup init`: writes the configuration file, tries it, and installs the schedule.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use log::Level;
+use serde::Serialize;
 use serde_json::json;
 
 use super::args::InitArgs;
-use super::health;
 use super::logging::Log;
 use super::output::{self, Output};
+use super::{ask, health};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
@@ -18,8 +20,15 @@ use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
 use crate::ops::health::{HealthOptions, HealthReport as Health, run_health};
+use crate::ops::init::install::{self, Host, InstallPlan, Scheduler, Step, StepKind};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
-use crate::ops::init::{self, InitOptions, InitReport, LeftOut};
+use crate::ops::init::{self, InitOptions, InitReport, LeftOut, Prepared};
+
+/// The width of texts that are not made of commands.
+const WIDTH: usize = 80;
+
+/// The state of the machine before the confirmation.
+const UNCHANGED: &str = "nothing was changed";
 
 /// `config` holds flags and environment; `file` is the flag that names the file to write.
 pub async fn run(
@@ -32,38 +41,134 @@ pub async fn run(
     let (config, cancel) = (run.config, run.cancel);
     let env: Env<'_> = &|name| std::env::var_os(name);
     let file = absolute(named_file(env, file)?.unwrap_or_else(|| DEFAULT_FILE.into()))?;
-    let (place, mails) = check_settings(args, config)?;
-    let options = InitOptions { file: file.clone(), force: args.force, with_secrets: args.with_secrets };
-    let report = cancel.or(init::init(config, env, &options, run.clock.now())).await?;
-    let schedule = schedule(config, &file, &report, &place, mails);
-    log::info!(
-        "wrote {}; trying it, which takes half a minute or more if a server does not answer",
-        file.display()
-    );
-    let health = try_file(&file, &report.left_out, env, run).await.map_err(|e| match e.kind() {
-        Kind::Signal(_) => e.hint(format!(
-            "{} is written: continue with `{}`; `uzima-backup init --force` prints the lines for cron and systemd",
-            file.display(),
-            schedule.command("health")
-        )),
-        _ => e,
-    })?;
-    log.append(Level::Info, &health::report_text(&health));
-    output.result(&json(&file, &report, &health, &schedule), || text(&file, &report, &health, &schedule));
-    health::print_failed(&health, output);
-    if health.exit() != Exit::Done {
-        output::print_line(&format!(
-            "{} is kept: correct what failed, then run `{}`",
-            file.display(),
-            schedule.command("health")
-        ));
+    // Up to the confirmation, nothing changes.
+    let unchanged = |error: Error| match error.kind() {
+        Kind::Signal(_) => cancel.error_with(UNCHANGED).unwrap_or(error),
+        _ => error,
+    };
+    let host = Host::this(config.machine.search_path.clone());
+    let scheduler = scheduler(args, &host);
+    let mut options = InitOptions {
+        file: file.clone(),
+        force: args.force,
+        with_secrets: args.with_secrets,
+        installed: None,
+    };
+    if let Some(scheduler) = scheduler {
+        let installed = cancel.or(install::installed(&host, scheduler, &file)).await;
+        options.installed = Some(installed.map_err(unchanged)?);
     }
-    Ok(health.exit())
+    let kept = options.keeps_file();
+    check_flags(args, config)?;
+    if !kept {
+        check_settings(config)?;
+    }
+    let prepared =
+        cancel.or(init::prepare(config, env, &options, run.clock.now())).await.map_err(unchanged)?;
+    // The settings of the nightly runs: those of a file that stays, or those that are about to be written.
+    let of_file = kept.then(|| load(&file, prepared.left_out(), env, config)).transpose()?;
+    let nightly = of_file.as_ref().unwrap_or(config);
+    let (place, mails) = check_settings(nightly)?;
+    let schedule = schedule(nightly, &options, prepared.left_out(), &place, mails);
+    let mut plan = match scheduler {
+        Some(scheduler) => {
+            let plan = cancel.or(install::plan(&host, scheduler, config, &prepared, &schedule)).await;
+            Some(plan.map_err(unchanged)?)
+        }
+        None => None,
+    };
+    let init = Init { file, prepared, schedule, host };
+    if let Some(plan) = &mut plan {
+        if plan.is_empty() || args.dry_run {
+            init.print(None, None, Some(plan), output);
+            return Ok(Exit::Done);
+        }
+        confirm(args, plan, run).await?;
+    }
+    init.carry_out(plan, env, run, output, log).await
 }
 
-/// Checks all settings before the file is written, as a nightly run checks them. Returns the place of the backups, and
-/// whether mails are set up.
-fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
+/// How the schedule is installed; `None` without `--install`.
+fn scheduler(args: &InitArgs, host: &Host) -> Option<Scheduler> {
+    args.install.as_deref().map(|how| match how {
+        "systemd" => Scheduler::Systemd,
+        "cron" => Scheduler::Cron,
+        _ => host.scheduler(),
+    })
+}
+
+/// # Errors
+/// Returns an error if the plan was not confirmed.
+async fn confirm(args: &InitArgs, plan: &InstallPlan, run: &Run<'_>) -> Result<()> {
+    if args.yes {
+        return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Error::usage(
+            "init --install changes this machine, and there is no terminal to ask for confirmation",
+        )
+        .hint("Check the plan with --dry-run, then add --yes"));
+    }
+    let question = format!("{}Do this? [y/N] ", plan_text(plan));
+    ask::confirm(&question, "not installed", UNCHANGED, run.cancel).await
+}
+
+/// A prepared configuration file and its schedule.
+struct Init {
+    file: PathBuf,
+    prepared: Prepared,
+    schedule: Schedule,
+    host: Host,
+}
+
+impl Init {
+    /// Writes the file, tries it and, with a plan, installs the schedule.
+    async fn carry_out(
+        &self,
+        mut plan: Option<InstallPlan>,
+        env: Env<'_>,
+        run: &Run<'_>,
+        output: &Output,
+        log: &Log,
+    ) -> Result<Exit> {
+        let shown = self.file.display().to_string();
+        let report = self.prepared.write()?;
+        let did = if self.prepared.is_kept() { "kept" } else { "wrote" };
+        let mut secrets = report.left_out.clone();
+        if let Some(plan) = &mut plan {
+            plan.write_settings(&self.host, run.cancel).await?;
+            secrets = install::written(&secrets);
+        }
+        log::info!("{did} {shown}; trying it, which takes half a minute or more if a server does not answer");
+        let health = try_file(&self.file, &secrets, env, run).await.map_err(|e| match e.kind() {
+            Kind::Signal(_) if plan.is_some() => {
+                e.hint(format!("{shown} is written: the same `init --install` goes on from there"))
+            }
+            Kind::Signal(_) => e.hint(format!(
+                "{shown} is written: continue with `{}`; `uzima-backup init --install` installs the schedule",
+                self.schedule.command("health")
+            )),
+            _ => e,
+        })?;
+        log.append(Level::Info, &health::report_text(&health));
+        if let Some(plan) = plan.as_mut().filter(|_| store_works(&health)) {
+            plan.install_schedule(&self.host, run.cancel).await?;
+        }
+        self.print(Some(&report), Some(&health), plan.as_ref(), output);
+        health::print_failed(&health, output);
+        if health.exit() != Exit::Done {
+            let then = match &plan {
+                Some(_) if !store_works(&health) => "run the same `init --install` again".to_string(),
+                _ => format!("run `{}`", self.schedule.command("health")),
+            };
+            output::print_line(&format!("{shown} is kept: correct what failed, then {then}"));
+        }
+        Ok(health.exit())
+    }
+}
+
+/// Checks the flags, also if the settings of an existing file are used.
+fn check_flags(args: &InitArgs, config: &Config) -> Result<()> {
     config.layers.no_password_in_flag("mongo_uri")?;
     if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
         return Err(Error::usage(format!(
@@ -72,6 +177,12 @@ fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
         ))
         .hint("Write $HOME instead, or ./~ for a folder of that name"));
     }
+    Ok(())
+}
+
+/// Checks all settings before the file is written, as a nightly run checks them. Returns the place of the backups, and
+/// whether mails are set up.
+fn check_settings(config: &Config) -> Result<(Place, bool)> {
     let place = config.place.clone().map_err(|e| match config.layers.is_set("dir") {
         false if !config.layers.is_set("s3.bucket") => {
             e.hint("Name a directory (--dir DIR) or a bucket (S3_BACKUP_BUCKET)")
@@ -85,25 +196,37 @@ fn check_settings(args: &InitArgs, config: &Config) -> Result<(Place, bool)> {
     Ok((place, config.mail.as_ref()?.is_some()))
 }
 
-/// Prepares the lines for cron and systemd, from the files that exist before the trial.
-fn schedule(config: &Config, file: &Path, report: &InitReport, place: &Place, mails: bool) -> Schedule {
+/// Prepares the schedule, from the files that exist before the trial.
+fn schedule(
+    config: &Config,
+    options: &InitOptions,
+    left_out: &[LeftOut],
+    place: &Place,
+    mails: bool,
+) -> Schedule {
     let user = service_user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| ServicePath::look(path, user);
     // A `--log-file` of this run is not a setting of the nightly runs.
     let named = |key| {
         config.layers.text(key).filter(|_| config.layers.origin(key) != Some(&Origin::Flag)).map(Path::new)
     };
+    let installed = options.installed.iter().flatten();
+    let profile = std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
+    let profile = profile.or_else(|| {
+        installed.into_iter().find(|(name, _)| name == "AWS_PROFILE").map(|(_, profile)| profile.clone())
+    });
+    let file = &options.file;
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
-        config: (file != Path::new(DEFAULT_FILE)).then(|| file.to_path_buf()),
+        config: (file != Path::new(DEFAULT_FILE)).then(|| file.clone()),
         dir: match place {
             Place::Dir(dir) => Some(look(&dir.root)),
             Place::S3(_) => None,
         },
         metrics: named("metrics_file").and_then(Path::parent).map(look),
         log_file: named("log_file").map(look),
-        secrets: report.left_out.clone(),
-        profile: matches!(place, Place::S3(_)).then(|| std::env::var("AWS_PROFILE").ok()).flatten(),
+        secrets: left_out.to_vec(),
+        profile: profile.filter(|_| matches!(place, Place::S3(_))),
         mails,
     }
 }
@@ -113,17 +236,22 @@ fn store_works(health: &Health) -> bool {
     !health.failed().contains(&"store")
 }
 
-/// Runs `health` with the file alone, as cron does, plus the secrets of the environment that are not in the file. A new
-/// installation has no backup and no drill yet, so these checks are skipped.
-async fn try_file(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
-    let is_secret = |name: &str| {
-        secrets
-            .iter()
-            .any(|secret| secret.variable == name || secret.variable.strip_suffix("_FILE") == Some(name))
+/// The settings of the file alone, as cron's runs have them, plus the secrets that are not in the file.
+fn load(file: &Path, secrets: &[LeftOut], env: Env<'_>, config: &Config) -> Result<Config> {
+    let only_secrets = |name: &str| {
+        let secret = secrets.iter().find(|secret| match secret.there {
+            true => secret.variable == name,
+            false => secret.variable.strip_suffix("_FILE") == Some(name),
+        })?;
+        if secret.there { Some(secret.file.clone().into_os_string()) } else { env(name) }
     };
-    let only_secrets = |name: &str| if is_secret(name) { env(name) } else { None };
-    let config =
-        Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &run.config.machine)?;
+    Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &config.machine)
+}
+
+/// Runs `health` with the settings of the nightly runs. A new installation has no backup and no drill yet, so these checks
+/// are skipped.
+async fn try_file(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
+    let config = load(file, secrets, env, run.config)?;
     let skip = vec!["freshness".into(), "drill".into()];
     let run = Run { config: &config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
     run_health(&run, &HealthOptions { skip, ..HealthOptions::default() }).await
@@ -134,58 +262,198 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
         .map_err(|e| Error::usage(format!("'{}' is not a path of a file", path.display())).caused_by(e))
 }
 
-fn json(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) -> serde_json::Value {
-    let left_out =
-        |secret: &LeftOut| json!({"variable": secret.variable, "file": secret.file, "there": secret.there});
-    json!({
-        "version": 1,
-        "file": file,
-        "mode": format!("{:04o}", report.mode),
-        "kept": report.kept,
-        "settings": report.settings,
-        "left_out": report.left_out.iter().map(left_out).collect::<Vec<_>>(),
-        "found": report.found,
-        "health": health,
-        "crontab": if store_works(health) { schedule.crontab() } else { Vec::new() },
-        "systemd": if store_works(health) { schedule.systemd() } else { Vec::new() },
-    })
+/// The result as JSON.
+#[derive(Serialize)]
+struct InitDocument<'a> {
+    version: u8,
+    file: &'a Path,
+    /// `None` with `--dry-run`, or if there was nothing to do.
+    mode: Option<String>,
+    kept: Option<&'a Path>,
+    settings: Vec<&'static str>,
+    left_out: Vec<serde_json::Value>,
+    found: &'a [String],
+    health: Option<&'a Health>,
+    crontab: Vec<String>,
+    systemd: Vec<String>,
+    install: Option<&'a InstallPlan>,
 }
 
-fn text(file: &Path, report: &InitReport, health: &Health, schedule: &Schedule) -> String {
-    let mut text =
-        format!("{} is written (mode {:04o}): {}\n", file.display(), report.mode, report.settings.join(", "));
-    if let Some(kept) = &report.kept {
-        push_line(&mut text, &format!("the old file is kept: {}", kept.display()));
+/// What happened to the plan of an installation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Planned,
+    Done,
+}
+
+impl Init {
+    fn print(
+        &self,
+        report: Option<&InitReport>,
+        health: Option<&Health>,
+        plan: Option<&InstallPlan>,
+        output: &Output,
+    ) {
+        let left_out = |secret: &LeftOut| json!({"variable": secret.variable, "file": secret.file, "there": secret.there});
+        let offered = health.is_none_or(store_works);
+        let document = InitDocument {
+            version: 1,
+            file: &self.file,
+            mode: report.map(|report| format!("{:04o}", report.mode)),
+            kept: report.and_then(|report| report.kept.as_deref()),
+            settings: self.prepared.settings(),
+            left_out: self.prepared.left_out().iter().map(left_out).collect(),
+            found: self.prepared.found(),
+            health,
+            crontab: if offered { self.schedule.crontab() } else { Vec::new() },
+            systemd: if offered { self.schedule.systemd() } else { Vec::new() },
+            install: plan,
+        };
+        output.result(&document, || match (report, health) {
+            (Some(report), Some(health)) => self.text(report, health, plan),
+            _ => plan.map(|plan| self.plan_or_nothing(plan)).unwrap_or_default(),
+        });
     }
-    let mut section = |title: &str, lines: &[String]| {
-        text.push_str(&format!("\n{title}\n"));
-        lines.iter().for_each(|line| push_line(&mut text, &format!("    {line}")));
+
+    fn plan_or_nothing(&self, plan: &InstallPlan) -> String {
+        match plan.is_empty() {
+            true => {
+                let mut text = format!("nothing to change: {}\n", present(plan));
+                plan.notes.iter().for_each(|note| push_line(&mut text, &format!("note: {note}")));
+                text
+            }
+            false => plan_text(plan),
+        }
+    }
+
+    fn text(&self, report: &InitReport, health: &Health, plan: Option<&InstallPlan>) -> String {
+        let mut text = match self.prepared.is_kept() {
+            true => format!("{} stays as it is (mode {:04o})\n", self.file.display(), report.mode),
+            false => format!("{} is written (mode {:04o}):\n", self.file.display(), report.mode),
+        };
+        if !self.prepared.is_kept() {
+            text.push_str(&wrapped(&report.settings.join(", ")));
+        }
+        if let Some(kept) = &report.kept {
+            push_line(&mut text, &format!("the old file is kept: {}", kept.display()));
+        }
+        let mut section = |title: &str, lines: &[String]| {
+            text.push_str(&format!("\n{title}\n"));
+            lines.iter().for_each(|line| push_line(&mut text, &format!("    {line}")));
+        };
+        if !report.found.is_empty() {
+            let found: String = report.found.iter().map(|line| wrapped(line)).collect();
+            section(
+                "Found on this machine:",
+                &found.lines().map(|line| line.trim().into()).collect::<Vec<_>>(),
+            );
+        }
+        if plan.is_none() && !report.left_out.is_empty() {
+            section(
+                "Secrets that are not in the file (--with-secrets writes them):",
+                &report.left_out.iter().flat_map(secret_lines).collect::<Vec<_>>(),
+            );
+        }
+        let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
+        section("Health:", &lines);
+        if !store_works(health) {
+            let again = match plan {
+                Some(_) => "the nightly runs are not installed: correct it, and run the same command again",
+                None => "correct it; then `init --install` starts the nightly runs",
+            };
+            section("The store failed:", &[again.to_string()]);
+        } else if health.exit() != Exit::Done {
+            section("First correct what failed:", &[health.failed().join(", ")]);
+        }
+        let done = plan.map(|plan| steps_text(plan, Stage::Done)).unwrap_or_default();
+        if !done.is_empty() {
+            section("Done:", &done);
+        }
+        if !store_works(health) {
+            return text;
+        }
+        let by_timers = plan.is_some_and(|plan| plan.scheduler == Scheduler::Systemd);
+        let first = match by_timers {
+            true => "systemctl start uzima-backup-backup.service".to_string(),
+            false => self.schedule.command("backup"),
+        };
+        match plan {
+            Some(plan) => {
+                section("The first backup, before the first night:", &[first]);
+                plan.notes.iter().for_each(|note| push_line(&mut text, &format!("note: {note}")));
+            }
+            None => {
+                section("The first backup, as the user of the nightly backups:", &[first]);
+                section("Every night:", &[self.schedule.install_command()]);
+                let jobs = self.schedule.crontab().len();
+                text.push_str(&format!(
+                    "It shows a plan, asks, and adds {jobs} jobs to the crontab of the user who runs it;\n\
+                     as root on a machine with systemd, it enables {jobs} timers instead.\n"
+                ));
+            }
+        }
+        text
+    }
+}
+
+/// What a machine has that needs no change.
+fn present(plan: &InstallPlan) -> &'static str {
+    match plan.scheduler {
+        Scheduler::Systemd => "the settings and the timers of systemd are installed",
+        Scheduler::Cron => "the settings and the jobs in the crontab are installed",
+    }
+}
+
+/// The plan for a person who is asked, or for `--dry-run`.
+fn plan_text(plan: &InstallPlan) -> String {
+    let mut text = match plan.scheduler {
+        Scheduler::Systemd => "The nightly runs are started by systemd. `init --install` will:\n".to_string(),
+        Scheduler::Cron => "The nightly runs are started by cron. `init --install` will:\n".to_string(),
     };
-    if !report.found.is_empty() {
-        section("Found on this machine:", &report.found);
-    }
-    if !report.left_out.is_empty() {
-        section(
-            "Secrets that are not in the file, including the addresses of pings and webhooks (--with-secrets writes them):",
-            &report.left_out.iter().flat_map(secret_lines).collect::<Vec<_>>(),
-        );
-    }
-    let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
-    section("Health:", &lines);
-    if !store_works(health) {
-        let again =
-            "correct it; then run this `init` again with --force, to print the lines that start the backups"
-                .to_string();
-        section("The store failed:", &[again]);
-        return text;
-    }
-    if health.exit() != Exit::Done {
-        section("First correct what failed, unless a line below does so:", &[health.failed().join(", ")]);
-    }
-    section("The first backup, as the user of the nightly backups:", &[schedule.command("backup")]);
-    section("Every night, by cron (`crontab -e`):", &schedule.crontab());
-    section("Or by systemd, with the units of the package (examples/systemd), as root:", &schedule.systemd());
+    steps_text(plan, Stage::Planned).iter().for_each(|line| push_line(&mut text, &format!("  {line}")));
+    plan.notes.iter().for_each(|note| push_line(&mut text, &format!("note: {note}")));
     text
+}
+
+/// The steps with their lines, or those that are done without.
+fn steps_text(plan: &InstallPlan, stage: Stage) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (number, step) in plan.steps().enumerate().filter(|(_, step)| stage == Stage::Planned || step.done) {
+        lines.push(format!("{}. {}{}", number + 1, step.what, attributes(step)));
+        if stage == Stage::Planned {
+            lines.extend(step.removed.iter().map(|line| format!("     - {line}")));
+            lines.extend(step.added.iter().map(|line| format!("     + {line}")));
+        }
+    }
+    lines
+}
+
+/// The mode and the owner of the file that a step writes.
+fn attributes(step: &Step) -> String {
+    match (&step.mode, &step.owner) {
+        (Some(mode), Some(owner)) if step.kind != StepKind::Crontab => {
+            format!(" (mode {mode}, owner {owner})")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Wraps a text into indented lines of at most [`WIDTH`] characters. A longer word has a line of its own.
+fn wrapped(text: &str) -> String {
+    const INDENT: &str = "    ";
+    let (mut lines, mut line) = (String::new(), String::new());
+    for word in text.split_whitespace() {
+        if !line.is_empty() && INDENT.len() + line.chars().count() + 1 + word.chars().count() > WIDTH {
+            push_line(&mut lines, &format!("{INDENT}{line}"));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    push_line(&mut lines, &format!("{INDENT}{line}"));
+    lines
 }
 
 /// Describes the file of a secret, or how to create it.
@@ -195,11 +463,10 @@ fn secret_lines(secret: &LeftOut) -> Vec<String> {
         return vec![format!("{file}: this file already has the secret")];
     }
     vec![
-        format!(
-            "{file}: create it with mode 0600: run this, paste {}, and press Enter and Ctrl-D",
-            secret.whole()
-        ),
+        file,
+        "  `init --install` creates it (mode 0600). By hand: run this, paste".into(),
+        format!("  {}, and press Enter and Ctrl-D", secret.whole()),
         format!("    {}", secret.command()),
-        "    (if another user runs cron, add `-o USER`)".into(),
+        "  (if another user runs cron, add `-o USER`)".into(),
     ]
 }

@@ -60,19 +60,27 @@ async fn the_printed_commands_find_a_typed_secret() {
     health.says(&["unhealthy: mail\n"]);
 }
 
+/// The commands for systemd in the output of `init --json`.
+fn systemd(ran: &Ran) -> String {
+    let report = ran.json();
+    let lines = report["systemd"].as_array().expect("a list").iter();
+    lines.map(|line| format!("{}\n", line.as_str().expect("a line"))).collect()
+}
+
 /// A log file that root creates would not be writable for the user of the nightly runs.
 #[test]
 fn init_does_not_create_the_log_file() {
     let home = Home::new();
     let (log, metrics) = (home.path().join("nights.log"), home.path().join("m/b.prom"));
     let mut tool = init(&home);
-    tool.env("BACKUP_LOG_FILE", &log).env("METRICS_FILE", &metrics).args(["--mongo-uri", NOWHERE]);
+    tool.env("BACKUP_LOG_FILE", &log).env("METRICS_FILE", &metrics).args(["--json", "--mongo-uri", NOWHERE]);
     let ran = run(tool.arg("--dir").arg(home.path().join("new"))).ends(5);
     assert!(!log.exists(), "{}", ran.stdout);
-    let made = line(&ran.stdout, "-m 0640 /dev/null");
+    let systemd = systemd(&ran);
+    let made = line(&systemd, "-m 0640 /dev/null");
     assert!(made.starts_with("test -e ") && made.ends_with("/nights.log"), "{made}");
-    assert!(line(&ran.stdout, "-m 0755").ends_with("/m"), "{}", ran.stdout);
-    assert!(line(&ran.stdout, "ReadWritePaths").contains("/nights.log"), "{}", ran.stdout);
+    assert!(line(&systemd, "-m 0755").ends_with("/m"), "{systemd}");
+    assert!(line(&systemd, "ReadWritePaths").contains("/nights.log"), "{systemd}");
 }
 
 #[test]
@@ -80,10 +88,11 @@ fn a_shared_folder_is_not_taken_over() {
     let home = Home::new();
     std::fs::write(home.backups().join("dpkg.status.0"), "").expect("a file");
     let mut tool = init(&home);
-    let ran = run(tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups())).ends(5);
-    assert!(!ran.stdout.contains("install -d"), "{}", ran.stdout);
-    assert!(line(&ran.stdout, "is shared").starts_with("# "), "{}", ran.stdout);
-    assert!(line(&ran.stdout, "a folder of its own").contains("backups/mongodb"), "{}", ran.stdout);
+    let ran = run(tool.args(["--json", "--mongo-uri", NOWHERE, "--dir"]).arg(home.backups())).ends(5);
+    let systemd = systemd(&ran);
+    assert!(!systemd.contains("install -d"), "{systemd}");
+    assert!(line(&systemd, "is shared").starts_with("# "), "{systemd}");
+    assert!(line(&systemd, "a folder of its own").contains("backups/mongodb"), "{systemd}");
 }
 
 #[test]
@@ -94,10 +103,27 @@ fn backups_to_a_failed_store_are_not_scheduled() {
     let mut tool = init(&home);
     tool.args(["--mongo-uri", NOWHERE, "--dir"]).arg(&file);
     let ran = run(&mut tool).ends(5).says(&["store", "correct what failed"]);
-    assert!(!ran.stdout.contains("0 3 * * *") && !ran.stdout.contains("systemctl"), "{}", ran.stdout);
-    line(&ran.stdout, "with --force, to print the lines that start");
+    assert!(!ran.stdout.contains("Every night"), "{}", ran.stdout);
+    line(&ran.stdout, "correct it; then `init --install` starts the nightly runs");
     let report = run(tool.arg("--json")).ends(5).json();
     assert_eq!((&report["crontab"], &report["systemd"]), (&serde_json::json!([]), &serde_json::json!([])));
+}
+
+/// Apart from the health report, the text fits a terminal of 80 columns.
+#[test]
+fn the_text_has_short_lines() {
+    let home = Home::new();
+    let mut tool = init(&home);
+    tool.env("MONGO_URI", "mongodb://backup:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=300");
+    tool.env("BACKUP_LOG_FILE", "/var/log/uzima.log").env("METRICS_FILE", "/srv/m/b.prom");
+    let ran = run(tool.arg("--dir").arg(home.backups())).ends(5);
+    let (before, rest) = ran.stdout.split_once("\nHealth:\n").expect("the health");
+    let after = rest.split_once("\n\n").expect("its end").1;
+    for line in before.lines().chain(after.lines()) {
+        // The first backup is one command with the paths of this test.
+        assert!(line.len() <= 80 || line.contains(home.path().to_str().expect("UTF-8")), "{line}");
+    }
+    line(&ran.stdout, " init --install");
 }
 
 #[test]

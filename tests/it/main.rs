@@ -11,6 +11,7 @@ mod generated;
 mod health;
 mod hostile;
 mod init;
+mod init_install;
 mod init_lines;
 mod layers;
 mod mongodump;

@@ -17,17 +17,23 @@ use crate::ops::health;
 
 #[derive(Debug, Args)]
 #[command(
-    about = "Write a configuration file for this machine, and try it",
-    long_about = "Write a configuration file for this machine, try it, and print the lines that start the backups every night.\n\n\
+    about = "Write a configuration file for this machine, try it, and install the schedule",
+    long_about = "Write a configuration file for this machine, and try it. With --install, also install the schedule that starts the \
+backups every night.\n\n\
 The file is the annotated example with the settings of flags and environment filled in: the server, the bucket or directory, \
 mails, and all others. It goes to --config, or UZIMA_BACKUP_CONFIG, or /etc/uzima-backup/config.toml. Secrets are written \
-into it only with --with-secrets; otherwise, the lines for cron and systemd name a file for each secret. Then `health` \
-tries the file, without the checks of backups, because there are none yet. Nothing else on this machine is changed.",
-    after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb\n  \
+into it only with --with-secrets; otherwise, each has a file of its own. Then `health` tries the file, without the checks of \
+backups, because there are none yet.\n\n\
+--install shows a plan with each file and command, asks, and carries it out: with the timers of systemd if it is run as root on a \
+machine that systemd started, else with the crontab of the user, of which all other lines stay as they are. It also writes the \
+files of secrets that the environment has. A configuration file that exists stays as it is. A second run changes nothing. \
+Without --install, nothing but the configuration file is written.",
+    after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb --install\n  uzima-backup init --install --dry-run\n  \
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
-Exit codes: 0 the file is written, and all is well · 1 the file could not be written · 2 wrong usage or settings, or the file \
-exists already; nothing was written · 5 the file is written, and a health check failed"
+Exit codes: 0 the file is written, the schedule is installed if requested, and all is well · 1 a file could not be written, a step of \
+the installation failed, or it was not confirmed · 2 wrong usage or settings, the file exists already, or there is no terminal to ask; \
+nothing was changed · 5 the file is written, and a check of the health failed"
 )]
 pub struct InitArgs {
     /// The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it
@@ -42,6 +48,24 @@ pub struct InitArgs {
     /// Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay
     #[arg(long)]
     pub force: bool,
+    /// Install the schedule: show a plan, ask, and carry it out. With `systemd` or `cron`, by its timers or by the user's
+    /// crontab; else by what fits this machine
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto",
+        value_parser = PossibleValuesParser::new(["auto", "systemd", "cron"]),
+        hide_possible_values = true,
+    )]
+    pub install: Option<String>,
+    /// Do not ask for confirmation of --install
+    #[arg(long, requires = "install")]
+    pub yes: bool,
+    /// Print the plan of --install, and stop
+    #[arg(long, requires = "install")]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Makes the text of the configuration file, and writes the file as a whole.
+//! The text of the configuration file, and writing it as a whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,7 +64,7 @@ fn is_key(name: &str) -> bool {
 }
 
 /// A value as TOML. Numbers, `true` and `false` have no quotes, as in a file that a person writes.
-fn toml(raw: &Raw) -> String {
+pub(super) fn toml(raw: &Raw) -> String {
     let text = |text: &String| toml::Value::String(text.clone()).to_string();
     match raw {
         Raw::List(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(", ")),
@@ -75,8 +75,32 @@ fn toml(raw: &Raw) -> String {
     }
 }
 
-/// Checks that `path` contains nothing that a person wrote. The unchanged example, which the Debian package installs,
-/// may be replaced.
+/// Returns true if a file is at `path` that a person would miss.
+pub(super) fn is_edited(path: &Path) -> bool {
+    let is_example = || read_named(path, LARGEST).is_ok_and(|(text, _)| text == EXAMPLE.as_bytes());
+    fs::metadata(path).is_ok_and(|meta| meta.is_file()) && !is_example()
+}
+
+/// Returns true if the file at `path` has this text, apart from the first line, which has the date.
+pub(super) fn holds(path: &Path, text: &str) -> bool {
+    let body = |text: &str| text.split_once('\n').map(|(_, body)| body.to_string());
+    read_named(path, LARGEST)
+        .is_ok_and(|(old, _)| String::from_utf8(old).is_ok_and(|old| body(&old) == body(text)))
+}
+
+/// The text of the file of a secret; `None` if there is no such file.
+pub(super) fn secret(path: &Path) -> Option<String> {
+    let (bytes, _) = read_named(path, 64 << 10).ok()?;
+    Some(String::from_utf8(bytes).ok()?.trim_end_matches(['\r', '\n']).to_string())
+}
+
+/// The permissions of the file.
+pub(super) fn mode(path: &Path) -> Result<u32> {
+    Ok(fs::metadata(path).map_err(|e| failed(path, e))?.mode() & 0o7777)
+}
+
+/// Checks that a person would miss nothing at `path`. The unchanged example, which the Debian package installs, may be
+/// replaced.
 ///
 /// # Errors
 /// Returns an error if another file is there, and `force` is false.
@@ -88,8 +112,7 @@ pub(super) fn check_replaceable(path: &Path, force: bool) -> Result<()> {
         Ok(meta) if !meta.is_file() => {
             refused("exists and is not a file", "Name another file: --config FILE")
         }
-        Ok(_) if force => Ok(()),
-        Ok(_) if read_named(path, LARGEST).is_ok_and(|(text, _)| text == EXAMPLE.as_bytes()) => Ok(()),
+        Ok(_) if force || !is_edited(path) => Ok(()),
         Ok(_) => refused(
             "is there already",
             "Edit it, replace it and keep a copy (--force), or write another file (--config FILE)",
@@ -102,13 +125,12 @@ pub(super) fn check_replaceable(path: &Path, force: bool) -> Result<()> {
 /// wrote.
 ///
 /// # Errors
-/// Returns an error as [`check_replaceable`] does, if another process creates the file at the same time, or
-/// if the file cannot be written.
+/// As [`check_replaceable`], also if another process creates the file at the same time; or if it cannot be written.
 pub(super) fn write(path: &Path, text: &str, force: bool) -> Result<(u32, Option<PathBuf>)> {
     check_replaceable(path, force)?;
     let fail = |e| failed(path, e);
     fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(fail)?;
-    // A link is kept, and its target is replaced.
+    // A link stays: the file to which it leads is replaced.
     let path = &settled(path).map_err(fail)?;
     let fail = |e| failed(path, e);
     let (mode, kept) = match fs::metadata(path).ok() {
@@ -134,7 +156,7 @@ pub(super) fn write(path: &Path, text: &str, force: bool) -> Result<(u32, Option
 
 /// Keeps a copy of the file at `path`, unless it is the example or an equal copy exists. No copy is overwritten. dpkg
 /// removes a `.bak` together with its configuration file.
-fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>> {
+pub(super) fn keep(path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Option<PathBuf>> {
     let (text, _) = read_named(path, LARGEST)?;
     if text == EXAMPLE.as_bytes() {
         return Ok(None);
@@ -183,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Combinations of settings: none, each alone, each pair, and all.
+    /// Combinations: no setting, each alone, each pair, and all.
     #[test]
     fn every_combination_of_settings_is_read_back() {
         let one = |setting: &'static Setting| (setting.key, value(setting, "x"));

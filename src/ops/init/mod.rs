@@ -1,11 +1,12 @@
 //! `init`: writes a configuration file for a machine that has none.
 //!
-//! The file is the annotated example ([`EXAMPLE`]), with the settings of this command's flags and environment switched
-//! on. Secrets stay out of the file unless the caller asks for them. A connection string is written without its
-//! password, so that a nightly run without the secret fails at the right server, and never backs up another one.
-//! [`schedule`] makes the lines for cron and systemd, which a person adds.
+//! The file is the annotated example ([`EXAMPLE`]), with the settings of this command's flags and environment switched on.
+//! Secrets stay out of the file unless the caller asks for them. A connection string is written without its password, so
+//! that a nightly run without the secret fails at the right server, and never backs up another one. [`schedule`] has what
+//! cron or systemd needs to start the nightly runs, and [`install`] installs it.
 
 mod file;
+pub mod install;
 pub mod schedule;
 
 use std::collections::BTreeMap;
@@ -13,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::escape::quoted;
 use crate::base::secret;
-use crate::config::table::SETTINGS;
-use crate::config::{Config, Env, Origin, Raw};
+use crate::config::table::{SETTINGS, Setting, by_key};
+use crate::config::{self, Config, Env, Origin, Raw};
 use crate::source::mongodump;
 
 /// The example that ships with the tool, with every setting and its explanation.
@@ -31,6 +32,29 @@ pub struct InitOptions {
     pub force: bool,
     /// Writes secrets of the environment to the file.
     pub with_secrets: bool,
+    /// Variables that an earlier installation passes to the nightly runs, with their values. `None` if no schedule is to
+    /// be installed: then an existing file is an error.
+    pub installed: Option<Vec<(String, String)>>,
+}
+
+impl InitOptions {
+    /// Returns true if the schedule is to be installed for a file that somebody edited. The file then stays as it is.
+    pub fn keeps_file(&self) -> bool {
+        self.installed.is_some() && !self.force && file::is_edited(&self.file)
+    }
+}
+
+/// The content of the configuration file, before it is written.
+#[derive(Debug)]
+pub struct Prepared {
+    file: PathBuf,
+    force: bool,
+    with_secrets: bool,
+    /// `None` if the file exists and stays as it is.
+    text: Option<String>,
+    values: BTreeMap<&'static str, Raw>,
+    left_out: Vec<LeftOut>,
+    found: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -43,7 +67,7 @@ pub struct InitReport {
     pub settings: Vec<&'static str>,
     /// The secrets that are set, but not in the file.
     pub left_out: Vec<LeftOut>,
-    /// Facts about this machine, one in each line.
+    /// Facts about this machine, in lines.
     pub found: Vec<String>,
 }
 
@@ -65,7 +89,7 @@ impl LeftOut {
     pub fn whole(&self) -> String {
         match self.key {
             "mongo_uri" | "restore_uri" | "drill_uri" | "records" => {
-                "the whole connection string, including the password".into()
+                "the whole connection string, password and all".into()
             }
             _ => format!("the value of {}", self.variable.trim_end_matches("_FILE")),
         }
@@ -77,30 +101,181 @@ impl LeftOut {
     }
 }
 
-/// Writes the file. `config` contains the flags and the environment, already checked.
+/// Chooses the content of the file, and writes nothing. `config` has flags and environment. Unless the file is kept, it is
+/// checked.
 ///
 /// # Errors
-/// Returns an error if the file exists and may not be replaced, or if it cannot be written.
-pub async fn init(
+/// Returns an error if the file exists and may not be replaced; or if it stays, and lacks settings of flags or environment.
+pub async fn prepare(
     config: &Config,
     env: Env<'_>,
     options: &InitOptions,
     now: DateTime<Utc>,
-) -> Result<InitReport> {
+) -> Result<Prepared> {
+    if options.keeps_file() {
+        return keep(config, env, options);
+    }
     // An error here comes before the search for programs, which takes time.
     file::check_replaceable(&options.file, options.force)?;
-    let (mut values, left_out) = chosen(config, env, options);
+    let (mut values, mut left_out) = chosen(config, env, options);
     let (found, mongodump_path) = look(config, env).await?;
     if let Some(path) = mongodump_path {
         values.insert("mongodump_path", Raw::Text(path.display().to_string()));
     }
     let text = file::render(EXAMPLE, &options.file, &values, &left_out, &found, now);
-    let (mode, kept) = file::write(&options.file, &text, options.force)?;
-    Ok(InitReport { mode, kept, settings: values.into_keys().collect(), left_out, found })
+    if let Some(installed) = &options.installed {
+        add_earlier(&values, &mut left_out, installed, &options.file);
+    }
+    // With --install, a file that differs only in its date is no change.
+    let same = options.installed.is_some() && file::holds(&options.file, &text);
+    let text = (!same).then_some(text);
+    let InitOptions { file, force, with_secrets, .. } = options;
+    Ok(Prepared {
+        file: file.clone(),
+        force: *force,
+        with_secrets: *with_secrets,
+        text,
+        values,
+        left_out,
+        found,
+    })
 }
 
-/// Chooses the settings for the file: all settings that are set and not for another place of backups, and
-/// always the server.
+impl Prepared {
+    /// The secrets that are set, but not in the file.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// The keys of the settings in the file.
+    pub fn settings(&self) -> Vec<&'static str> {
+        self.values.keys().copied().collect()
+    }
+
+    /// Facts about this machine, in lines.
+    pub fn found(&self) -> &[String] {
+        &self.found
+    }
+
+    /// Returns true if the file exists and stays as it is.
+    pub fn is_kept(&self) -> bool {
+        self.text.is_none()
+    }
+
+    /// The settings of the file as lines, without secrets.
+    fn lines(&self) -> Vec<String> {
+        let is_secret = |key: &str| by_key(key).is_some_and(|setting| setting.secret);
+        let line = |(key, raw): (&&str, &Raw)| match self.with_secrets && is_secret(key) {
+            true => format!("{key} = (not shown)"),
+            false => format!("{key} = {}", file::toml(raw)),
+        };
+        self.values.iter().map(line).collect()
+    }
+
+    /// Writes the file, unless it stays as it is.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written, or if another process created it in the meantime.
+    pub fn write(&self) -> Result<InitReport> {
+        let (mode, kept) = match &self.text {
+            Some(text) => file::write(&self.file, text, self.force)?,
+            None => (file::mode(&self.file)?, None),
+        };
+        Ok(InitReport {
+            mode,
+            kept,
+            settings: self.settings(),
+            left_out: self.left_out.clone(),
+            found: self.found.clone(),
+        })
+    }
+}
+
+/// Reads a file that stays as it is.
+///
+/// # Errors
+/// Returns an error if it cannot be read, or lacks settings of flags or environment.
+fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared> {
+    let values = config::file::read(&options.file)?;
+    let (chosen, mut left_out) = chosen(config, env, options);
+    let is_elsewhere = |key: &str| values.contains_key("dir") && key.starts_with("s3.");
+    let full = |key: &'static str| config.layers.text(key).map(|text| Raw::Text(text.to_string()));
+    let lacking: Vec<String> = chosen
+        .iter()
+        .filter(|(key, _)| config.layers.is_set(key) && !is_elsewhere(key))
+        .filter(|(key, raw)| {
+            let stored = values.get(*key);
+            stored != Some(*raw) && (stored.is_none() || stored != full(key).as_ref())
+        })
+        .map(|(key, _)| match config.layers.origin(key) {
+            Some(Origin::Environment(variable)) => format!("{key} ({variable})"),
+            _ => format!("{key} ({})", by_key(key).map(Setting::flag).unwrap_or_default()),
+        })
+        .collect();
+    if !lacking.is_empty() {
+        return Err(Error::usage(format!(
+            "{} stays as it is, and these settings differ there: {}",
+            options.file.display(),
+            lacking.join(", ")
+        ))
+        .hint(
+            "Change them in the file; or leave them out, to install the schedule for the file as it is; or write the file \
+             anew (--force), which keeps a copy",
+        ));
+    }
+    left_out
+        .retain(|secret| !is_elsewhere(secret.key) && values.get(secret.key) != full(secret.key).as_ref());
+    add_earlier(&values, &mut left_out, options.installed.as_deref().unwrap_or_default(), &options.file);
+    let InitOptions { file, force, with_secrets, .. } = options;
+    Ok(Prepared {
+        file: file.clone(),
+        force: *force,
+        with_secrets: *with_secrets,
+        text: None,
+        values,
+        left_out,
+        found: Vec::new(),
+    })
+}
+
+/// Adds the secrets that neither the file nor this environment has: those that an earlier installation names, and those
+/// in files beside the configuration file. Without them, a second installation from another shell would take the secrets
+/// from the nightly runs.
+fn add_earlier(
+    values: &BTreeMap<&'static str, Raw>,
+    left_out: &mut Vec<LeftOut>,
+    installed: &[(String, String)],
+    file: &Path,
+) {
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let (key, variable) = (setting.key, format!("{}_FILE", setting.env));
+        let stored = match values.get(key) {
+            Some(Raw::Text(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let is_uri = |text: &str| text.starts_with("mongodb://") || text.starts_with("mongodb+srv://");
+        let is_complete =
+            stored.is_some_and(|text| !is_uri(text) || secret::without_password(text).is_some());
+        let elsewhere = values.contains_key("dir") && key.starts_with("s3.");
+        if is_complete || elsewhere || left_out.iter().any(|secret| secret.key == key) {
+            continue;
+        }
+        let named = installed.iter().find(|(name, _)| *name == variable).map(|(_, file)| PathBuf::from(file));
+        let beside = file.with_file_name(file_name(key));
+        let fits = |path: &PathBuf| {
+            let Some(text) = file::secret(path) else { return false };
+            match is_uri(&text) {
+                // A file for another server is none of this installation.
+                true => stored.is_some() && secret::without_password(&text).as_deref() == stored,
+                false => stored.is_none(),
+            }
+        };
+        let found = named.filter(|path| path.is_file()).or_else(|| Some(beside).filter(fits));
+        left_out.extend(found.map(|file| LeftOut { key, variable, file, there: true }));
+    }
+}
+
+/// Chooses the settings for the file: all that are set and belong to the place of the backups, and the server in any case.
 fn chosen(
     config: &Config,
     env: Env<'_>,
@@ -129,7 +304,9 @@ fn chosen(
         let is_secret = setting.secret && if uri { without.is_some() } else { text != "off" };
         if is_secret && (in_file || !options.with_secrets) {
             values.extend(without.map(|uri| (key, Raw::Text(uri))));
-            let named = if in_file { env(&variable).map(PathBuf::from) } else { None };
+            // Nightly runs start in another directory.
+            let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let named = if in_file { env(&variable).map(PathBuf::from).map(absolute) } else { None };
             let file = named.unwrap_or_else(|| options.file.with_file_name(file_name(key)));
             left_outs.push(LeftOut { key, variable, file, there: in_file });
         } else {
@@ -171,12 +348,12 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
         lines.push(format!("credentials for the bucket: {}", credentials(config, env)));
     }
     if !config.layers.is_set("mail.to") && !SENDMAIL.iter().any(|program| Path::new(program).exists()) {
-        lines.push("no sendmail: cron cannot send mails to MAILTO".into());
+        lines.push("no sendmail: cron's mails to MAILTO reach nobody".into());
     }
     Ok((lines, mongodump_path))
 }
 
-/// The first place where the AWS tools find a key.
+/// The place where the AWS tools find a key first.
 fn credentials(config: &Config, env: Env<'_>) -> String {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     if config.layers.is_set("s3.access_key_id") {
@@ -189,6 +366,6 @@ fn credentials(config: &Config, env: Env<'_>) -> String {
     let file = set("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from).or(own);
     match file.filter(|file| file.is_file()) {
         Some(file) => file.display().to_string(),
-        None => "no key is set; the role of the machine or the container is used, if it has one".into(),
+        None => "no key; the role of the machine or the container, if it has one".into(),
     }
 }

@@ -1,5 +1,5 @@
-//! The nightly schedule: lines for a crontab, or commands for systemd's timers. The jobs and their times are the same
-//! as in crontab.example.
+//! What cron or systemd needs to start the tool every night: lines for a crontab, and settings, folders and access for the
+//! services. The jobs and their times are those of crontab.example.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,17 +11,18 @@ use crate::config::machine::STATE_DIR;
 
 const CRONTAB: &str = include_str!("../../../crontab.example");
 /// The user of the services, whom the Debian package creates.
-const USER: &str = "uzima-backup";
-/// The drop-in file with the settings of this machine for all four services.
-const DROP_IN: &str = "/etc/systemd/system/uzima-backup-.service.d/local.conf";
+pub(super) const USER: &str = "uzima-backup";
+/// The settings of this installation for all four services. Files whose names sort later, such as an administrator's
+/// `local.conf`, take precedence (systemd.unit(5)).
+pub(super) const DROP_IN: &str = "/etc/systemd/system/uzima-backup-.service.d/50-init.conf";
 /// Makes the health service run without mails; its failures are shown by `systemctl --failed` and the journal.
-const WITHOUT_MAIL: &str = "/etc/systemd/system/uzima-backup-health.service.d/without-mail.conf";
-/// The path of the tool in the units.
-const PACKAGED: &str = "/usr/bin/uzima-backup";
+pub(super) const WITHOUT_MAIL: &str = "/etc/systemd/system/uzima-backup-health.service.d/without-mail.conf";
+/// The path of the tool in the units of the package.
+pub(super) const PACKAGED: &str = "/usr/bin/uzima-backup";
 /// Directories that units with `ProtectHome=yes` do not see (systemd.exec(5)).
-const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+pub(super) const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
-/// The properties of an installation that its schedule depends on.
+/// An installation, as far as its schedule depends on it.
 #[derive(Debug)]
 pub struct Schedule {
     /// The path of the tool.
@@ -30,7 +31,7 @@ pub struct Schedule {
     pub config: Option<PathBuf>,
     /// The directory of the backups; `None` for a bucket.
     pub dir: Option<ServicePath>,
-    /// The folder of the metrics file. Each run replaces the file.
+    /// The folder of the metrics file, which each run replaces.
     pub metrics: Option<ServicePath>,
     /// The log file, to which runs append.
     pub log_file: Option<ServicePath>,
@@ -42,12 +43,12 @@ pub struct Schedule {
     pub mails: bool,
 }
 
-/// A file or folder that the services write to. Its state decides which commands root runs first.
+/// A file or folder that the services write. It decides which commands root runs first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePath {
     path: PathBuf,
     standing: Standing,
-    /// The folders above that only their owner or group may enter, from the top.
+    /// Folders above that only their owner or group may pass, the topmost first.
     closed: Vec<PathBuf>,
 }
 
@@ -107,92 +108,120 @@ impl Schedule {
         words.join(" ")
     }
 
-    /// The lines of a crontab: variables, then jobs.
+    /// The command that installs this schedule.
+    pub fn install_command(&self) -> String {
+        let config = self.config.iter().map(|config| format!("--config {}", word(config)));
+        [word(&self.binary)]
+            .into_iter()
+            .chain(config)
+            .chain(["init --install".into()])
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// The jobs of a crontab. Each has its variables in its own line: a variable in a line of its own would change the
+    /// jobs below it, and a shell other than `sh` needs `env`.
     pub fn crontab(&self) -> Vec<String> {
-        let (jobs, variables): (Vec<&str>, Vec<&str>) = CRONTAB
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .partition(|line| line.starts_with(|c: char| c.is_ascii_digit()));
-        let mut lines: Vec<String> = variables.into_iter().map(String::from).collect();
-        lines.extend(self.config.iter().map(|config| format!("UZIMA_BACKUP_CONFIG={}", config.display())));
-        lines.extend(self.profile.iter().map(|profile| format!("AWS_PROFILE={profile}")));
-        let secrets = self.secrets.iter();
-        lines.extend(secrets.map(|secret| format!("{}={}", secret.variable, secret.file.display())));
-        // Cron turns a % into a line break.
-        let binary = word(&self.binary).replace('%', "\\%");
-        for job in jobs.into_iter().filter(|job| self.mails || !job.contains(" stats ")) {
-            // Without mails of the tool, cron mails the output of a failed health check.
-            let job = if self.mails { job.to_string() } else { job.replace(" --email", "") };
-            lines.push(job.replace(" uzima-backup ", &format!(" {binary} ")));
+        let mut words: Vec<String> = Vec::new();
+        words.extend(self.profile.iter().map(|profile| format!("AWS_PROFILE={}", quoted(profile))));
+        words.extend(self.secrets.iter().map(|secret| format!("{}={}", secret.variable, word(&secret.file))));
+        if !words.is_empty() {
+            words.insert(0, "env".into());
         }
-        lines
+        words.push(word(&self.binary));
+        words.extend(self.config.iter().map(|config| format!("--config {}", word(config))));
+        // Cron turns a % into a line break.
+        let tool = words.join(" ").replace('%', "\\%");
+        let jobs = CRONTAB.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        jobs.filter(|job| self.mails || !job.contains(" stats "))
+            .map(|job| {
+                // Without mails of the tool, cron mails the output of a failed health check.
+                let job = if self.mails { job.to_string() } else { job.replace(" --email", "") };
+                job.replace(" uzima-backup ", &format!(" {tool} "))
+            })
+            .collect()
     }
 
     /// Commands for root: they prepare this machine for the units, make a first backup, and enable the timers. For a
-    /// directory that another user uses, comments with the reason replace the commands.
+    /// directory that another user uses there are comments with the reason instead.
     pub fn systemd(&self) -> Vec<String> {
-        if let Some(dir) = self.dir.as_ref().filter(|dir| dir.standing == Standing::Shared) {
-            return shared(&dir.path);
+        let shared = self.shared();
+        if !shared.is_empty() {
+            return shared.iter().map(|line| format!("# {line}")).collect();
         }
-        let drop_in = |lines: &str, file: &str| {
+        let drop_in = |lines: &[String], file: &str| {
+            let lines: Vec<String> = lines.iter().map(|line| quoted(line)).collect();
             [
-                format!("printf '%s\\n' '[Service]' {lines} |"),
+                format!("printf '%s\\n' '[Service]' {} |", lines.join(" ")),
                 format!("  install -D -m 0644 /dev/stdin {file} && systemctl daemon-reload"),
             ]
         };
-        let mut commands = self.owned();
-        let settings: Vec<String> = self.settings().iter().map(|line| quoted(line)).collect();
+        let mut commands: Vec<String> = self.grants().iter().map(Grant::shell).collect();
+        let settings = self.settings();
         if !settings.is_empty() {
-            commands.extend(drop_in(&settings.join(" "), DROP_IN));
+            commands.extend(drop_in(&settings, DROP_IN));
         }
         if !self.mails {
-            commands.extend(drop_in(&format!("ExecStart= 'ExecStart={PACKAGED} health'"), WITHOUT_MAIL));
+            commands.extend(drop_in(&without_mail(PACKAGED), WITHOUT_MAIL));
         }
         commands.push("systemctl start uzima-backup-backup.service".into());
-        let stats = if self.mails { " uzima-backup-stats.timer" } else { "" };
-        commands.push(format!(
-            "systemctl enable --now uzima-backup-backup.timer uzima-backup-cleanup.timer{stats} \
-             uzima-backup-health.timer"
-        ));
+        commands.push(format!("systemctl enable --now {}", self.timers().join(" ")));
         commands
     }
 
-    /// The paths, apart from the backups, that the services need permission to write.
+    /// The timers to enable. The statistics are of no use without mails.
+    pub(super) fn timers(&self) -> Vec<&'static str> {
+        let mut timers = vec!["uzima-backup-backup.timer", "uzima-backup-cleanup.timer"];
+        timers.extend(self.mails.then_some(STATISTICS));
+        timers.push("uzima-backup-health.timer");
+        timers
+    }
+
+    /// Why the services cannot use the directory of the backups, and what to do; empty if they can.
+    pub fn shared(&self) -> Vec<String> {
+        match self.dir.as_ref().filter(|dir| dir.standing == Standing::Shared) {
+            Some(dir) => shared(&dir.path),
+            None => Vec::new(),
+        }
+    }
+
+    /// The paths that the services write.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.dir.iter().chain(self.beside()).map(|written| written.path.as_path())
+    }
+
+    /// The paths beside the backups that the services need permission to write.
     fn beside(&self) -> impl Iterator<Item = &ServicePath> {
         self.metrics.iter().chain(&self.log_file).filter(|written| !written.path.starts_with(STATE_DIR))
     }
 
-    /// Commands that let the services' user write its paths. No file of another user changes its owner.
-    fn owned(&self) -> Vec<String> {
-        let mut commands: Vec<String> = Vec::new();
+    /// What lets the services' user write its paths. No file of another user changes its owner.
+    pub(super) fn grants(&self) -> Vec<Grant> {
+        let mut grants: Vec<Grant> = Vec::new();
         for folder in self.dir.iter().chain(self.beside()).flat_map(|written| &written.closed) {
-            let command = format!("setfacl -m u:{USER}:x {}", word(folder));
-            if !commands.contains(&command) {
-                commands.push(command);
+            let grant = Grant::Access(folder.clone(), "x");
+            if !grants.contains(&grant) {
+                grants.push(grant);
             }
         }
-        let create = format!("-o {USER} -g {USER} -m");
         if let Some(dir) = self.dir.as_ref().filter(|dir| dir.standing != Standing::Own) {
-            commands.push(format!("install -d {create} 0750 {}", word(&dir.path)));
+            grants.push(Grant::Folder(dir.path.clone(), "0750"));
         }
         for written in self.beside() {
-            let (path, log) = (word(&written.path), Some(written) == self.log_file.as_ref());
-            commands.push(match (written.standing, log) {
+            let (path, log) = (written.path.clone(), Some(written) == self.log_file.as_ref());
+            grants.push(match (written.standing, log) {
                 (Standing::Own, _) => continue,
-                (Standing::Missing, false) => format!("install -d {create} 0755 {path}"),
-                // A run may have created the log in the meantime.
-                (Standing::Missing, true) => {
-                    format!("test -e {path} || install -D {create} 0640 /dev/null {path}")
-                }
-                (_, false) => format!("setfacl -m u:{USER}:rwx {path}"),
-                (_, true) => format!("setfacl -m u:{USER}:rw {path}"),
+                (Standing::Missing, false) => Grant::Folder(path, "0755"),
+                (Standing::Missing, true) => Grant::Log(path),
+                (_, false) => Grant::Access(path, "rwx"),
+                (_, true) => Grant::Access(path, "rw"),
             });
         }
-        commands
+        grants
     }
 
     /// Lines for `[Service]`.
-    fn settings(&self) -> Vec<String> {
+    pub(super) fn settings(&self) -> Vec<String> {
         let credential = |left_out: &LeftOut| left_out.variable.trim_end_matches("_FILE").to_lowercase();
         let writable = |sign: &str, written: &ServicePath| {
             format!("ReadWritePaths={}", unit_word(&format!("{sign}{}", literal(&written.path))))
@@ -220,28 +249,77 @@ impl Schedule {
     }
 }
 
+/// The timer of the statistics.
+pub(super) const STATISTICS: &str = "uzima-backup-stats.timer";
+
+/// A right on a path that the services' user gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// These permissions on an existing path.
+    Access(PathBuf, &'static str),
+    /// A folder of its own, with this mode.
+    Folder(PathBuf, &'static str),
+    /// An empty log file of its own.
+    Log(PathBuf),
+}
+
+impl Grant {
+    /// The command that grants it.
+    pub(super) fn argv(&self) -> Vec<String> {
+        let (program, path) = match self {
+            Grant::Access(path, rights) => (format!("setfacl -m u:{USER}:{rights}"), path),
+            Grant::Folder(path, mode) => (format!("install -d -o {USER} -g {USER} -m {mode}"), path),
+            Grant::Log(path) => (format!("install -D -o {USER} -g {USER} -m 0640 /dev/null"), path),
+        };
+        program.split(' ').map(String::from).chain([path.display().to_string()]).collect()
+    }
+
+    /// The command that takes it back.
+    pub(super) fn undo(&self) -> String {
+        match self {
+            Grant::Access(path, _) => format!("setfacl -x u:{USER} {}", word(path)),
+            Grant::Folder(path, _) => format!("rmdir {}", word(path)),
+            Grant::Log(path) => format!("rm {}", word(path)),
+        }
+    }
+
+    fn shell(&self) -> String {
+        let command = self.argv().iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        match self {
+            // A run may have created the log in the meantime.
+            Grant::Log(path) => format!("test -e {} || {command}", word(path)),
+            _ => command,
+        }
+    }
+}
+
+/// Lines for `[Service]` of the health service.
+pub(super) fn without_mail(binary: &str) -> [String; 2] {
+    ["ExecStart=".into(), format!("ExecStart={binary} health")]
+}
+
 fn shared(dir: &Path) -> Vec<String> {
     let name = dir.display().to_string().escape_debug().to_string();
     let own = dir.join("mongodb").display().to_string().escape_debug().to_string();
     vec![
-        format!("# {name} is shared: it belongs to a user other than {USER}, and is not empty."),
-        format!("# Use a separate folder, e.g. {own}: run this `init` again with that folder and --force."),
-        format!("# (If it contains only backups: chown -R {USER}: {}, and run `init` again.)", quoted(&name)),
+        format!("{name} is shared: it belongs to another user than {USER}, and is not empty."),
+        format!("Use a folder of its own, e.g. {own}: run this `init` again with that folder and --force."),
+        format!("(If only backups are in it: chown -R {USER}: {}, and run `init` again.)", quoted(&name)),
     ]
 }
 
-/// Quotes a path for a shell.
+/// A path as a word of a shell.
 fn word(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// Escapes a text for a unit, where % begins a specifier.
-fn literal(text: &Path) -> String {
+/// A text in a unit, where % begins a specifier.
+pub(super) fn literal(text: &Path) -> String {
     text.display().to_string().replace('%', "%%")
 }
 
-/// Quotes a word for a unit's setting that takes several words (systemd.syntax(7)).
-fn unit_word(text: &str) -> String {
+/// A word in a unit's setting that takes several words (systemd.syntax(7)).
+pub(super) fn unit_word(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !"\"'\\".contains(c);
     if text.chars().all(plain) {
         return text.into();
@@ -280,12 +358,11 @@ mod tests {
     #[test]
     fn a_crontab_runs_the_jobs_of_the_example_with_this_binary() {
         let lines = schedule().crontab();
-        assert!(lines[0].starts_with("PATH=/") && lines[1].starts_with("MAILTO="), "{lines:?}");
-        assert_eq!(lines[2], "0 3 * * * /usr/bin/uzima-backup backup --quiet");
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[0], "0 3 * * * /usr/bin/uzima-backup backup --quiet");
+        assert_eq!(lines.len(), 4);
         let odd = Schedule { binary: "/opt/my 100%/it's".into(), mails: false, ..schedule() }.crontab();
-        assert_eq!(odd.len(), 5);
-        assert_eq!(odd[4], "0 6 1 * * '/opt/my 100\\%/it'\\''s' health --quiet");
+        assert_eq!(odd.len(), 3);
+        assert_eq!(odd[2], "0 6 1 * * '/opt/my 100\\%/it'\\''s' health --quiet");
     }
 
     #[test]
@@ -296,14 +373,10 @@ mod tests {
             profile: Some("backups".into()),
             ..schedule()
         };
-        let crontab = schedule.crontab();
         assert_eq!(
-            crontab[2..5],
-            [
-                "UZIMA_BACKUP_CONFIG=/srv/b.toml",
-                "AWS_PROFILE=backups",
-                "MONGO_URI_FILE=/etc/uzima-backup/mongo_uri",
-            ]
+            schedule.crontab()[0],
+            "0 3 * * * env AWS_PROFILE=backups MONGO_URI_FILE=/etc/uzima-backup/mongo_uri \
+             /usr/bin/uzima-backup --config /srv/b.toml backup --quiet"
         );
         assert_eq!(
             schedule.command("backup"),

@@ -246,7 +246,10 @@ fn a_signal_during_the_trial_of_init_names_the_written_file() {
     });
     ends_by(child, libc::SIGINT, 130);
     let said = std::fs::read_to_string(&log).expect("its output");
-    for words in [format!("{} is written: continue with `", file.display()), "init --force".into()] {
+    for words in [
+        format!("{} is written: continue with `", file.display()),
+        "`uzima-backup init --install` installs".into(),
+    ] {
         assert!(said.contains(&words), "{said}");
     }
 }

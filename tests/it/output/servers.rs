@@ -547,10 +547,11 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
     };
     // The programs of the machine and the owner of the folder differ from machine to machine.
     let text = normalize_measured(&all(&init(&[])), &shop.home);
-    assert_snapshot!(without_section(&without_section(&text, "Found on this machine:"), "Or by systemd"), @"
+    assert_snapshot!(without_section(&text, "Found on this machine:"), @"
         exit code 0
         --- stdout
-        [HOME]/config.toml is written (mode 0600): dir, engine, job, min_free, mongo_uri, patience, records, state_dir
+        [HOME]/config.toml is written (mode 0600):
+            dir, engine, job, min_free, mongo_uri, patience, records, state_dir
 
         Found on this machine:
             [MACHINE]
@@ -574,16 +575,10 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
         The first backup, as the user of the nightly backups:
             uzima-backup --config [HOME]/config.toml backup
 
-        Every night, by cron (`crontab -e`):
-            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-            MAILTO=root
-            UZIMA_BACKUP_CONFIG=[HOME]/config.toml
-            0 3 * * * uzima-backup backup --quiet
-            0 4 * * * uzima-backup cleanup --quiet
-            0 6 1 * * uzima-backup health --quiet
-
-        Or by systemd, with the units of the package (examples/systemd), as root:
-            [MACHINE]
+        Every night:
+            uzima-backup --config [HOME]/config.toml init --install
+        It shows a plan, asks, and adds 3 jobs to the crontab of the user who runs it;
+        as root on a machine with systemd, it enables 3 timers instead.
         --- stderr
         0000-00-00T00:00:00Z INFO  wrote [HOME]/config.toml; trying it, which takes half a minute or more if a server does not answer
     ");
@@ -686,14 +681,12 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             ]
           },
           "crontab": [
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "MAILTO=root",
-            "UZIMA_BACKUP_CONFIG=[HOME]/config.toml",
-            "0 3 * * * uzima-backup backup --quiet",
-            "0 4 * * * uzima-backup cleanup --quiet",
-            "0 6 1 * * uzima-backup health --quiet"
+            "0 3 * * * uzima-backup --config [HOME]/config.toml backup --quiet",
+            "0 4 * * * uzima-backup --config [HOME]/config.toml cleanup --quiet",
+            "0 6 1 * * uzima-backup --config [HOME]/config.toml health --quiet"
           ],
-          "systemd": "[MACHINE]"
+          "systemd": "[MACHINE]",
+          "install": null
         }
     "#);
 }
