@@ -46,6 +46,18 @@ pub fn speed(bytes: u64, took: Duration) -> Option<f64> {
     (took >= Duration::from_millis(1)).then(|| bytes as f64 / took.as_secs_f64())
 }
 
+/// `40 min`, `30 h`, `30 h 20 min`, `3 d 4 h`: an age that is compared with a limit. Up to two days it is in hours, as the limit
+/// is set, and exact to the minute.
+pub fn age(age: Duration) -> String {
+    let minutes = age.as_secs() / 60;
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours @ 1..=47, 0) => format!("{hours} h"),
+        (hours @ 1..=47, minutes) => format!("{hours} h {minutes} min"),
+        (hours, _) => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}
+
 /// Joins the lines of a text.
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

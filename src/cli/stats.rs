@@ -76,11 +76,11 @@ fn text(report: &StatsReport) -> String {
 }
 
 fn mail(report: &StatsReport) -> events::ReportMail {
-    let StatsSummary { tone, headline, looks } = StatsSummary::new(report);
+    let StatsSummary { tone, headline, subject, looks } = StatsSummary::new(report);
     let table = |rows: StatsTable| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
     events::ReportMail {
         tone,
-        subject: format!("statistics: {}", report.job),
+        subject,
         headline,
         facts: facts(report).into_iter().map(|(label, value)| (label.into(), value)).collect(),
         paragraphs: looks,
@@ -94,6 +94,8 @@ fn mail(report: &StatsReport) -> events::ReportMail {
 struct StatsSummary {
     tone: Tone,
     headline: String,
+    /// The subject of the mail. It says what is wrong, or only names the job.
+    subject: String,
     looks: Vec<String>,
 }
 
@@ -112,10 +114,9 @@ impl StatsSummary {
         looks.extend(missed_text(report));
         let (tone, state) = match standing.age {
             None if report.runs.is_empty() => (Tone::Warning, "no run yet".to_string()),
-            None => (Tone::Bad, "there is no good backup".into()),
+            None => (Tone::Bad, "no good backup".into()),
             Some(age) if !standing.fresh => {
-                let (age, allowed) = (units::duration(age), units::duration(standing.max_age));
-                (Tone::Bad, format!("the newest good backup is {age} old, {allowed} are allowed"))
+                (Tone::Bad, format!("the newest good backup is {} old", units::age(age)))
             }
             Some(_) if standing.failing => (Tone::Warning, "the last run made no backup".into()),
             Some(_) if !standing.frozen.is_empty() => (Tone::Warning, "cleanups are frozen".into()),
@@ -130,7 +131,15 @@ impl StatsSummary {
                 ),
             ),
         };
-        StatsSummary { tone, headline: format!("{}: {state}", report.job), looks }
+        let subject = match tone {
+            Tone::Good => format!("stats: {}", report.job),
+            _ => format!("stats: {}: {}", report.job, state.strip_prefix("the ").unwrap_or(&state)),
+        };
+        let limit = match standing.age {
+            Some(_) if !standing.fresh => format!(", {} are allowed", units::age(standing.max_age)),
+            _ => String::new(),
+        };
+        StatsSummary { tone, headline: format!("{}: {state}{limit}", report.job), subject, looks }
     }
 }
 

@@ -62,8 +62,8 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
         let place = at(e.span().map_or(0, |span| span.start));
         // The parser's own rendering quotes the line, which may hold a secret.
         Error::usage(format!("{name}, {place}: {}", e.message())).hint(
-            "Correct that line: it must be a [table], or a setting such as dir = '/srv/backups', max_age = 26 or \
-             databases = ['shop', 'blog'], and must occur only once",
+            "Correct that line: it is a [table], or a setting as in dir = '/srv/backups', max_age = 30 or \
+             databases = ['shop', 'blog'], each once",
         )
     })?;
     let (mut values, mut mistakes) = (BTreeMap::new(), Vec::new());

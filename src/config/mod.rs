@@ -103,7 +103,7 @@ impl Config {
             webhook: notify::webhook(&layers),
             log_file: job::log_file(&layers),
             patience: layers.duration("patience").map(Patience::new),
-            max_age: layers.duration("max_age").unwrap_or(Duration::from_secs(26 * 3600)),
+            max_age: layers.duration("max_age").unwrap_or(Duration::from_secs(30 * 3600)),
             layers,
         })
     }

@@ -57,7 +57,7 @@ fn a_failure(newest_good: NewestGood) -> RunFailure {
         line("1:31Z WARN  the cursor on shop.orders was lost, continuing after document 6,211,004"),
         line("4:02Z ERROR cannot read shop.orders: timed out waiting for an answer"),
     ];
-    RunFailure::of(&Error::failed(error).hint(step), log, newest_good, Duration::from_secs(26 * 3600))
+    RunFailure::of(&Error::failed(error).hint(step), log, newest_good, Duration::from_secs(30 * 3600))
 }
 
 fn deletions() -> Vec<Deletion> {
@@ -170,7 +170,7 @@ fn health() -> ReportMail {
             "freshness",
             CheckOutcome::Failed,
             96,
-            "the newest good backup is 2 d 3 h old, more than 26 hours",
+            "the newest good backup is 2 d 3 h old, 30 h are allowed (max_age)",
         ),
     ];
     checks[3].next_step =

@@ -24,7 +24,7 @@ fn failed(newest_good: NewestGood) -> RunFailure {
         exit: Exit::Failed,
         log: vec![],
         newest_good,
-        max_age: 26 * HOUR,
+        max_age: 30 * HOUR,
     }
 }
 
@@ -37,11 +37,11 @@ fn a_failure_sounds_more_urgent_the_older_the_newest_good_backup_is() {
     let aged = |hours: u32| mail(NewestGood::At(now - hours * HOUR), RunKind::Backup);
     for (hours, subject, headline) in [
         (24, "backup failed: all@db1 (20261123T030000Z-7k3q9d)", "failed"),
-        (26, "backup failed: ", "failed"),
-        (27, "backup failed, the newest good one is 1 d 3 h old: ", "too old"),
-        (77, "backup failed, the newest good one is 3 days old: ", "too old"),
-        (78, "BACKUPS KEEP FAILING, no good one for 3 days: ", "keep failing"),
-        (182, "NO GOOD BACKUP FOR 7 DAYS: ", "not protected"),
+        (30, "backup failed: ", "failed"),
+        (31, "backup failed, the newest good one is 1 d 7 h old: ", "too old"),
+        (89, "backup failed, the newest good one is 3 days old: ", "too old"),
+        (90, "BACKUPS KEEP FAILING, no good one for 3 days: ", "keep failing"),
+        (211, "NO GOOD BACKUP FOR 8 DAYS: ", "not protected"),
     ] {
         let message = aged(hours);
         assert!(message.subject.starts_with(&format!("[uzima-backup] {subject}")), "{}", message.subject);
@@ -79,7 +79,7 @@ fn a_held_lock_is_harmless_if_there_is_a_fresh_backup() {
     let now = at("2026-11-23T03:00:00Z");
     for (exit, newest_good, harmless) in [
         (Exit::Busy, NewestGood::At(now - HOUR), true),
-        (Exit::Busy, NewestGood::At(now - 27 * HOUR), false),
+        (Exit::Busy, NewestGood::At(now - 31 * HOUR), false),
         (Exit::Busy, NewestGood::Missing, false),
         (Exit::Busy, NewestGood::Unknown, false),
         (Exit::Failed, NewestGood::At(now - HOUR), false),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Finding};
 use crate::base::error::{Error, Result};
-use crate::base::units::{duration, several};
+use crate::base::units::{self, duration, several};
 use crate::catalog::fault::{BackupFault, FaultKind};
 use crate::model::id::BackupId;
 use crate::retention::{self, Freshness};
@@ -23,14 +23,14 @@ pub(super) async fn freshness(context: &Context) -> Result<Finding> {
     if let Some(unreadable) = &unreadable {
         beside.push_str(&format!("; not counted: {unreadable}"));
     }
-    let allowed = age(max_age);
+    let allowed = units::age(max_age);
     match found {
         Freshness { newest: Some((id, old)), fresh: true, .. } => {
-            Finding::ok(format!("{id} is {} old, {allowed} are allowed{beside}", age(old)))
+            Finding::ok(format!("{id} is {} old, {allowed} are allowed{beside}", units::age(old)))
         }
         Freshness { newest: Some((id, old)), .. } => Err(Error::failed(format!(
             "the newest good backup {id} is {} old, {allowed} are allowed (max_age){beside}",
-            age(old)
+            units::age(old)
         ))
         .hint(
             "Find out in cron's mail or the log why there is no newer one, then run `uzima-backup backup`",
@@ -113,14 +113,15 @@ pub(super) async fn drill(context: &Context) -> Result<Finding> {
     };
     let old = (context.time() - drill.at).to_std().unwrap_or_default();
     let took = duration(Duration::from_secs_f64(drill.recovery_seconds.max(0.0)));
-    let what = format!("the newest drill, of {id}, is {} old, and took {took}", age(old));
+    let what = format!("the newest drill, of {id}, is {} old, and took {took}", units::age(old));
     if !drill.findings.is_empty() {
         let step = format!("Make and drill a new backup: `uzima-backup backup`, then `{command}`");
         return Err(Error::failed(format!("{what}; it found that {}", drill.findings[0])).hint(step));
     }
     match allowed {
         Some(allowed) if old > allowed => {
-            Err(Error::failed(format!("{what}; {} are allowed (drill_max_age)", age(allowed))).hint(next))
+            Err(Error::failed(format!("{what}; {} are allowed (drill_max_age)", units::age(allowed)))
+                .hint(next))
         }
         _ => Finding::ok(what),
     }
@@ -140,15 +141,5 @@ fn fault_lines(bad: &[(BackupId, String)], later: bool) -> String {
         (1, _) => format!("; {id} does not count: {why}"),
         (n, true) => format!("; {n} later backups do not count, the newest is {id}: {why}"),
         (n, false) => format!("; {n} backups do not count, the newest is {id}: {why}"),
-    }
-}
-
-/// `3 d 2 h`, `5 h 12 min`.
-fn age(age: Duration) -> String {
-    let minutes = age.as_secs() / 60;
-    match minutes / 60 {
-        0 => format!("{minutes} min"),
-        hours @ 1..=47 => format!("{hours} h {} min", minutes % 60),
-        hours => format!("{} d {} h", hours / 24, hours % 24),
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::*;
 
-const DAY: Duration = Duration::from_secs(26 * 3600);
+const MAX_AGE: Duration = Duration::from_secs(30 * 3600);
 
 fn judge(backups: &[RetainedBackup]) -> Freshness {
-    freshness(backups, JOB, now(), DAY)
+    freshness(backups, JOB, now(), MAX_AGE)
 }
 
 fn newest(backups: &[RetainedBackup]) -> Option<(i64, bool)> {
@@ -31,7 +31,7 @@ fn the_newest_good_backup_counts() {
 fn a_backup_is_fresh_up_to_the_last_second() {
     for (seconds, fresh) in [(0, true), (1, false)] {
         let mut old = backup(0);
-        old.started = now() - TimeDelta::from_std(DAY).unwrap() - TimeDelta::seconds(seconds);
+        old.started = now() - TimeDelta::from_std(MAX_AGE).unwrap() - TimeDelta::seconds(seconds);
         assert_eq!(judge(&[old]).fresh, fresh);
     }
 }

@@ -125,7 +125,7 @@ async fn every_line_of_the_example_crontab_runs() {
     }
     let subjects = nights.subjects().await;
     let starts: Vec<&str> = subjects.iter().map(|s| s.split(" (").next().expect("a start")).collect();
-    assert_eq!(starts, ["backup done: nightly", "statistics: nightly", "health: healthy: nightly"]);
+    assert_eq!(starts, ["backup done: nightly", "stats: nightly", "health: healthy: nightly"]);
     assert_eq!(monitor.paths().await, ["/start", ""]);
     let client = server.client().await.expect("a client");
     assert_eq!(of_each(&client, "status").await, ["completed"]);

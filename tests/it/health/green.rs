@@ -24,7 +24,7 @@ fn before_and_after(mut tool: impl FnMut() -> Command, extra: &[&str]) -> Health
     never.only("freshness", &["no backup of the job", "--skip freshness", "uzima-backup backup"], &[]);
     run(tool().arg("backup")).ends(0);
     let after = Health::of(&mut tool(), &[]).green();
-    assert!(after.detail("freshness").contains("min old, 26 h 0 min are allowed"), "{}", after.report);
+    assert!(after.detail("freshness").contains("min old, 30 h are allowed"), "{}", after.report);
     for name in extra {
         assert_ne!(after.row(name)["outcome"], "ok", "{}", after.report);
     }

@@ -26,7 +26,7 @@ async fn health_and_stats_are_mailed() {
     quiet(&["stats", "--email"], 0);
     let subjects = nights.subjects().await;
     let [stats, health, again] = subjects.as_slice() else { panic!("{subjects:?}") };
-    assert_eq!((stats.as_str(), health.as_str()), ("statistics: nightly", "health: healthy: nightly"));
+    assert_eq!((stats.as_str(), health.as_str()), ("stats: nightly", "health: healthy: nightly"));
     assert_eq!(stats, again);
     let mails = nights.mails().await;
     let id = nights.home.manifests()[0].id.to_string();

@@ -25,7 +25,7 @@ pub fn failure(exit: Exit, newest_good: NewestGood) -> RunOutcome {
         exit,
         log: vec![],
         newest_good,
-        max_age: Duration::from_secs(26 * 3600),
+        max_age: Duration::from_secs(30 * 3600),
     })
 }
 

@@ -326,7 +326,7 @@ fn stats_prints_runs_sizes_and_expiry() {
           "standing": {
             "newest_good": null,
             "age_seconds": null,
-            "max_age_seconds": 93600,
+            "max_age_seconds": 108000,
             "fresh": false,
             "frozen": [],
             "problems": []
@@ -436,7 +436,7 @@ fn stats_prints_runs_sizes_and_expiry() {
           "standing": {
             "newest_good": "00000000T000000Z-000001",
             "age_seconds": 0,
-            "max_age_seconds": 93600,
+            "max_age_seconds": 108000,
             "fresh": true,
             "frozen": [],
             "problems": []

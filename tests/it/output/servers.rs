@@ -406,7 +406,7 @@ async fn health_prints_a_line_for_each_check() {
         ok              store          [HOME]/backups, a probe was written, read and deleted   [TIME]
         ok              disk           [SIZE] of [SIZE] free, 0 % must stay; there is room for another backup as large as the last one, [SIZE]   [TIME]
         skipped         clock          a directory has no clock of its own   [TIME]
-        ok              freshness      00000000T000000Z-000001 is 0 min old, 26 h 0 min are allowed   [TIME]
+        ok              freshness      00000000T000000Z-000001 is 0 min old, 30 h are allowed   [TIME]
         ok              backups        1 backup, no damage known   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill`   [TIME]
         not configured  records        BACKUP_RECORDS is off   [TIME]
@@ -472,7 +472,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "freshness",
               "outcome": "ok",
-              "detail": "00000000T000000Z-000001 is 0 min old, 26 h 0 min are allowed",
+              "detail": "00000000T000000Z-000001 is 0 min old, 30 h are allowed",
               "milliseconds": 0,
               "next_step": null
             },

@@ -37,12 +37,12 @@ fn config_prints_every_setting_with_its_origin() {
         min_free = 0 %  (environment, BACKUP_MIN_FREE)
         retention_days = 30 days  (default)
         keep_min = 3 backups  (default)
-        keep_last is not set  (BACKUP_KEEP_LAST: newest good backups to keep)
-        keep_daily is not set  (BACKUP_KEEP_DAILY: days whose newest good backup is kept)
-        keep_weekly is not set  (BACKUP_KEEP_WEEKLY: weeks whose newest good backup is kept)
-        keep_monthly is not set  (BACKUP_KEEP_MONTHLY: months whose newest good backup is kept)
-        keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup is kept)
-        max_age = 26 hours  (default)
+        keep_last is not set  (BACKUP_KEEP_LAST: newest good backups that stay)
+        keep_daily is not set  (BACKUP_KEEP_DAILY: days whose newest good backup stays)
+        keep_weekly is not set  (BACKUP_KEEP_WEEKLY: weeks whose newest good backup stays)
+        keep_monthly is not set  (BACKUP_KEEP_MONTHLY: months whose newest good backup stays)
+        keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup stays)
+        max_age = 30 hours  (default)
         drill_max_age is not set  (BACKUP_DRILL_MAX_AGE: days after which a drill is too old)
         records = off  (environment, BACKUP_RECORDS)
         state_dir = [HOME]/state  (environment, UZIMA_BACKUP_STATE_DIR)
@@ -116,7 +116,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "keep_weekly", "env": "BACKUP_KEEP_WEEKLY", "value": null, "origin": null},
             {"key": "keep_monthly", "env": "BACKUP_KEEP_MONTHLY", "value": null, "origin": null},
             {"key": "keep_yearly", "env": "BACKUP_KEEP_YEARLY", "value": null, "origin": null},
-            {"key": "max_age", "env": "BACKUP_MAX_AGE", "value": "26", "origin": "default"},
+            {"key": "max_age", "env": "BACKUP_MAX_AGE", "value": "30", "origin": "default"},
             {"key": "drill_max_age", "env": "BACKUP_DRILL_MAX_AGE", "value": null, "origin": null},
             {"key": "records", "env": "BACKUP_RECORDS", "value": "off", "origin": "environment, BACKUP_RECORDS"},
             {

@@ -93,7 +93,7 @@ impl Life {
             let report =
                 health::health(Ok(subject), &options, now, &Default::default()).await.expect("a report");
             let newest = self.ledger.newest_good(job, now);
-            let fresh = newest.is_some_and(|made| now - made.started <= TimeDelta::hours(26));
+            let fresh = newest.is_some_and(|made| now - made.started <= TimeDelta::hours(30));
             let failed: &[&str] = if fresh { &[] } else { &["freshness"] };
             assert_eq!(report.failed(), failed, "{:?}", report.checks);
             self.tally.add("health: asked", 1);

@@ -38,7 +38,7 @@ use super::ledger::JOBS;
 use super::mail::Inbox;
 use crate::notify::support::options as mail_options;
 
-pub const MAX_AGE: Duration = Duration::from_secs(26 * 3600);
+pub const MAX_AGE: Duration = Duration::from_secs(30 * 3600);
 const HOST: &str = "db1";
 
 /// The whole environment of the test.

@@ -157,11 +157,11 @@ fn time(at: DateTime<Utc>) -> String {
 
 fn cards(report: &StatsReport) -> Vec<Card> {
     let standing = &report.standing;
-    let allowed = units::duration(standing.max_age);
+    let allowed = units::age(standing.max_age);
     let mut cards = vec![match standing.age {
         Some(age) => Card {
             label: "Newest good backup",
-            value: format!("{} old", units::duration(age)),
+            value: format!("{} old", units::age(age)),
             note: format!("{allowed} are allowed"),
             tone: Some(if standing.fresh { Tone::Good } else { Tone::Bad }),
         },

@@ -29,7 +29,7 @@ fn now() -> DateTime<Utc> {
 
 fn options() -> StatsOptions {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 8, monthly: 12, yearly: 0 };
-    StatsOptions { job: JOB.into(), policy, max_age: Duration::from_secs(26 * 3600) }
+    StatsOptions { job: JOB.into(), policy, max_age: Duration::from_secs(30 * 3600) }
 }
 
 fn started(ago: i64) -> DateTime<Utc> {
@@ -253,7 +253,7 @@ fn the_page_stays_whole_and_small_with_many_long_errors() {
     }
     let page = page_of(&known);
     is_whole(&page);
-    assert!(page.contains("there is no good backup"));
+    assert!(page.contains("all@db1: no good backup"));
 }
 
 #[test]
@@ -293,18 +293,15 @@ fn the_page_shows_the_state_of_the_job() {
             assert!(page.contains(word), "no {word:?} in {page}");
         }
     };
-    shows(&history(2), &["All is well", "all@db1: 2 backups", "<dd class=\"value good\">2 h 0 min old</dd>"]);
+    shows(&history(2), &["All is well", "all@db1: 2 backups", "<dd class=\"value good\">2 h old</dd>"]);
     let mut failing = history(4);
     (failing.runs[0].status, failing.runs[0].error) = (Status::Failed, Some("no".into()));
     failing.backups.retain(|backup| backup.id != id(0));
-    shows(
-        &failing,
-        &["Needs a look", "the last run made no backup", "1 d 2 h old", "<p class=\"said\">no</p>"],
-    );
+    shows(&failing, &["Needs a look", "the last run made no backup", "26 h old", "<p class=\"said\">no</p>"]);
     let mut stale = history(9);
     stale.runs.drain(..5);
     stale.backups.retain(|backup| backup.started < now() - TimeDelta::days(5));
-    shows(&stale, &["Failed", "the newest good backup is 5 d 2 h old, 1 d 2 h are allowed"]);
+    shows(&stale, &["Failed", "the newest good backup is 5 d 2 h old, 30 h are allowed"]);
     let mut frozen = history(9);
     frozen.unreadable = vec!["a manifest cannot be understood".into()];
     shows(&frozen, &["Needs a look", "cleanups are frozen", "A cleanup would delete nothing now"]);
@@ -412,4 +409,31 @@ fn a_path_that_is_no_file_is_refused_early() {
     check_file(Path::new("stats.html")).unwrap();
     let error = write_file(&missing, "page").unwrap_err();
     assert!(error.chain().contains("No such file") && error.exit() == Exit::Failed);
+}
+
+#[test]
+fn the_subject_of_the_mail_says_what_is_wrong() {
+    let mail = |known: &JobHistory| crate::cli::stats::mail(&report(known, &options(), now()));
+    assert_eq!(mail(&history(2)).subject, "stats: all@db1");
+    let mut stale = history(9);
+    stale.backups.retain(|backup| backup.started < now() - TimeDelta::days(2));
+    let mailed = mail(&stale);
+    assert_eq!(mailed.subject, "stats: all@db1: newest good backup is 3 d 2 h old");
+    assert_eq!(mailed.headline, "all@db1: the newest good backup is 3 d 2 h old, 30 h are allowed");
+    stale.backups.clear();
+    assert_eq!(mail(&stale).subject, "stats: all@db1: no good backup");
+    let mut failing = history(2);
+    failing.runs[0].status = Status::Failed;
+    assert_eq!(mail(&failing).subject, "stats: all@db1: last run made no backup");
+    let mut frozen = history(9);
+    frozen.unreadable = vec!["a manifest cannot be decoded".into()];
+    assert_eq!(mail(&frozen).subject, "stats: all@db1: clean-ups are frozen");
+}
+
+#[test]
+fn an_age_just_above_the_limit_does_not_look_equal_to_the_limit() {
+    let mut late = history(2);
+    late.backups.iter_mut().for_each(|b| b.started = now() - TimeDelta::minutes(30 * 60 + 20));
+    let page = page_of(&late);
+    assert!(page.contains("the newest good backup is 30 h 20 min old, 30 h are allowed"), "{page}");
 }
