@@ -6,8 +6,8 @@
 //!   (3.9.1) decodes replies by recursion before this tool sees them. Test: `hostile::deep` of the
 //!   integration tests.
 //! - Rust and glibc call abort(3) if there is no memory. Without the handler, SIGABRT kills the process: no
-//! notices are sent, and a core dump is written. Tests: `a_library_gives_up` and `little_of_everything` in
-//! `cli::hardship`.
+//!   notices are sent, and a core dump is written. Tests: `a_library_gives_up` and `little_of_everything` in
+//!   `cli::hardship`.
 //!
 //! rustix has no signal handlers, so libc installs them.
 

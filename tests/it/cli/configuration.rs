@@ -141,7 +141,7 @@ fn mistakes_are_reported_before_any_connection_is_made() {
         (
             &[("BACKUP_DIR", "/x")],
             &["--format", "zip"],
-            &["format = 'zip' (the flag --format)", "archive.gz", "Correct --format; without it"],
+            &["format = 'zip' (the flag --format)", "archive.gz", "Correct --format; the default is"],
         ),
         (&[("BACKUP_DIR", "/x")], &["--engine", "magic"], &["engine", "mongodump"]),
         (&[("BACKUP_DIR", "/x")], &["--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml"]),
@@ -256,7 +256,7 @@ fn config_shows_all_settings_and_reports_their_mistakes() {
     let wrong = run(tool.env("BACKUP_RETENTION_DAYS", "30d").arg("-q")).ends(2);
     wrong.says(&[
         "retention_days = '30d' (environment, BACKUP_RETENTION_DAYS): it must be a whole number, at least 1",
-        "no `cleanup`",
+        "do not run `cleanup`",
     ]);
     // All mistakes are reported at once.
     let several = run(tool.env("S3_BACKUP_BUCKET", "b").env("METRICS_FILE", "m.prom")).ends(2);

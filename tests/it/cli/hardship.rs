@@ -58,7 +58,7 @@ df --output=avail -k "$BACKUP_DIR" | tail -n 1
 exit $code"#;
     let ran = run(&mut mounting(&home.to_dir(&server.uri()), script)).ends(1);
     assert!(ran.stderr.contains("cannot write ") && ran.stderr.contains("next step: "), "{}", ran.stderr);
-    assert_eq!(ran.stdout.matches("native").count(), 1, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("completed").count(), 1, "{}", ran.stdout);
 }
 
 /// A closed or full standard output changes neither the exit code nor the backup.

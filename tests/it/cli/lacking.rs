@@ -34,7 +34,7 @@ async fn a_backup_succeeds_on_a_file_system_that_lacks_every_optional_call() {
         for word in words {
             assert_eq!(ran.stderr.matches(word).count(), 1, "{word}: {}", ran.stderr);
         }
-        ran.says(&["a file with a heartbeat stands for the lock"]);
+        ran.says(&["a file with a heartbeat replaces the lock"]);
         assert_eq!(home.manifests().len(), night);
     }
     assert!(home.files().iter().all(|file| !file.ends_with(".partial")), "{:?}", home.files());

@@ -87,7 +87,7 @@ fn an_unescaped_password_is_a_configuration_error_and_is_not_printed() {
         let uri = format!("mongodb://u:{password}@127.0.0.1:1/");
         for args in [&["backup"][..], &["config"], &["backup", "--dry-run"]] {
             let mut command: Command = home.to_dir(&uri);
-            let ran = run(command.env("RUST_LOG", "trace").args(args)).ends(2).says(&["percent-encoded"]);
+            let ran = run(command.env("RUST_LOG", "trace").args(args)).ends(2).says(&["percent-encode"]);
             let printed = ran.stdout + &ran.stderr;
             assert!(!printed.contains("hunt"), "{password}: {printed}");
         }

@@ -138,7 +138,7 @@ async fn a_drill_removes_its_databases_after_a_signal_and_a_later_one_after_a_ki
     // A database without a marker may belong to anybody: it is reported and stays.
     rows(&live, "uzima_drill_mine", "c", 0..1).await;
     let ran = run(&mut drill(&backup, &target.uri())).ends(3).says(&["dropped the database"]);
-    assert!(ran.stdout.contains("uzima_drill_mine") && ran.stdout.contains("but no marker"), "{ran:?}");
+    assert!(ran.stdout.contains("uzima_drill_mine") && ran.stdout.contains("but has no marker"), "{ran:?}");
     assert_eq!(databases(&live).await, ["uzima_drill_mine"]);
     assert_eq!(
         read_all(&live).await.expect("all").get("shop", "orders").expect("shop.orders").documents.len(),

@@ -94,7 +94,7 @@ fn a_full_disk_is_reported() {
     place.add(&huge);
     Health::of(&mut place.command(), &["--only", "disk"]).only(
         "disk",
-        &["a backup as large as the last one", "this needs 1.0 EiB more"],
+        &["a backup as large as the last one", "this run needs 1.0 EiB more"],
         &[],
     );
 }

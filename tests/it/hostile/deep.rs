@@ -45,7 +45,7 @@ async fn fails_with_notices(command: &str, levels: usize) -> String {
     let rule = proxy.add(rule.then(edit));
     let signalled = Signalled::new().await;
     let uri = proxy.uri(&server.uri());
-    let ran = run(signalled.pinging(&uri).args(["backup", "--db", "shop"])).ends(1);
+    let ran = run(signalled.pinging(&uri).env("BACKUP_DATABASES", "shop").arg("backup")).ends(1);
     assert!(proxy.hits(rule) > 0, "{command}");
     assert_eq!(signalled.paths().await, ["/start", "/fail"], "{}", ran.stderr);
     assert!(signalled.home.manifests().is_empty());

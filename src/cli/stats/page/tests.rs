@@ -427,7 +427,7 @@ fn the_subject_of_the_mail_says_what_is_wrong() {
     assert_eq!(mail(&failing).subject, "stats: all@db1: last run made no backup");
     let mut frozen = history(9);
     frozen.unreadable = vec!["a manifest cannot be decoded".into()];
-    assert_eq!(mail(&frozen).subject, "stats: all@db1: clean-ups are frozen");
+    assert_eq!(mail(&frozen).subject, "stats: all@db1: cleanups are frozen");
 }
 
 #[test]
