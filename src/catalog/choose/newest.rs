@@ -203,10 +203,16 @@ impl Search<'_> {
                 store.place(),
                 lines.join("; ")
             );
-            let kind = if self.faults { Kind::Mismatch } else { Kind::Missing };
+            let (kind, step) = match self.faults {
+                true => (Kind::Mismatch, ", which also shows how to restore the sound part of a damaged one"),
+                false => (
+                    Kind::Missing,
+                    ". If their selection is all of the job, set it as BACKUP_DATABASES, BACKUP_INCLUDE or BACKUP_EXCLUDE \
+                     instead of flags",
+                ),
+            };
             return Ok(Error::new(kind, what).hint(format!(
-                "Name a backup by its id to use it nevertheless: `uzima-backup restore {}`, which also \
-                 shows how to restore the sound part of a damaged one",
+                "Name a backup by its id to use it nevertheless: `uzima-backup restore {}`{step}",
                 newest.id
             )));
         }

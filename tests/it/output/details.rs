@@ -129,7 +129,7 @@ fn list_with_an_id_shows_everything_about_a_backup() {
           engine        native (asked for)
           consistency   oplog: all data is as of 0000-00-00T00:00:00Z (consistency = auto)
           oplog slice   1,200 entries, 48.8 KiB stored, from 0000-00-00T00:00:00Z to 0000-00-00T00:00:00Z
-          selection     without shop.carts, tmp.*
+          selection     all databases, without shop.carts, tmp.*
           made by       uzima-backup [VERSION]
           verified      sound, 0000-00-00 00:00 UTC, 0 s ago
           drill         no differences, 0000-00-00 00:00 UTC, 0 s ago, restored into mongod 8.0.0 in 9.0 s, 9.5 MiB/s raw
@@ -301,7 +301,7 @@ fn list_with_an_id_explains_a_failed_run_and_a_fault() {
         --- stdout
         backup 00000000T000000Z-000001 of all@db1: damaged
           error         its artifact 0000/00/00000000T000000Z-000001/dump.tar.gz has 5 bytes, but the manifest says 12
-          next step     if there is a copy of its file, bring that back; `uzima-backup verify 00000000T000000Z-000001` then makes the backup count again
+          next step     if there is a copy of its file, put it back; `uzima-backup verify 00000000T000000Z-000001` then makes the backup count again
           place         [HOME]/backups
           host          db1
           started       0000-00-00 00:00 UTC, 2 d 1 h ago

@@ -10,7 +10,7 @@ use crate::drill::support::{mongod, scratch};
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_prints_its_plan_and_its_result() {
     let shop = Shop::open().await;
-    assert_snapshot!(shop.text(&["backup", "--dry-run", "--db", "shop"]), @"
+    assert_snapshot!(shop.text(&["backup", "--dry-run", "--db", "shop", "--job", "nightly"]), @"
         exit code 0
         --- stdout
         shop.customers
@@ -18,7 +18,7 @@ async fn backup_prints_its_plan_and_its_result() {
         would read 2 namespaces, [SIZE] raw, of 127.0.0.1:00000 (MongoDB [SERVER VERSION]) with native: engine = native
         each collection would be read at its own time: a standalone server has no oplog. Make it a replica set of one member: start it with --replSet and run rs.initiate()
     ");
-    assert_snapshot!(shop.json(&["backup", "--dry-run", "--db", "shop"]), @r#"
+    assert_snapshot!(shop.json(&["backup", "--dry-run", "--db", "shop", "--job", "nightly"]), @r#"
         {
           "version": 1,
           "member": "127.0.0.1:00000",
@@ -31,7 +31,7 @@ async fn backup_prints_its_plan_and_its_result() {
           "warnings": []
         }
     "#);
-    assert_snapshot!(shop.text(&["backup", "--db", "shop"]), @"
+    assert_snapshot!(shop.text(&["backup", "--db", "shop", "--job", "nightly"]), @"
         exit code 0
         --- stdout
         backup 00000000T000000Z-000001 of nightly
@@ -41,7 +41,7 @@ async fn backup_prints_its_plan_and_its_result() {
         --- stderr
         0000-00-00T00:00:00Z INFO  [00000000T000000Z-000001] backing up 2 namespaces of 127.0.0.1:00000 (nightly) with the native engine: engine = native
     ");
-    assert_snapshot!(shop.json(&["backup", "--db", "shop"]), @r#"
+    assert_snapshot!(shop.json(&["backup", "--db", "shop", "--job", "nightly"]), @r#"
         {
           "version": 1,
           "id": "00000000T000000Z-000001",
@@ -63,7 +63,7 @@ async fn backup_prints_its_plan_and_its_result() {
     // More than half of the documents are gone: the backup is stored, and exit code 3 asks for a look.
     let client = shop.server.client().await.expect("a client");
     client.database("shop").collection::<bson::Document>("orders").drop().await.expect("a drop");
-    assert_snapshot!(shop.text(&["backup", "--db", "shop"]), @"
+    assert_snapshot!(shop.text(&["backup", "--db", "shop", "--job", "nightly"]), @"
         exit code 3
         --- stdout
         backup 00000000T000000Z-000001 of nightly
@@ -75,7 +75,7 @@ async fn backup_prints_its_plan_and_its_result() {
         0000-00-00T00:00:00Z INFO  [00000000T000000Z-000001] backing up 1 namespace of 127.0.0.1:00000 (nightly) with the native engine: engine = native
         0000-00-00T00:00:00Z WARN  [00000000T000000Z-000001] collapsed: 2 documents where the last backup had 5
     ");
-    assert_snapshot!(shop.text(&["backup", "--db", "shop", "--quiet"]), @"
+    assert_snapshot!(shop.text(&["backup", "--db", "shop", "--job", "nightly", "--quiet"]), @"
         exit code 3
         --- stderr
         needs a look: collapsed: 2 documents where the last backup had 5
@@ -85,7 +85,7 @@ async fn backup_prints_its_plan_and_its_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_prints_sound_and_damaged_backups() {
     let shop = Shop::open().await;
-    shop.run(&["backup", "--db", "shop"]).ends(0);
+    shop.run(&["backup", "--db", "shop", "--job", "nightly"]).ends(0);
     assert_snapshot!(shop.text(&["verify", "latest"]), @"
         exit code 0
         --- stdout
@@ -157,7 +157,7 @@ async fn verify_prints_sound_and_damaged_backups() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_prints_what_it_restored() {
     let shop = Shop::open().await;
-    shop.run(&["backup", "--db", "shop"]).ends(0);
+    shop.run(&["backup", "--db", "shop", "--job", "nightly"]).ends(0);
     let within = scratch();
     let drill = |args: &[&str]| {
         let mut command = shop.home.to_dir(NOWHERE);
@@ -217,7 +217,7 @@ async fn a_drill_prints_what_it_restored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restore_prints_its_plan_its_refusal_and_its_report() {
     let (shop, target) = (Shop::open().await, Mongod::builder().start().await.expect("mongod"));
-    shop.run(&["backup", "--db", "shop"]).ends(0);
+    shop.run(&["backup", "--db", "shop", "--job", "nightly"]).ends(0);
     let restore = |args: &[&str]| {
         let mut command = shop.home.to_dir(NOWHERE);
         command.env("RESTORE_URI", target.uri()).env("BACKUP_JOB", "nightly");
@@ -395,7 +395,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_prints_a_line_for_each_check() {
     let shop = Shop::open().await;
-    shop.run(&["backup", "--db", "shop"]).ends(0);
+    shop.run(&["backup", "--db", "shop", "--job", "nightly"]).ends(0);
     assert_snapshot!(shop.text(&["health"]), @"
         exit code 0
         --- stdout

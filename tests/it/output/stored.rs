@@ -23,7 +23,7 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
     let shop = Shop::open().await;
     let index = doc! {"createIndexes": "orders", "indexes": [{"key": {"text": 1}, "name": "text_1"}]};
     shop.client.database("shop").run_command(index).await.expect("an index");
-    shop.run(&["backup", "--include", "shop.orders"]).ends(0);
+    shop.run(&["backup", "--include", "shop.orders", "--job", "nightly"]).ends(0);
     shop.run(&["pin", "latest", "--reason", "before the migration"]).ends(0);
     shop.run(&["verify", "latest"]).ends(0);
     assert_snapshot!(stored(&shop.home, "manifest.json"), @r#"
@@ -134,7 +134,14 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
 async fn a_run_is_recorded_with_its_result() {
     let shop = Shop::open().await;
     let mut command = recording(&shop.home, &shop.server.uri());
-    run(command.env("BACKUP_JOB", "nightly").args(["backup", "--include", "shop.orders"])).ends(0);
+    run(command.env("BACKUP_JOB", "nightly").args([
+        "backup",
+        "--include",
+        "shop.orders",
+        "--job",
+        "nightly",
+    ]))
+    .ends(0);
     let [record] = recorded(&shop.client).await.try_into().expect("one record");
     let value = bson::Bson::Document(record).into_relaxed_extjson();
     assert_snapshot!(normalize_measured(&compact(&value), &shop.home), @r#"
