@@ -38,7 +38,7 @@ async fn the_printed_commands_find_a_typed_secret() {
     let uri = server.uri_as("backup", "p@ss/word", "admin");
     let mut tool = init(&home);
     let ran = run(tool.env("MONGO_URI", &uri).arg("--dir").arg(home.backups())).ends(0);
-    assert!(ran.stdout.contains("the whole connection string, including the password"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("the whole connection string with its password"), "{}", ran.stdout);
     let typed = home.path().join("typed");
     std::fs::write(&typed, format!("{uri}\n")).expect("a file");
     let exported = ("MONGO_URI", uri.as_str());

@@ -89,7 +89,7 @@ impl LeftOut {
     pub fn whole(&self) -> String {
         match self.key {
             "mongo_uri" | "restore_uri" | "drill_uri" | "records" => {
-                "the whole connection string, including the password".into()
+                "the whole connection string with its password".into()
             }
             _ => format!("the value of {}", self.variable.trim_end_matches("_FILE")),
         }
