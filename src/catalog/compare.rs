@@ -145,8 +145,8 @@ impl Contents {
     }
 
     /// Returns a message about the missing data if `now` collapsed in comparison with these contents. `before` names the
-    /// backup with these contents. Only namespaces that both selections have are compared: what one of them leaves out says
-    /// nothing about the server.
+    /// backup with these contents. Only namespaces that both selections contain are compared, because an excluded
+    /// namespace may still be on the server.
     pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
         if self.selection == now.selection {
             return self.shrank(now, before);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_selection_leaves_out_has_not_vanished() {
+    fn an_excluded_namespace_has_not_vanished() {
         let contents = |named: &[(&str, u64)], exclude: &[&str]| {
             let amount = |documents| Amount { documents, raw_bytes: documents };
             let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));

@@ -62,7 +62,7 @@ async fn chosen(
     })
 }
 
-/// The most characters of a note that a column for other facts leaves room for.
+/// Further columns are added only while they leave room for the notes, or for this many characters of them.
 const NOTE_ROOM: usize = 40;
 /// The width of the gap between two columns.
 const GAP: usize = 2;

@@ -51,7 +51,7 @@ pub struct Newest {
     pub skipped: Vec<SkippedBackup>,
 }
 
-/// The most near backups in a message.
+/// The number of manifests that are read to name the next backup in a message.
 const NEAR: usize = 64;
 
 /// Finds the newest backup of the job. Backups dated in the future are left out: each would stay the newest until that
@@ -95,7 +95,7 @@ struct Search<'a> {
     /// The jobs of the manifests that were read.
     jobs: BTreeSet<String>,
     skipped: Vec<SkippedBackup>,
-    /// True if a skipped backup has a fault: it is not only partial.
+    /// True if a skipped backup has a fault; a partial backup has none.
     faults: bool,
 }
 
@@ -227,7 +227,7 @@ impl Search<'_> {
             .hint(hint))
     }
 
-    /// Returns the first backup of the job that was complete only after the time that was asked for.
+    /// Returns the first backup of the job that was complete only after the given time.
     async fn next_after(&self) -> Result<Option<std::sync::Arc<Summary>>> {
         let Some(by) = self.counted.by() else { return Ok(None) };
         let mut later = self.catalog.existing();

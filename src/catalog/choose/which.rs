@@ -57,7 +57,8 @@ impl FromStr for WhichBackup {
 
 /// Returns true if an id can begin with this text.
 fn begins_an_id(text: &str) -> bool {
-    // One of these completes every beginning: the second one if the tens of the month or of the day are given.
+    // One of these endings completes a beginning to a valid id. The second ending is for a beginning that stops after the
+    // first digit of the month or of the day.
     let endings = ["20260101T000000Z-000000", "20261010T000000Z-000000"];
     let completed = |ending: &str| Some(format!("{text}{}", ending.get(text.len()..)?));
     let is_id = |ending: &&str| completed(ending).is_some_and(|id| id.parse::<BackupId>().is_ok());

@@ -18,7 +18,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts a command with this terminal, of so many columns, as its controlling terminal. Standard output goes
+    /// Starts a command with this terminal, `columns` wide, as its controlling terminal. Standard output goes
     /// elsewhere.
     pub fn start(mut command: Command, columns: u16) -> Terminal {
         let (mut person, mut program, null) = (0, 0, std::ptr::null_mut());

@@ -150,7 +150,7 @@ fn drill(ago: i64, seconds: f64) -> (BackupId, Drill) {
     (run.id, drill)
 }
 
-/// The runs of so many nights, and the backups that the last cleanup kept.
+/// The runs of this number of nights, and the backups that the last cleanup kept.
 fn history(nights: i64) -> JobHistory {
     let mut runs: Vec<BackupRun> = (0..nights).map(night).collect();
     let completed = |run: &&BackupRun| run.status == Status::Completed;

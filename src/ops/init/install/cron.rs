@@ -127,7 +127,7 @@ async fn notes(host: &Host, schedule: &Schedule, above: &[u8], below: &[u8]) -> 
     let mailto = text.lines().rev().find_map(|line| line.trim().strip_prefix("MAILTO="));
     if mailto.is_some_and(|value| value.trim_matches(['"', '\'', ' ']).is_empty()) && !schedule.mails {
         notes.push(
-            "the crontab sets MAILTO to nothing, and mails of this tool are not set up: no mail tells of a failure".into(),
+            "the crontab sets MAILTO to nothing, and mails of this tool are not set up: no mail reports a failure".into(),
         );
     }
     if host.user == 0 && host.is_booted() {

@@ -109,8 +109,13 @@ impl Host {
     /// # Errors
     /// Returns an error if it exists and cannot be read.
     fn read(&self, path: &Path) -> Result<Option<String>> {
+        Ok(self.read_bytes(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The bytes of a file; `None` if it is missing.
+    fn read_bytes(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         match read_named(&self.at(path), LARGEST) {
-            Ok((bytes, _)) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Ok((bytes, _)) => Ok(Some(bytes)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::failed(format!("cannot read {}", path.display())).caused_by(e)),
         }
@@ -151,7 +156,7 @@ pub struct Step {
     /// The words of the command.
     pub command: Vec<String>,
     pub done: bool,
-    /// How a person takes the step back.
+    /// The command or advice that undoes the step.
     #[serde(skip)]
     undo: String,
     /// The content of the file or the crontab before the step; `None` for a missing file.
@@ -177,8 +182,8 @@ impl Step {
 
     /// A step after which a file of root has this content, or is missing. `None` if it is so already.
     fn file(host: &Host, path: &Path, after: Option<&str>) -> Result<Option<Step>> {
-        let before = host.read(path)?;
-        if before.as_deref() == after {
+        let before = host.read_bytes(path)?;
+        if before.as_deref() == after.map(str::as_bytes) {
             return Ok(None);
         }
         let shown = path.display();
@@ -192,14 +197,15 @@ impl Step {
             (Some(_), _) => format!("replace {shown}, and keep a copy, {shown}.bak"),
         };
         let kind = if after.is_some() { StepKind::File } else { StepKind::Remove };
-        let (removed, added) = changed(before.as_deref().unwrap_or_default(), after.unwrap_or_default());
+        let old = String::from_utf8_lossy(before.as_deref().unwrap_or_default());
+        let (removed, added) = changed(&old, after.unwrap_or_default());
         Ok(Some(Step {
             path: Some(path.to_path_buf()),
             mode: after.map(|_| "0644".into()),
             owner: after.map(|_| host.user_name()),
             removed,
             added,
-            before: before.map(String::into_bytes),
+            before,
             after: after.unwrap_or_default().into(),
             ..Step::new(kind, what, undo)
         }))
@@ -435,7 +441,7 @@ impl Step {
     /// # Errors
     /// Returns an error if the file is not as it was when the plan was made.
     fn check_unchanged(&self, host: &Host, path: &Path) -> Result<()> {
-        match host.read(path)?.map(String::into_bytes) == self.before {
+        match host.read_bytes(path)? == self.before {
             true => Ok(()),
             false => Err(Error::failed(format!("{} was changed since the plan was made", path.display()))),
         }
