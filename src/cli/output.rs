@@ -44,10 +44,14 @@ impl Output {
         }
     }
 
-    /// Logs a result as text, and prints it.
+    /// Logs a result as text, and prints it with coloured outcomes.
     pub fn report(&self, log: &Log, value: &impl Serialize, text: String) {
         log.append(Level::Info, &text);
-        self.result(value, || text);
+        self.styled(value, || {
+            let mut styled = StyledText::new(self.colour);
+            styled.push_report(&text);
+            styled
+        });
     }
 
     /// The width of the terminal at standard output, in characters; 80 if standard output is no terminal.

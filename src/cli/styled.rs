@@ -53,8 +53,32 @@ impl StyledText {
         }
     }
 
+    /// Appends lines of a report. If a line begins with the word of an outcome, the word is coloured.
+    pub fn push_report(&mut self, text: &str) {
+        for line in text.split_inclusive('\n') {
+            let end = line.find(char::is_whitespace).unwrap_or(line.len());
+            let (word, rest) =
+                line.split_at(if line.starts_with(NEEDS_A_LOOK) { NEEDS_A_LOOK.len() } else { end });
+            self.paint(word, outcome_colour(word));
+            self.push(rest);
+        }
+    }
+
     pub fn into_string(self) -> String {
         self.text
+    }
+}
+
+/// The beginning of a line about a problem that did not make a run fail.
+const NEEDS_A_LOOK: &str = "needs a look:";
+
+/// The colour of a word at the beginning of a line in the reports of `health`, `verify`, `cleanup` and `stats`.
+fn outcome_colour(word: &str) -> Option<AnsiColor> {
+    match word {
+        "ok" | "sound" | "healthy:" => Some(AnsiColor::Green),
+        "warning" | "orphan" | "archived" | "locked" | NEEDS_A_LOOK => Some(AnsiColor::Yellow),
+        "failed" | "DAMAGED" | "frozen," | "frozen:" => Some(AnsiColor::Red),
+        _ => None,
     }
 }
 
@@ -72,5 +96,22 @@ mod tests {
         };
         assert_eq!(shown(Colour::Never), "fai\\u{1b}[0mled\\n \\u{1b}\n");
         assert_eq!(shown(Colour::Always), "\u{1b}[31mfai\\u{1b}[0mled\\n\u{1b}[0m \\u{1b}\n");
+    }
+
+    #[test]
+    fn outcomes_at_the_beginning_of_a_line_are_coloured() {
+        let report = "ok      server   failed\n        next step: x\nneeds a look: mail\nfailed  store\nfailure\n\nhealthy: 1 ok";
+        let shown = |colour| {
+            let mut text = StyledText::new(colour);
+            text.push_report(report);
+            text.into_string()
+        };
+        assert_eq!(shown(Colour::Never), report);
+        let coloured = shown(Colour::Always).replace('\u{1b}', "^");
+        assert_eq!(
+            coloured,
+            "^[32mok^[0m      server   failed\n        next step: x\n^[33mneeds a look:^[0m mail\n^[31mfailed^[0m  store\n\
+             failure\n\n^[32mhealthy:^[0m 1 ok"
+        );
     }
 }

@@ -104,16 +104,20 @@ fn list_prints_a_line_for_each_backup() {
 }
 
 #[test]
-fn list_has_no_colour_outside_a_terminal_unless_it_is_asked_for() {
+fn results_have_no_colour_outside_a_terminal_unless_it_is_asked_for() {
     let place = Place::dir();
     place.nightly([0]);
-    let list = |env: &[(&str, &str)], args: &[&str]| {
-        run(place.command().arg("list").args(args).envs(env.iter().copied())).ends(0).stdout
+    let result = |env: &[(&str, &str)], args: &[&str]| {
+        run(place.command().args(args).envs(env.iter().copied())).ends(0).stdout
     };
+    let list = |env: &[(&str, &str)], args: &[&str]| result(env, &[&["list"], args].concat());
     let force = ("CLICOLOR_FORCE", "1");
     assert!(list(&[force], &[]).contains("  \u{1b}[32mcompleted\u{1b}[0m  "));
     assert!(list(&[force], &["latest"]).contains(": \u{1b}[32mcompleted\u{1b}[0m\n"));
+    let health = ["health", "--only", "store"];
+    assert!(result(&[force], &health).starts_with("\u{1b}[32mok\u{1b}[0m  store  "));
     let plain = [
+        result(&[], &health),
         list(&[], &[]),
         list(&[force, ("NO_COLOR", "1")], &[]),
         list(&[], &["latest"]),
