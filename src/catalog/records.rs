@@ -4,6 +4,8 @@
 //! So nothing here ever clears the collection. Fields are only ever added: a reader ignores fields that it does not know,
 //! and a writer leaves them alone.
 
+mod schema;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +22,8 @@ use mongodb::options::{
 use mongodb::{Client, Collection, IndexModel};
 use serde::de::{IntoDeserializer, value::MapDeserializer};
 use serde::{Deserialize, Serialize};
+
+pub use schema::schema;
 
 use super::place_files::KnownBackups;
 use super::run::{BackupRun, Status, Verified, count};

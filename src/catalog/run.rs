@@ -50,9 +50,9 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// A run. Unknown values are `None`. JSON and records have the same fields; a record has the id as `_id`, BSON dates,
-/// and no field for an unknown value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A run. JSON and records have the same fields. Unknown values are null in JSON; a record has the id as `_id`, BSON
+/// dates, and no field for an unknown value.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct BackupRun {
     /// The id of the run's backup, even if no backup was made.
     #[serde(rename(deserialize = "_id"))]
@@ -61,21 +61,27 @@ pub struct BackupRun {
     pub job: String,
     /// The machine that made the backup.
     pub host: String,
-    /// The store, as [`Store::place`](crate::store::Store::place) names it.
+    /// The store, as shown to people.
     pub place: String,
     #[serde(with = "date")]
+    #[schemars(with = "DateTime<Utc>")]
     pub started_at: DateTime<Utc>,
     #[serde(default, serialize_with = "date::serialize", deserialize_with = "date::optional")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
     pub finished_at: Option<DateTime<Utc>>,
     #[serde(default, with = "count")]
+    #[schemars(with = "Option<u64>")]
     pub namespaces: Option<u64>,
     #[serde(default, with = "count")]
+    #[schemars(with = "Option<u64>")]
     pub documents: Option<u64>,
     /// The length of the documents in bytes.
     #[serde(default, with = "count")]
+    #[schemars(with = "Option<u64>")]
     pub raw_bytes: Option<u64>,
     /// The size of the artifact in bytes.
     #[serde(default, with = "count")]
+    #[schemars(with = "Option<u64>")]
     pub stored_bytes: Option<u64>,
     /// `native` or `mongodump`.
     pub engine: Option<String>,

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use log::Level;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
-use serde_json::json;
 
 use super::args::InitArgs;
 use super::logging::Log;
@@ -263,7 +263,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 }
 
 /// The result as JSON.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct InitDocument<'a> {
     version: u8,
     file: &'a Path,
@@ -271,12 +271,17 @@ struct InitDocument<'a> {
     mode: Option<String>,
     kept: Option<&'a Path>,
     settings: Vec<&'static str>,
-    left_out: Vec<serde_json::Value>,
+    left_out: &'a [LeftOut],
     found: &'a [String],
     health: Option<&'a Health>,
     crontab: Vec<String>,
     systemd: Vec<String>,
     install: Option<&'a InstallPlan>,
+}
+
+/// The JSON Schema of the result.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    InitDocument::json_schema(generator)
 }
 
 /// What happened to the plan of an installation.
@@ -294,7 +299,6 @@ impl Init {
         plan: Option<&InstallPlan>,
         output: &Output,
     ) {
-        let left_out = |secret: &LeftOut| json!({"variable": secret.variable, "file": secret.file, "there": secret.there});
         let offered = health.is_none_or(store_works);
         let document = InitDocument {
             version: 1,
@@ -302,7 +306,7 @@ impl Init {
             mode: report.map(|report| format!("{:04o}", report.mode)),
             kept: report.and_then(|report| report.kept.as_deref()),
             settings: self.prepared.settings(),
-            left_out: self.prepared.left_out().iter().map(left_out).collect(),
+            left_out: self.prepared.left_out(),
             found: self.prepared.found(),
             health,
             crontab: if offered { self.schedule.crontab() } else { Vec::new() },

@@ -4,9 +4,11 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::config::ConfigReport;
+use super::init;
 use super::notify::NotifyReport;
 use super::output::FailureDocument;
 use crate::catalog::marks::{FailedRun, Mark, Tombstone};
+use crate::catalog::records;
 use crate::catalog::verdict::Verdict;
 use crate::model::index::Index;
 use crate::model::manifest::Manifest;
@@ -32,6 +34,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("config", "The output of `config --json`", ConfigReport::json_schema),
     ("failure", "The last line on standard error of a failure with `--json`", FailureDocument::json_schema),
     ("health", "The output of `health --json`", HealthReport::json_schema),
+    ("init", "The output of `init --json`", init::schema),
     ("list", "The output of `list --json`", ListReport::json_schema),
     ("list-backup", "The output of `list ID --json`", BackupDetails::json_schema),
     ("notify", "The output of `notify --json`", NotifyReport::json_schema),
@@ -45,6 +48,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("stored-index", "A backup's index.json.zst, decompressed", Index::json_schema),
     ("stored-failed", "The failed.json of a run", FailedRun::json_schema),
     ("stored-mark", "The pin.json or accepted.json of a backup", Mark::json_schema),
+    ("stored-record", "The record of a run in MongoDB, as Extended JSON (relaxed)", records::schema),
     ("stored-tombstone", "The tombstone.json of a backup", Tombstone::json_schema),
     ("stored-verified", "A verified-<time>.json of a backup", Verdict::json_schema),
 ];

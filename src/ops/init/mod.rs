@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::escape::quoted;
@@ -72,8 +74,9 @@ pub struct InitReport {
 }
 
 /// A secret that is set, but is not in the configuration file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct LeftOut {
+    #[serde(skip)]
     key: &'static str,
     /// The variable that names the secret's file, such as `MONGO_URI_FILE`.
     pub variable: String,

@@ -65,14 +65,17 @@ async fn stored_objects_match_their_schemas() {
     let home = Home::new();
     let tool = |args: &[&str]| {
         let program = uzima_testkit::mongod::binary::find().expect("a mongod");
-        run(home.to_dir(&server.uri()).env("MONGOD_PATH", program).env("BACKUP_JOB", "nightly").args(args))
+        let mut tool = home.to_dir(&server.uri());
+        tool.env("MONGOD_PATH", program).env("BACKUP_JOB", "nightly").env("BACKUP_RECORDS", server.uri());
+        run(tool.args(args))
     };
     tool(&["backup"]).ends(0);
     let id = home.manifests().pop().expect("a manifest").id.to_string();
     tool(&["verify", "--drill"]).ends(0);
     tool(&["pin", &id, "--reason", "before the upgrade"]).ends(0);
     tool(&["cleanup", "--accept", &id]);
-    run(home.to_dir("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300").arg("backup")).ends(1);
+    let mut unreachable = home.to_dir("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300");
+    run(unreachable.env("BACKUP_RECORDS", server.uri()).arg("backup")).ends(1);
     let mut checked = BTreeSet::new();
     for file in home.files() {
         let bytes = std::fs::read(home.backups().join(&file)).expect("a file");
@@ -88,6 +91,16 @@ async fn stored_objects_match_their_schemas() {
         check(schema, &serde_json::from_slice(&json).expect("JSON"));
         checked.insert(schema);
     }
+    let client = mongodb::Client::with_uri_str(server.uri()).await.expect("a client");
+    let records = client.database("uzima_backup").collection::<bson::Document>("runs");
+    let mut records = records.find(bson::doc! {}).await.expect("records");
+    let mut statuses = BTreeSet::new();
+    while records.advance().await.expect("a record") {
+        let record = records.deserialize_current().expect("a record");
+        statuses.insert(record.get_str("status").expect("a status").to_string());
+        check("stored-record", &bson::Bson::from(record).into_relaxed_extjson());
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), ["completed", "failed"]);
     let stored = ["stored-failed", "stored-index", "stored-manifest", "stored-mark", "stored-verified"];
     assert_eq!(checked.into_iter().collect::<Vec<_>>(), stored);
 }

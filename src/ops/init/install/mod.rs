@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::schedule::Schedule;
@@ -32,7 +33,7 @@ const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/
 const LARGEST: u64 = 1 << 20;
 
 /// What starts the nightly runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduler {
     Systemd,
@@ -122,7 +123,7 @@ impl Host {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// Writes the configuration file.
@@ -138,7 +139,7 @@ pub enum StepKind {
 }
 
 /// A change of the machine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Step {
     pub kind: StepKind,
     /// What the step does, in one line without secrets.
@@ -222,7 +223,7 @@ fn changed(before: &str, after: &str) -> (Vec<String>, Vec<String>) {
 }
 
 /// Everything that an installation changes, in order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct InstallPlan {
     pub scheduler: Scheduler,
     /// The steps up to the trial of the settings: the configuration file and the files of secrets.
