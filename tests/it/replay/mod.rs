@@ -2,6 +2,7 @@
 
 mod found;
 mod kinds;
+mod lanes;
 mod one_fails;
 mod part;
 mod rights;

@@ -85,6 +85,20 @@ pub(crate) enum ChangeForm {
     Command(RawDocumentBuf),
 }
 
+impl ChangeForm {
+    /// The command's document, as the oplog has it.
+    pub(super) fn options(&self) -> &RawDocument {
+        match self {
+            ChangeForm::Operation(operation) => operation.get_document("o").unwrap_or(operation),
+            ChangeForm::Command(command) => command,
+        }
+    }
+
+    pub(super) fn converts_to_capped(&self) -> bool {
+        self.options().iter().flatten().next().is_some_and(|(name, _)| name.as_str() == "convertToCapped")
+    }
+}
+
 /// A change of a collection's indexes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum IndexEdit {

@@ -178,6 +178,8 @@ struct KnownNamespace {
     from_db: String,
     view: bool,
     collated: bool,
+    /// True for a capped collection, which keeps its documents in the order of the inserts.
+    capped: bool,
     indexes: Vec<KnownIndex>,
 }
 
@@ -207,6 +209,7 @@ impl ReplayCatalog {
                 from_db: planned.source.db.clone(),
                 view: namespace.kind == Type::View,
                 collated: namespace.options.get_document("collation").is_ok(),
+                capped: is_capped(&namespace.options),
                 indexes: namespace.indexes.iter().map(index).collect(),
             };
             (chosen.key(), known)
@@ -216,13 +219,18 @@ impl ReplayCatalog {
 
     pub(crate) fn follow(&mut self, step: &ReplayStep) {
         match step {
-            ReplayStep::Write { .. } | ReplayStep::Modify { .. } => {}
-            ReplayStep::Create { to, view, collated, .. } => {
+            ReplayStep::Write { .. } => {}
+            ReplayStep::Modify { to, form } => {
+                if let Some(known) = self.0.get_mut(&to.key()) {
+                    known.capped |= form.converts_to_capped();
+                }
+            }
+            ReplayStep::Create { to, form, view, collated } => {
                 let known = self.known(to);
                 if known.view != *view {
                     known.indexes.clear();
                 }
-                (known.view, known.collated) = (*view, *collated);
+                (known.view, known.collated, known.capped) = (*view, *collated, is_capped(form.options()));
             }
             ReplayStep::Drop(named) => {
                 self.0.remove(&named.key());
@@ -252,6 +260,12 @@ impl ReplayCatalog {
     /// Returns true if a namespace was restored or created by the replay.
     pub(super) fn has(&self, key: &NamespaceKey) -> bool {
         self.0.contains_key(key)
+    }
+
+    /// Returns true if the writes to a collection must stay in order: the collection is capped, or its collation decides which
+    /// `_id`s are equal.
+    pub(super) fn writes_in_order(&self, key: &NamespaceKey) -> bool {
+        self.0.get(key).is_some_and(|known| known.capped || known.collated)
     }
 
     /// The namespaces of a database of the backup, or only its views.
@@ -307,6 +321,10 @@ impl KnownNamespace {
             }
         }
     }
+}
+
+fn is_capped(options: &RawDocument) -> bool {
+    options.get("capped").is_ok_and(|capped| !matches!(capped, None | Some(RawBsonRef::Boolean(false))))
 }
 
 /// Returns true if the index has this name or this key.
