@@ -12,7 +12,7 @@ use super::pack::{PackedBlock, WriteStep, WriteSteps};
 use super::parts::Out;
 use super::tar::TarWriter;
 use crate::base::error::{Error, Result};
-use crate::base::progress::Meter;
+use crate::base::progress::{Meter, Phase};
 use crate::config::choices::{Codec, Container, Format};
 use crate::dumpformat::demux::{MAGIC, TERMINATOR};
 use crate::dumpformat::names;
@@ -99,7 +99,8 @@ pub fn write(
                 meter.doing(namespace.to_string());
                 write_namespace(steps, &mut out, &mut framing, tally, &mut segments, at, meter)?;
                 framing.end(&mut out, namespace)?;
-                meter.end(out.offset());
+                meter.packed(out.offset());
+                meter.end();
                 if std::mem::replace(&mut written[at], true) {
                     return Err(Error::failed(format!("the source sent {namespace} twice")));
                 }
@@ -111,6 +112,8 @@ pub fn write(
     if let Some(at) = written.iter().position(|done| !done) {
         return Err(Error::failed(format!("the source announced {} but did not send it", namespaces[at])));
     }
+    // The rest of the run only sends.
+    meter.enter(Phase::Uploading);
     if let Framing::Tar(mut tar) = framing {
         if !namespaces.is_empty() {
             // mongodump writes this file last.
@@ -119,6 +122,7 @@ pub fn write(
         }
         tar.finish(&mut out)?;
     }
+    meter.packed(out.offset());
     let whole = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
@@ -142,7 +146,8 @@ fn write_namespace(
                 let packed = pending.wait()?;
                 out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
-                meter.add(packed.tally.documents, packed.tally.raw_bytes, out.offset());
+                meter.packed(out.offset());
+                meter.add(packed.tally.documents, packed.tally.raw_bytes);
                 segment += packed.tally;
             }
             WriteStep::Segment(hash) => {

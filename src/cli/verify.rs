@@ -11,7 +11,7 @@ use super::{job_meant, open_place, units};
 use crate::base::error::{Error, Result};
 use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
-use crate::base::progress::Meter;
+use crate::base::progress::{Meter, Phase};
 use crate::catalog::verdict::Drill;
 use crate::config::Config;
 use crate::model::manifest::Manifest;
@@ -41,20 +41,23 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         workers: config.machine.cores,
         host: config.machine.host.clone(),
     };
+    let meter = Arc::new(Meter::default());
     let resources = VerifyResources {
         store: Arc::clone(&store),
         records,
         redactor: &config.redactor,
         cancel,
         clock: run.clock,
+        meter: &meter,
     };
     let drill = target.as_ref().map(|target| {
-        let store = &store;
-        async move |manifest: &Manifest| {
-            run_drill(Arc::clone(store), manifest, target, run, output, log).await
-        }
+        let (store, meter) = (&store, &*meter);
+        async move |manifest: &Manifest| run_drill(Arc::clone(store), manifest, target, run, meter).await
     });
-    let mut report = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await?;
+    let display = Display::start(meter.clone(), output.interactive(), &log.bars);
+    let verified = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await;
+    drop(display);
+    let mut report = verified?;
     output.report(log, &report, text(&report));
     if output.quiet {
         for backup in &report.backups {
@@ -133,18 +136,14 @@ async fn run_drill(
     manifest: &Manifest,
     target: &DrillTarget,
     run: &Run<'_>,
-    output: &Output,
-    log: &Log,
+    meter: &Meter,
 ) -> Result<Drill> {
-    let meter = Arc::new(Meter::default());
-    let display = Display::start(meter.clone(), output.interactive(), &log.bars);
+    meter.enter(Phase::Preparing);
     let token = format!("{:08x}", rand::random::<u32>());
     let (patience, host) = (run.config.patience.clone()?, run.config.machine.host.clone());
     let (cancel, clock) = (run.cancel, run.clock);
-    let resources = DrillResources { store, meter: &meter, cancel, clock, token, host, patience };
-    let drilled = drill::drill(&resources, manifest, target).await;
-    drop(display);
-    drilled
+    let resources = DrillResources { store, meter, cancel, clock, token, host, patience };
+    drill::drill(&resources, manifest, target).await
 }
 
 /// Formats the result of a drill of a backup with this many `documents`.

@@ -10,6 +10,7 @@ use super::tries::{AttemptPlan, Seen};
 use super::{AttemptId, BackupOptions, BackupReport, Resources};
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
+use crate::base::progress::Phase;
 use crate::base::units;
 use crate::catalog::{self, compare, layout};
 use crate::config::choices::EngineChoice;
@@ -33,6 +34,7 @@ pub(super) async fn attempt(
     plan: AttemptPlan,
     seen: &mut Seen,
 ) -> Result<BackupReport> {
+    resources.meter.enter(Phase::AskingServer);
     let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
     // There is nothing to clean up yet, so a cancelled run ends at once.
     let mut known = resources.cancel.or(Preflight::run(resources, options)).await?;
@@ -76,8 +78,9 @@ pub(super) async fn attempt(
         engine.why
     );
     let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
-    resources.meter.expect(known.description.raw_bytes, entries as u64);
+    resources.meter.enter(Phase::AskingStore);
     let upload = ArtifactUpload::begin(resources, options, &known, &id).await?;
+    resources.meter.expect(Phase::Reading, known.description.raw_bytes, entries as u64);
     let (tolerant, gone) = (plan.tolerant, Gone::default());
     let mut work = Work { resources, options, id, started, engine, known, upload, tolerant, gone, warnings };
     let checked = match work.write().await {
@@ -134,9 +137,9 @@ impl Work<'_> {
         let Resources { meter, cancel, .. } = self.resources;
         let (written, bounds) =
             data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel).await?;
-        meter.doing("checking that the server stayed the same".into());
+        meter.enter(Phase::Proving);
         let changes = cancel.or(self.prove_consistent(&written)).await?;
-        meter.doing("completing the upload".into());
+        meter.enter(Phase::Completing);
         log::debug!("sent {} bytes in {} parts", written.whole.size, written.whole.parts);
         self.upload.parts.complete(&written.whole).await?;
         Ok(CheckedArtifact { written, bounds, changes })

@@ -224,7 +224,7 @@ async fn send(
             }
             _ = measured.tick() => {}
         }
-        meter.take(taken + upload.under_way());
+        meter.take(taken + upload.under_way(), sending.len());
     }
     Ok(())
 }

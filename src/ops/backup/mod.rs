@@ -25,7 +25,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::lock::Operation;
-use crate::base::progress::Meter;
+use crate::base::progress::{Meter, Phase};
 use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
@@ -244,12 +244,14 @@ pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<Ba
 async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
     let notes = &resources.notes;
     let begin = || -> AttemptId {
+        resources.meter.begin_attempt();
         let started = resources.clock.now();
         ((resources.new_id)(started), started)
     };
     // The first attempt begins before the checks, so that their failures are recorded.
     let mut id = begin();
     let checked = async {
+        resources.meter.enter(Phase::AskingStore);
         resources.store.check().await?;
         // A key that may write but not read would fail only after the whole upload.
         resources.store.head(&layout::manifest(&id.0)).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{BackupOptions, Resources};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Phase;
 use crate::catalog::{self, CatalogEntry, layout};
 use crate::config::choices::ConsistencyChoice;
 use crate::model::manifest::Manifest;
@@ -39,7 +40,9 @@ impl Preflight {
         let mut consistency = Consistency::begin(&server, &version, options).await?;
         let mut description =
             describe::describe_for_backup(&server, &settings.selection, options.allow_empty).await?;
+        resources.meter.enter(Phase::AskingStore);
         let before = last_of_job(resources, options).await?;
+        resources.meter.enter(Phase::AskingServer);
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
         Ok(Preflight { server, version, set_id, consistency, description, before })

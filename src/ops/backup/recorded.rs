@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::{AttemptId, BackupOptions, BackupReport, Expected, Resources, backup};
 use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Phase;
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
 use crate::catalog::history::{Deletions, RunContext, reconcile};
 use crate::catalog::marks::{self, FailedRun};
@@ -70,7 +71,7 @@ pub async fn recorded_backup(
     };
     let options = &BackupOptions { expected, ..options.clone() };
     let outcome = Box::pin(backup(&resources, options)).await;
-    resources.meter.doing("recording the run".into());
+    resources.meter.enter(Phase::Recording);
     // The recorder ends when the last sender of attempts is dropped.
     resources.new_id = new_id;
     let clean = |error: &Error| recording.redactor.clean(&not_recorded(error));

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::DrillResources;
 use crate::base::error::Result;
+use crate::base::progress::{Meter, Phase};
 use crate::base::secret::Secret;
 use crate::base::units::{count, several};
 use crate::config::selection::Selection;
@@ -105,7 +106,9 @@ impl DrillCheck<'_> {
         if people {
             wanted.extend(PEOPLE.map(|name| (("admin".into(), name.into()), true)));
         }
-        let copies = read_back(self.uri, &wanted, self.resources).await?;
+        let documents = pairs().filter(|(_, _, aspects)| aspects.documents);
+        let expected = documents.map(|(_, outcome, _)| outcome.kept.raw_bytes).sum();
+        let copies = read_back(self.uri, &wanted, self.resources, expected).await?;
         for (planned, outcome, aspects) in pairs() {
             let there = copies.get(&planned.chosen.db, &planned.chosen.collection);
             let mut expected = outcome.kept.clone();
@@ -338,6 +341,7 @@ struct CopyReader {
     survey: NamespaceSurvey,
     hashes: Vec<Option<HashSet<u128>>>,
     at: usize,
+    meter: Meter,
 }
 
 impl Sink for CopyReader {
@@ -355,6 +359,7 @@ impl Sink for CopyReader {
         if let Some(hashes) = &mut self.hashes[self.at] {
             hashes.insert(xxh3_128(raw));
         }
+        self.meter.add(1, raw.len() as u64);
         self.survey.document(raw)
     }
 
@@ -364,11 +369,12 @@ impl Sink for CopyReader {
 }
 
 /// Describes namespaces of a server like a backup does. Reads the documents of namespaces with the value
-/// `true`.
+/// `true`, of about `expected` bytes.
 async fn read_back(
     uri: &Secret,
     wanted: &BTreeMap<(String, String), bool>,
     resources: &DrillResources<'_>,
+    expected: u64,
 ) -> Result<RestoredCopies> {
     let databases: BTreeSet<String> = wanted.keys().map(|(db, _)| db.clone()).collect();
     if databases.is_empty() {
@@ -389,10 +395,12 @@ async fn read_back(
             None => {}
         }
     }
-    resources.meter.doing("comparing the restored data".into());
+    resources.meter.expect(Phase::Comparing, Some(expected), 0);
+    let meter = resources.meter.clone();
     let (reading, cancel) = (Arc::clone(&server), resources.cancel.token().clone());
     let CopyReader { survey, hashes, .. } = read_blocking(move || {
-        let (mut reader, options) = (CopyReader::default(), native::ReadOptions::default());
+        let (mut reader, options) =
+            (CopyReader { meter, ..CopyReader::default() }, native::ReadOptions::default());
         let notes = Notes::default();
         native::read(&reading, &read, &described.uuids, &options, &notes, &cancel, &mut reader)?;
         Ok(reader)

@@ -64,14 +64,17 @@ fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
 }
 
 async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Result<Option<NamespaceOutcome>> {
-    meter.doing(format!("restoring {}", job.load.planned.chosen.name()));
+    meter.doing(job.load.planned.chosen.name());
     job.load.begin().await?;
     for segment in &job.segments {
         let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
         let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
         let writing = async {
             while let Some(run) = taken.recv().await {
+                let request = meter.request();
                 job.load.insert(&run.documents).await?;
+                drop(request);
+                meter.add(0, run.documents.len() as u64);
             }
             Ok(())
         };
@@ -80,13 +83,13 @@ async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Resu
             Kind::Mismatch => error.hint(rest()),
             _ => error,
         })?;
-        meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
+        meter.add(tally.documents, 0);
     }
     if job.left.fetch_sub(1, SeqCst) > 1 {
         return Ok(None);
     }
-    let outcome = job.load.finish().await?;
-    meter.end(meter.read().packed_bytes);
+    let outcome = job.load.finish(meter).await?;
+    meter.end();
     Ok(Some(outcome))
 }
 
@@ -122,11 +125,13 @@ pub(super) async fn fill_from_dump(
     };
     let (mut finishing, room) = (JoinSet::new(), Arc::new(Semaphore::new(FINISHING)));
     let finish = |load: Arc<Load>| {
-        let room = Arc::clone(&room);
+        let (room, meter) = (Arc::clone(&room), meter.clone());
         async move {
             let _turn = room.acquire().await;
             load.begin().await?;
-            load.finish().await
+            let outcome = load.finish(&meter).await;
+            meter.end();
+            outcome
         }
     };
     let mut under_way = FuturesUnordered::new();
@@ -144,22 +149,22 @@ pub(super) async fn fill_from_dump(
         match step {
             DumpStep::Batch(at, raw, room) => {
                 let load = Arc::clone(&open[&at]);
-                meter.doing(format!("restoring {}", load.planned.chosen.name()));
+                meter.doing(load.planned.chosen.name());
                 load.begin().await?;
                 let most = if load.ordered() { 1 } else { INSERTS };
                 while under_way.len() >= most {
                     under_way.try_next().await?;
                 }
-                meter.add(0, raw.len() as u64, 0);
                 under_way.push(async move {
-                    let _room = room;
-                    load.insert(&raw).await
+                    let (_room, _request) = (room, meter.request());
+                    let inserted = load.insert(&raw).await;
+                    meter.add(0, raw.len() as u64);
+                    inserted
                 });
             }
             DumpStep::Complete(at) => {
                 while under_way.try_next().await?.is_some() {}
                 finishing.spawn(finish(open.remove(&at).expect("it ends once")));
-                meter.end(0);
             }
         }
     }

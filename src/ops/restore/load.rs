@@ -18,6 +18,7 @@ use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
 use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::{Meter, Phase};
 use crate::base::units;
 use crate::model::namespace::Type;
 use crate::model::tally::Tally;
@@ -173,12 +174,12 @@ impl Load {
     /// Counts and compares the documents, and builds the indexes. If the server refused something that the
     /// namespace needs, the outcome is incomplete. Returns an error if the restore of other namespaces cannot
     /// go on either.
-    pub(super) async fn finish(&self) -> Result<NamespaceOutcome> {
+    pub(super) async fn finish(&self, meter: &Meter) -> Result<NamespaceOutcome> {
         let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         let mut outcome =
             NamespaceOutcome { from: source.name(), to: chosen.name(), ..NamespaceOutcome::default() };
         if self.failed.get().is_none() {
-            self.keep(self.complete(&mut outcome).await)?;
+            self.keep(self.complete(&mut outcome, meter).await)?;
         }
         match self.failed.get() {
             Some(error) => {
@@ -193,7 +194,7 @@ impl Load {
         Ok(outcome)
     }
 
-    async fn complete(&self, outcome: &mut NamespaceOutcome) -> Result<()> {
+    async fn complete(&self, outcome: &mut NamespaceOutcome, meter: &Meter) -> Result<()> {
         let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         if source.kind == Type::View {
             return Ok(());
@@ -236,8 +237,11 @@ impl Load {
                 outcome.problems.push(ProblemKind::Count.problem(what));
             }
         }
+        let counting = meter.beside(Phase::Counting, chosen.name());
         self.count(outcome).await?;
+        drop(counting);
         if self.indexes {
+            let _indexing = meter.beside(Phase::Indexing, chosen.name());
             let began = Instant::now();
             let indexes = collections::indexes(&self.planned.namespace);
             let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;

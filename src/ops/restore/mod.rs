@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
-use crate::base::progress::Meter;
+use crate::base::progress::{Meter, Phase};
 use crate::base::suggest::escaped;
 use crate::model::namespace::Type;
 use crate::restore_target::{RestoreTarget, ServerVersion, collections};
@@ -93,7 +93,7 @@ impl Restore {
 
     async fn check_all(&self, meter: &Meter) -> Result<()> {
         self.may().await?;
-        self.expect(meter);
+        self.expect(Phase::Checking, meter);
         match &self.origin {
             RestoreOrigin::Stored(stored) => {
                 let wanted = self.plan.namespaces.iter().map(|planned| planned.chosen.at).collect();
@@ -176,7 +176,11 @@ impl Restore {
             true => self.may().await?,
             false => self.check_all(meter).await?,
         }
-        self.expect(meter);
+        let phase = match self.origin {
+            RestoreOrigin::Stored(_) => Phase::Writing,
+            RestoreOrigin::Dump(_) => Phase::Loading,
+        };
+        self.expect(phase, meter);
         let progress = Arc::clone(&self.progress);
         match self.write(meter, before_replay).await {
             Err(error) => Err(progress.stopped(error, None).await),
@@ -191,6 +195,7 @@ impl Restore {
     ) -> Result<RestoreReport> {
         let mut outcomes = self.fill(meter).await?;
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
+        meter.enter(Phase::Finishing);
         let mut problems = self.merge_users_and_roles().await?;
         let (mut dropped, mut replayed) = (Vec::new(), None);
         if self.replays() {
@@ -206,6 +211,7 @@ impl Restore {
             slice_only.for_each(|name| self.progress.set(&name, NamespaceState::Filled));
             skip.failures.iter().for_each(|failure| self.progress.lack(&failure.name));
         }
+        meter.enter(Phase::Finishing);
         self.constrain(&mut outcomes).await?;
         self.drop_beside(&self.plan.extra, &mut dropped, &mut problems).await?;
         self.progress.end();
@@ -317,7 +323,8 @@ impl Restore {
         self.plan.oplog.survey().is_some()
     }
 
-    fn expect(&self, meter: &Meter) {
-        meter.expect(Some(self.plan.total(|source| source.raw_bytes)), self.plan.namespaces.len() as u64);
+    fn expect(&self, phase: Phase, meter: &Meter) {
+        let raw_bytes = self.plan.total(|source| source.raw_bytes);
+        meter.expect(phase, Some(raw_bytes), self.plan.namespaces.len() as u64);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::dump::{ArchiveSurvey, Dump};
 use super::namespaces::{BackupNamespace, NamespaceKey, is_users_or_roles};
@@ -333,8 +334,16 @@ impl StoredBackup {
     pub async fn check(&self, wanted: &BTreeSet<usize>, at_once: usize, meter: &Meter) -> Result<()> {
         let segments = self.index.segments.iter().filter(|segment| wanted.contains(&segment.namespace));
         let reads = segments.map(|segment| async move {
-            meter.doing(format!("checking {}", self.name(segment.namespace)));
-            let tally = self.object.segment(segment, self.name(segment.namespace), None).await;
+            let name = self.name(segment.namespace);
+            meter.doing(name.clone());
+            let (runs, mut taken) = mpsc::channel(1);
+            let reading = self.object.segment(segment, name, Some(runs));
+            let counting = async {
+                while let Some(run) = taken.recv().await {
+                    meter.add(0, run.documents.len() as u64);
+                }
+            };
+            let (tally, ()) = tokio::join!(reading, counting);
             (segment, tally)
         });
         let mut answers = stream::iter(reads).buffer_unordered(at_once);
@@ -343,7 +352,7 @@ impl StoredBackup {
         while let Some((segment, read)) = answers.next().await {
             match read {
                 Ok(tally) => {
-                    meter.add(tally.documents, tally.raw_bytes, segment.offset + segment.length);
+                    meter.add(tally.documents, 0);
                     *tallies.entry(segment.namespace).or_default() += tally;
                 }
                 Err(e) if e.kind() == Kind::Mismatch => {

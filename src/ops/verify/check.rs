@@ -25,6 +25,7 @@ use crate::artifact::read::{self, Region};
 use crate::base::bounds::Limited;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
+use crate::base::progress::{Meter, Phase};
 use crate::base::units::{count, several};
 use crate::catalog::layout;
 use crate::config::choices::{Codec, Format};
@@ -106,7 +107,10 @@ pub async fn check_backup(
     manifest: &Manifest,
     workers: usize,
     clock: Clock,
+    meter: &Meter,
 ) -> Result<BackupCheck> {
+    meter.expect(Phase::Verifying, Some(manifest.artifact.size), 0);
+    meter.doing(manifest.id.to_string());
     let mut check = BackupCheck {
         started_at: clock.now(),
         finished_at: clock.now(),
@@ -120,7 +124,7 @@ pub async fn check_backup(
         Ok(index) => {
             let changed = check_manifest(&**store, manifest, &index).await?;
             check.findings.extend(changed.map(VerifyFinding::of_backup));
-            check_artifact(store, manifest, &index, workers, &mut check).await?;
+            check_artifact(store, manifest, &index, workers, meter, &mut check).await?;
         }
     }
     check.finished_at = clock.now();
@@ -154,6 +158,7 @@ async fn check_artifact(
     manifest: &Manifest,
     index: &Index,
     workers: usize,
+    meter: &Meter,
     check: &mut BackupCheck,
 ) -> Result<()> {
     let artifact = &manifest.artifact;
@@ -177,7 +182,7 @@ async fn check_artifact(
     let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
     let regions = read::regions(index, manifest);
     let ((tallies, findings), crc64nvme) =
-        read_regions(store, manifest, regions, format.codec, workers, ordered).await?;
+        read_regions(store, manifest, regions, format.codec, workers, ordered, meter).await?;
     check.findings.extend(findings);
     let fault = reader.await.map_err(|_| thread_panicked())?;
     check.findings.extend(fault.map(VerifyFinding::of_backup));
@@ -238,11 +243,12 @@ async fn read_regions(
     codec: Codec,
     workers: usize,
     ordered: SyncSender<Pieces>,
+    meter: &Meter,
 ) -> Result<(Sums, u64)> {
     // Each worker has a region in hand, and one region waits.
     let (fetched, taken) = mpsc::channel(1);
     let workers = start_workers(workers, codec, taken)?;
-    let crc64nvme = fetch(store, manifest, regions, &fetched, &ordered).await;
+    let crc64nvme = fetch(store, manifest, regions, &fetched, &ordered, meter).await;
     drop((fetched, ordered));
     let mut sums = Sums::default();
     for answer in workers {
@@ -263,6 +269,7 @@ async fn fetch(
     regions: Vec<Region>,
     fetched: &mpsc::Sender<FetchedRegion>,
     ordered: &SyncSender<Pieces>,
+    meter: &Meter,
 ) -> Result<u64> {
     let (key, size) = (manifest.artifact.key.as_str(), manifest.artifact.size);
     let ranges = (0..size.div_ceil(REQUEST)).map(|n| n * REQUEST..size.min((n + 1) * REQUEST));
@@ -272,6 +279,7 @@ async fn fetch(
     while let Some(answer) = answers.next().await {
         let mut bytes: Bytes = answer?;
         digest.update(&bytes);
+        meter.add(0, bytes.len() as u64);
         while let Some(region) = regions
             .next_if(|region| (region.range.end - region.range.start) as usize <= waiting.len() + bytes.len())
         {

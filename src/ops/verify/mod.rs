@@ -17,6 +17,7 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::progress::Meter;
 use crate::base::secret::Redactor;
 use crate::base::units;
 use crate::catalog::choose::{self, WhichBackup};
@@ -59,6 +60,7 @@ pub struct VerifyResources<'a> {
     pub records: &'a RecordsAt,
     pub redactor: &'a Redactor,
     pub cancel: &'a Cancel,
+    pub meter: &'a Meter,
     pub clock: Clock,
 }
 
@@ -282,7 +284,8 @@ async fn verify_one(
         return Ok(());
     }
     log::info!("verifying {id}, {}", units::bytes(manifest.artifact.size));
-    let check = cancel.or(check_backup(store, manifest, options.workers, resources.clock)).await?;
+    let check =
+        cancel.or(check_backup(store, manifest, options.workers, resources.clock, resources.meter)).await?;
     let mut verdict = verdict(check, id, &options.host);
     // A damaged backup is not restored.
     if let Some(drill) = drill.as_ref().filter(|_| verdict.sound) {

@@ -16,6 +16,7 @@ mod output;
 mod owners;
 mod parts;
 mod planted;
+mod progress;
 mod repeats;
 pub mod s3;
 mod s3_tls;

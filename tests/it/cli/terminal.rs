@@ -19,7 +19,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts a command with this terminal, `columns` wide, as its controlling terminal. Standard output goes
-    /// elsewhere.
+    /// elsewhere. A line that is drawn again needs `TERM`, which cron does not set.
     pub fn start(mut command: Command, columns: u16) -> Terminal {
         let (mut person, mut program, null) = (0, 0, std::ptr::null_mut());
         let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -27,6 +27,7 @@ impl Terminal {
         let opened =
             unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), &raw const size as *mut _) };
         assert_eq!(opened, 0, "a terminal");
+        command.env("TERM", "xterm");
         // SAFETY: both descriptors were just opened, and nothing else owns them.
         let (person, program) = unsafe { (File::from_raw_fd(person), OwnedFd::from_raw_fd(program)) };
         command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
@@ -65,7 +66,22 @@ impl Terminal {
         }
     }
 
-    /// Waits for the end of the tool. Returns its exit code and everything that it wrote to the terminal.
+    /// Returns everything that the tool wrote since the start or the last call.
+    pub fn taken(&mut self) -> String {
+        let screen = self.screen();
+        self.shown.clear();
+        screen
+    }
+
+    /// Changes the width.
+    pub fn resize(&mut self, columns: u16) {
+        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is open, and the size outlives the call.
+        let resized = unsafe { libc::ioctl(self.person.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(resized, 0, "another width");
+    }
+
+    /// Waits for the end of the tool. Returns its exit code and everything that it wrote since [`Terminal::taken`].
     #[track_caller]
     pub fn ends(mut self) -> (Option<i32>, String) {
         let began = Instant::now();

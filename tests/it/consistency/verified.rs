@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bson::{Document, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::base::clock::Clock;
+use uzima_backup::base::progress::Meter;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::index::Index;
 use uzima_backup::ops::verify::{BackupCheck, check_backup};
@@ -42,7 +43,9 @@ where
 async fn verified(backup: &Backup) -> BackupCheck {
     let store: Arc<dyn Store> =
         Arc::new(DirStore::new(DirOptions::new(backup.home.backups())).expect("a store"));
-    check_backup(&store, &backup.manifest, 2, Clock::start()).await.expect("it can be read")
+    check_backup(&store, &backup.manifest, 2, Clock::start(), &Meter::default())
+        .await
+        .expect("it can be read")
 }
 
 /// Every byte of the slice, and of everything after it.

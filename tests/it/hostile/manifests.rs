@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use uzima_backup::base::clock::Clock;
+use uzima_backup::base::progress::Meter;
 use uzima_backup::catalog::{self, CatalogEntry, layout};
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
@@ -79,7 +80,8 @@ async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
         CatalogEntry::Damaged { why, .. } => vec![why],
         CatalogEntry::Archived { .. } => unreachable!("a directory has no archive"),
         CatalogEntry::Backup(manifest) => {
-            let report = check_backup(store, &manifest, 2, Clock::start()).await.expect("a report");
+            let report =
+                check_backup(store, &manifest, 2, Clock::start(), &Meter::default()).await.expect("a report");
             report.findings.iter().map(ToString::to_string).collect()
         }
     }

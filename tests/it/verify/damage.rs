@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use uzima_backup::base::clock::Clock;
+use uzima_backup::base::progress::Meter;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
 use uzima_backup::ops::verify::{VerifyFinding, check_backup};
@@ -47,7 +48,10 @@ impl StoredBackup {
     }
 
     async fn findings(&self) -> Vec<VerifyFinding> {
-        check_backup(&self.store, &self.manifest, 2, Clock::start()).await.expect("it can be read").findings
+        check_backup(&self.store, &self.manifest, 2, Clock::start(), &Meter::default())
+            .await
+            .expect("it can be read")
+            .findings
     }
 }
 
@@ -56,8 +60,9 @@ async fn a_sound_backup_has_no_findings() {
     let server = server().await;
     for format in FORMATS {
         let backup = StoredBackup::make(&server, format);
-        let report =
-            check_backup(&backup.store, &backup.manifest, 2, Clock::start()).await.expect("a report");
+        let report = check_backup(&backup.store, &backup.manifest, 2, Clock::start(), &Meter::default())
+            .await
+            .expect("a report");
         assert_eq!(report.findings, [], "{format}");
         let totals = backup.manifest.totals;
         assert_eq!((report.documents, report.raw_bytes), (totals.documents, totals.raw_bytes), "{format}");

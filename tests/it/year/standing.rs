@@ -84,9 +84,15 @@ impl Life {
             let listed: Vec<&Manifest> = self.ledger.listed(job).map(|made| &made.manifest).collect();
             let manifest = listed[self.rng.random_range(0..listed.len())];
             let store: Arc<dyn Store> = self.world.store(None);
-            let report = verify::check_backup(&store, manifest, 1, Clock::at(clock::machine()))
-                .await
-                .expect("a verify");
+            let report = verify::check_backup(
+                &store,
+                manifest,
+                1,
+                Clock::at(clock::machine()),
+                &uzima_backup::base::progress::Meter::default(),
+            )
+            .await
+            .expect("a verify");
             assert!(report.findings.is_empty(), "{}: {:?}", manifest.id, report.findings);
             assert_eq!(report.documents, manifest.totals.documents);
             self.tally.add("backups verified", 1);

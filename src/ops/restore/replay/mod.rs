@@ -20,7 +20,7 @@ use super::filter::TargetNamespace;
 use super::namespaces::{NamespaceKey, full_name};
 use super::report::{NamespaceOutcome, ProblemKind, Replayed};
 use crate::base::error::{Error, Result};
-use crate::base::progress::Meter;
+use crate::base::progress::{Meter, Phase};
 use player::{Exceptions, Player};
 use script::{ReplayStep, Script};
 use survey::ReplayCatalog;
@@ -40,11 +40,11 @@ impl Restore {
         let (names, planned) = (self.options.names(), &self.plan.namespaces);
         let connected = if names.users { self.target.connected_users().await? } else { Vec::new() };
         let script = Script::new(names, connected, self.origin.slice_bounds());
-        meter.doing("replaying the oplog".into());
+        meter.expect_operations(self.plan.oplog.survey().map_or(0, |survey| survey.operations));
         let exceptions = Mutex::new(Exceptions { skip: std::mem::take(skip), missing: BTreeMap::new() });
         let (read, catalog, operations) = {
             let mut player = Player::new(&self.target, ReplayCatalog::new(planned), &exceptions);
-            let read = player.play(&self.origin, script).await;
+            let read = player.play(&self.origin, script, meter).await;
             (read, player.catalog, player.operations)
         };
         let Exceptions { skip: skipped, missing } =
@@ -81,13 +81,12 @@ impl Restore {
                 }
             }
         }
-        let builds = if self.options.no_indexes { Vec::new() } else { catalog.builds() };
+        let mut builds = if self.options.no_indexes { Vec::new() } else { catalog.builds() };
+        builds.retain(|build| !skip.has(&full_name(&build.of)));
+        meter.expect(Phase::Indexing, None, builds.len() as u64);
         for build in builds {
             let name = full_name(&build.of);
-            if skip.has(&name) {
-                continue;
-            }
-            meter.doing(format!("building the indexes of {name}"));
+            meter.doing(name.clone());
             let began = Instant::now();
             let problems = self.target.index(&build.specs, &build.of.0, &build.on).await?;
             let built = (build.specs.len() - problems.len()) as u64;
@@ -103,6 +102,7 @@ impl Restore {
             *indexing += began.elapsed();
             let problem = |what| ProblemKind::Index.problem(format!("{prefix}{what}"));
             all.extend(problems.into_iter().map(problem));
+            meter.end();
         }
         Ok(replayed)
     }

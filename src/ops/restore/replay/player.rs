@@ -14,6 +14,7 @@ use super::lanes::{LANES, lane_of};
 use super::script::{ChangeForm, ReplayStep, Script};
 use super::survey::{ReplayCatalog, follow_slice};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Meter;
 use crate::ops::restore::filter::TargetNamespace;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
@@ -95,7 +96,12 @@ impl<'a> Player<'a> {
         lock(self.exceptions)
     }
 
-    pub(super) async fn play(&mut self, origin: &RestoreOrigin, script: Script) -> Result<SliceCounts> {
+    pub(super) async fn play(
+        &mut self,
+        origin: &RestoreOrigin,
+        script: Script,
+        meter: &Meter,
+    ) -> Result<SliceCounts> {
         let (sender, mut steps) = mpsc::channel(WAITING);
         let origin = origin.clone();
         // The player ends when the sender is dropped.
@@ -117,6 +123,7 @@ impl<'a> Player<'a> {
                     Some(step) => self.take(step).await?,
                     None => break,
                 }
+                meter.replayed(self.operations);
             }
             // The reader continues to the slice's end, to check that it is whole.
             drop(steps);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -28,6 +29,8 @@ pub enum Action {
     CutAnswer(usize),
     /// Delay the command, then go on normally.
     Stall(Duration),
+    /// Hold the command until the gate is open, then go on normally.
+    Hold(Gate),
     /// Send an answer that breaks the protocol.
     Malform(Malformed),
     /// Send these bytes instead of the answer.
@@ -36,6 +39,20 @@ pub enum Action {
     Edit(Edit),
     /// Change the document of the command before the server receives it.
     Rewrite(Edit),
+}
+
+/// A gate for [`Action::Hold`], closed at first. Clones share it.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 /// An error answer.
@@ -152,6 +169,7 @@ impl fmt::Debug for Action {
             Action::CloseAfter => f.write_str("CloseAfter"),
             Action::CutAnswer(bytes) => write!(f, "CutAnswer({bytes})"),
             Action::Stall(time) => write!(f, "Stall({time:?})"),
+            Action::Hold(_) => f.write_str("Hold"),
             Action::Malform(how) => write!(f, "Malform({how:?})"),
             Action::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
             Action::Edit(_) => f.write_str("Edit"),

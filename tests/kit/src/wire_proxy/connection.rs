@@ -42,7 +42,11 @@ pub(super) fn serve(
                 }
                 continue;
             }
-            Action::Stall(time) => stall(&mut client, *time, shared)?,
+            Action::Stall(time) => {
+                let start = Instant::now();
+                hold(&mut client, shared, || start.elapsed() >= *time)?;
+            }
+            Action::Hold(gate) => hold(&mut client, shared, || gate.is_open())?,
             Action::Rewrite(change) => {
                 if let Some(changed) = request.document().map(|document| change(document)) {
                     request.set_document(&changed);
@@ -80,7 +84,12 @@ pub(super) fn serve(
                 }
                 client.write_all(&answer.bytes())?;
             }
-            Action::Pass | Action::Stall(_) | Action::Close | Action::Fail(_) | Action::Rewrite(_) => {
+            Action::Pass
+            | Action::Stall(_)
+            | Action::Hold(_)
+            | Action::Close
+            | Action::Fail(_)
+            | Action::Rewrite(_) => {
                 client.write_all(&answer.bytes())?;
             }
         }
@@ -106,11 +115,10 @@ fn fail(
     Ok(())
 }
 
-/// Waits until the time is over, the client has gone away, or the proxy ends.
-fn stall(client: &mut TcpStream, time: Duration, shared: &Shared) -> io::Result<()> {
-    let start = Instant::now();
+/// Waits until the hold is over, the client has gone away, or the proxy ends.
+fn hold(client: &mut TcpStream, shared: &Shared, is_over: impl Fn() -> bool) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_millis(20)))?;
-    while start.elapsed() < time {
+    while !is_over() {
         if shared.is_stopped() {
             return Err(ErrorKind::ConnectionAborted.into());
         }

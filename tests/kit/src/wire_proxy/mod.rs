@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Result;
 
-pub use action::{Action, CommandError, Edit};
+pub use action::{Action, CommandError, Edit, Gate};
 pub use log::Command;
 pub use malform::Malformed;
 pub use rule::Rule;
