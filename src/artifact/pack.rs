@@ -14,6 +14,7 @@ use crc_fast::CrcAlgorithm::Crc64Xz;
 use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Result};
 use crate::base::process;
+use crate::base::waits::{Waits, WaitsFor};
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
 use crate::model::tally::Tally;
@@ -54,14 +55,16 @@ pub struct Packer {
     hasher: blake3::Hasher,
     /// Raw bytes of the current segment.
     segment: u64,
+    waits: Waits,
 }
 
 impl Packer {
     /// Makes a packer, and the receiver of its messages for [`write`](super::writer::write). At most `waiting`
-    /// messages wait for the writer.
-    pub fn new(pool: Pool, waiting: usize) -> (Packer, WriteSteps) {
+    /// messages wait for the writer. The time in which the packer is blocked is added to `waits`.
+    pub fn new(pool: Pool, waiting: usize, waits: Waits) -> (Packer, WriteSteps) {
         let (steps, stepping) = sync_channel(waiting);
-        (Packer { pool, steps, block: None, hasher: blake3::Hasher::new(), segment: 0 }, WriteSteps(stepping))
+        let hasher = blake3::Hasher::new();
+        (Packer { pool, steps, block: None, hasher, segment: 0, waits }, WriteSteps(stepping))
     }
 
     /// Signals to the writer that the source is complete.
@@ -70,6 +73,7 @@ impl Packer {
     }
 
     fn send(&self, step: WriteStep) -> Result<()> {
+        let _blocked = self.waits.begin(WaitsFor::Compression);
         self.steps.send(step).map_err(|_| Error::aftermath("the writer of the artifact ended"))
     }
 
@@ -77,7 +81,9 @@ impl Packer {
         let Some(block) = self.block.take() else { return Ok(()) };
         self.hasher.update(&block.bytes);
         self.segment += block.bytes.len() as u64;
+        let blocked = self.waits.begin(WaitsFor::Compression);
         let pending = self.pool.submit(block)?;
+        drop(blocked);
         self.send(WriteStep::Block(pending))?;
         if self.segment >= SEGMENT { self.flush_segment() } else { Ok(()) }
     }
@@ -113,6 +119,10 @@ impl Sink for Packer {
         self.flush_block()?;
         self.flush_segment()?;
         self.send(WriteStep::End)
+    }
+
+    fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 }
 
@@ -288,6 +298,9 @@ impl Drop for Lent {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
+
     use super::*;
 
     fn document(n: u8) -> Vec<u8> {
@@ -318,6 +331,51 @@ mod tests {
             assert_eq!(packed.compressed.bytes, raw);
             assert_eq!(packed.crc64, crc_fast::checksum(Crc64Xz, &raw));
         }
+    }
+
+    /// The compressor holds the first block until the packer is seen to wait.
+    #[test]
+    fn the_time_in_which_the_compression_takes_no_more_is_counted() {
+        let clock = Arc::new(AtomicU64::new(0));
+        let seconds = clock.clone();
+        let waits = Waits::new(move || Duration::from_secs(seconds.load(Relaxed)));
+        let (hold, held) = sync_channel::<()>(0);
+        let held = Arc::new(Mutex::new(held));
+        let holding = || -> Result<Encode> {
+            let held = held.clone();
+            Ok(Box::new(move |raw, out| {
+                // After the first block, the other end is gone.
+                let _ = held.lock().expect("no holder panics").recv();
+                out.clear();
+                out.extend_from_slice(raw);
+                Ok(())
+            }))
+        };
+        let pool = Pool::start(1, 1, false, holding, || None).unwrap();
+        let (mut packer, steps) = Packer::new(pool, 100, waits.clone());
+        let packing = thread::spawn(move || {
+            packer.begin(0)?;
+            // Two of these documents fill a block.
+            let long = [vec![0, 0, 8, 0], vec![0; (1 << 19) - 4]].concat();
+            (0..4).try_for_each(|_| packer.document(&long))?;
+            packer.end()?;
+            packer.finish()
+        });
+        while waits.spent().compression < Duration::from_secs(5) {
+            clock.fetch_add(1, Relaxed);
+            thread::yield_now();
+        }
+        drop(hold);
+        for step in &steps.0 {
+            if let WriteStep::Block(pending) = step {
+                drop(pending.wait());
+            }
+        }
+        packing.join().unwrap().unwrap();
+        let spent = waits.spent();
+        assert_eq!((spent.mongodb, spent.store), (Duration::ZERO, Duration::ZERO), "{spent:?}");
+        let whole = spent.compression + spent.other;
+        assert_eq!(whole, Duration::from_secs(clock.load(Relaxed)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::Sender;
 use super::codec::Encoder;
 use super::pack::{Buffers, Lent};
 use crate::base::error::{Error, Result};
+use crate::base::waits::{Waits, WaitsFor};
 use crate::config::choices::Codec;
 use crate::store::Whole;
 
@@ -33,14 +34,15 @@ pub struct Out {
     scratch: Vec<u8>,
     parts: Parts,
     finished: Sender<ArtifactPart>,
+    waits: Waits,
 }
 
 impl Out {
     /// Makes a stream that is compressed by `codec` and cut into parts of `part_size` bytes. Finished parts are
-    /// sent to `finished`, which may block while too many are under way.
-    pub fn new(codec: Codec, part_size: u64, finished: Sender<ArtifactPart>) -> Result<Out> {
+    /// sent to `finished`, which may block while too many are under way; that time is added to `waits`.
+    pub fn new(codec: Codec, part_size: u64, finished: Sender<ArtifactPart>, waits: Waits) -> Result<Out> {
         let (encoder, scratch, parts) = (codec.encoder()?, Vec::new(), Parts::new(part_size));
-        Ok(Out { codec, encoder, scratch, parts, finished })
+        Ok(Out { codec, encoder, scratch, parts, finished, waits })
     }
 
     /// Returns the number of compressed bytes so far.
@@ -81,7 +83,10 @@ impl Out {
     fn send(&mut self) -> Result<()> {
         let mut ready = self.parts.ready.drain(..);
         ready
-            .try_for_each(|part| self.finished.blocking_send(part))
+            .try_for_each(|part| {
+                let _blocked = self.waits.begin(WaitsFor::Store);
+                self.finished.blocking_send(part)
+            })
             .map_err(|_| Error::aftermath("the upload ended"))
     }
 }
@@ -243,7 +248,7 @@ pub(super) mod testing {
     impl Out {
         pub fn collecting(codec: Codec) -> (Out, Receiver<ArtifactPart>) {
             let (finished, parts) = channel(1_000);
-            (Out::new(codec, 64 * 1024, finished).unwrap(), parts)
+            (Out::new(codec, 64 * 1024, finished, Waits::default()).unwrap(), parts)
         }
 
         pub fn test_block(&mut self, raw: &[u8]) {

@@ -18,3 +18,4 @@ pub mod room;
 pub mod secret;
 pub mod suggest;
 pub mod units;
+pub mod waits;

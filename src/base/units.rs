@@ -46,6 +46,11 @@ pub fn speed(bytes: u64, took: Duration) -> Option<f64> {
     (took >= Duration::from_millis(1)).then(|| bytes as f64 / took.as_secs_f64())
 }
 
+/// `28.4 MiB/s`.
+pub fn bytes_per_second(speed: f64) -> String {
+    format!("{}/s", bytes(speed.max(0.0).round() as u64))
+}
+
 /// `40 min`, `30 h`, `30 h 20 min`, `3 d 4 h`: an age that is compared with a limit. Up to two days it is in hours, as the limit
 /// is set, and exact to the minute.
 pub fn age(age: Duration) -> String {

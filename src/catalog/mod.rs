@@ -10,6 +10,7 @@ pub mod marks;
 pub mod place_files;
 pub mod records;
 pub mod run;
+pub mod slowdown;
 pub mod state;
 pub mod verdict;
 

@@ -402,6 +402,7 @@ pub fn not_recorded(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::timing::DataTiming;
 
     fn run() -> BackupRun {
         let id = "20261123T030000Z-7k3q9d".parse().unwrap();
@@ -416,6 +417,13 @@ mod tests {
             raw_bytes: Some(1 << 50),
             stored_bytes: Some(0),
             key: Some("k".into()),
+            timing: Some(DataTiming {
+                seconds: 2.5,
+                store_seconds: 2.0,
+                other_seconds: 0.5,
+                ..DataTiming::default()
+            }),
+            slow: Some("slower than usual: x".into()),
             error: Some("e".into()),
             verified: Some(Verified { at, sound: false, drilled: Some(at) }),
             warnings: vec!["look".into()],
@@ -466,6 +474,7 @@ mod tests {
             ("documents", 0.5.into(), "documents"),
             ("warnings", "x".into(), "warnings"),
             ("verified", doc! {"sound": true}.into(), "verified: missing field `at`"),
+            ("timing", doc! {"seconds": "long"}.into(), "timing: "),
         ] {
             let mut document = document(&run());
             document.insert(key, value);

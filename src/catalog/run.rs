@@ -1,6 +1,8 @@
 //! A run of `backup`, as records, `list` and `stats` show it. Most of it is known from the store. Only records know
 //! that a run is under way, that it was killed, or that its backup was deleted.
 
+use std::time::Duration;
+
 use bson::Bson;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -8,8 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::marks::FailedRun;
 use super::verdict::Verdict;
+use crate::base::units;
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
+use crate::model::timing::DataTiming;
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
@@ -92,6 +96,12 @@ pub struct BackupRun {
     /// The selection in words if the backup has only a part of its job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// `None` if no backup was made, or if a version before 0.2.0 made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<DataTiming>,
+    /// The note that the backup was much slower than usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<String>,
     /// The failure, its causes and the next step.
     pub error: Option<String>,
     /// The last verify.
@@ -142,6 +152,8 @@ impl BackupRun {
             consistency: None,
             key: None,
             partial: None,
+            timing: None,
+            slow: None,
             error: None,
             verified: None,
             warnings: Vec::new(),
@@ -161,6 +173,8 @@ impl BackupRun {
             consistency: Some(manifest.consistency.achieved.clone()),
             key: Some(manifest.artifact.key.clone()),
             partial: manifest.part(),
+            timing: manifest.timing,
+            slow: manifest.slow().map(str::to_string),
             warnings: manifest.warnings.clone(),
             ..BackupRun::begun(manifest.id.clone(), &manifest.job, &manifest.host, place, manifest.started_at)
         }
@@ -178,8 +192,22 @@ impl BackupRun {
     }
 
     /// Returns the duration of the run if it has ended.
-    pub fn took(&self) -> Option<std::time::Duration> {
+    pub fn took(&self) -> Option<Duration> {
         (self.finished_at? - self.started_at).to_std().ok()
+    }
+
+    /// Returns the speed in bytes of raw data per second, see [`raw_speed`].
+    pub fn raw_speed(&self) -> Option<f64> {
+        raw_speed(self.raw_bytes?, self.timing.as_ref(), self.took())
+    }
+}
+
+/// Returns the speed of a backup in bytes of raw data per second: of its data phase, or of the whole run `took` if the data
+/// phase was not measured. Returns `None` if the time is unknown or too short.
+pub fn raw_speed(raw_bytes: u64, timing: Option<&DataTiming>, took: Option<Duration>) -> Option<f64> {
+    match timing {
+        Some(timing) => timing.raw_speed(raw_bytes),
+        None => units::speed(raw_bytes, took?),
     }
 }
 

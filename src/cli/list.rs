@@ -167,7 +167,7 @@ fn shown_columns(rows: &[ListRow], now: DateTime<Utc>, width: usize) -> Vec<Colu
         column("SIZE", 0, true, of_run(&|run| run.stored_bytes.map(units::bytes))),
         column("DOCUMENTS", 1, true, of_run(&|run| run.documents.map(units::count))),
         column("TOOK", 2, true, of_run(&|run| run.took().map(units::duration))),
-        column("RAW SPEED", 7, true, of_run(&|run| run.raw_speed().map(speed))),
+        column("RAW SPEED", 7, true, of_run(&|run| run.raw_speed().map(units::bytes_per_second))),
         column("VERIFIED", 4, false, of_run(&|run| Some(verified(run, now)))),
         column("CONSISTENCY", 5, false, of_run(&|run| run.consistency.clone())),
         column("ENGINE", 6, false, of_run(&|run| run.engine.clone())),
@@ -284,11 +284,6 @@ fn fitting(text: &str, room: usize) -> String {
 /// Joins the lines of a text and escapes control characters, so that its length is its width on the terminal.
 fn one_line(text: &str) -> String {
     escape::line(&units::one_line(text)).into_owned()
-}
-
-/// `1.2 MiB/s`: raw bytes per second.
-fn speed(bytes: f64) -> String {
-    format!("{}/s", units::bytes(bytes.round() as u64))
 }
 
 fn verified(run: &ListedRun, now: DateTime<Utc>) -> String {

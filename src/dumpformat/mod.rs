@@ -6,6 +6,7 @@ pub mod metadata;
 pub mod names;
 
 use crate::base::error::Result;
+use crate::base::waits::Waits;
 use crate::model::namespace::Namespace;
 
 /// Receives the namespaces and documents of a source, in the order of the artifact. A namespace is begun,
@@ -22,5 +23,9 @@ pub trait Sink {
     /// Ends the open namespace, which is now complete.
     fn end(&mut self) -> Result<()> {
         Ok(())
+    }
+    /// Returns the measurement to which the source adds the time in which it waits for documents.
+    fn waits(&self) -> Waits {
+        Waits::default()
     }
 }

@@ -18,6 +18,7 @@ use crate::model::id::BackupId;
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
 use crate::model::server::{Fcv, Topology};
+use crate::model::timing::DataTiming;
 
 /// The name and version of this program, as written to manifests and records.
 pub const TOOL: &str = concat!("uzima-backup ", env!("CARGO_PKG_VERSION"));
@@ -30,6 +31,9 @@ pub const LARGEST: u64 = 64 << 20;
 
 /// The beginning of the warning that a backup is suspiciously smaller than the previous one.
 pub const COLLAPSED: &str = "collapsed: ";
+
+/// The beginning of the note that a backup was much slower than usual.
+pub const SLOW: &str = "slower than usual: ";
 
 /// A backup. `N` is the type of the list of namespaces: [`NamespaceEntry`]s as stored, or less data if many
 /// manifests are kept in memory.
@@ -58,6 +62,9 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     pub artifact: ArtifactObject,
     pub index: IndexObject,
     pub totals: Totals,
+    /// `None` if a version before 0.2.0 made the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<DataTiming>,
     /// The namespaces in the order in which the engine announced them. mongodump reads them in another order.
     pub namespaces: N,
     /// Facts that need attention. Empty for a backup without problems.
@@ -296,6 +303,11 @@ impl<N> Manifest<N> {
         self.warnings.iter().any(|warning| warning.starts_with(COLLAPSED))
     }
 
+    /// Returns the note that the backup was much slower than usual, if it was.
+    pub fn slow(&self) -> Option<&str> {
+        self.notes.iter().find(|note| note.starts_with(SLOW)).map(String::as_str)
+    }
+
     /// Returns the selection in words if the backup is partial.
     pub fn part(&self) -> Option<String> {
         self.partial.then(|| self.selection.to_string())
@@ -319,6 +331,7 @@ impl<N> Manifest<N> {
             artifact: self.artifact,
             index: self.index,
             totals: self.totals,
+            timing: self.timing,
             namespaces: map(self.namespaces),
             warnings: self.warnings,
             notes: self.notes,

@@ -1,4 +1,4 @@
-//! The data types of a backup: id, manifest, index, namespaces, tallies, optimes and server versions.
+//! The data types of a backup: id, manifest, index, namespaces, tallies, timings, optimes and server versions.
 
 pub mod id;
 pub mod index;
@@ -7,4 +7,5 @@ pub mod namespace;
 pub mod optime;
 pub mod server;
 pub mod tally;
+pub mod timing;
 pub mod versions;

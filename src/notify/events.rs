@@ -14,6 +14,7 @@ use crate::base::exit::Exit;
 use crate::catalog::CatalogOptions;
 use crate::catalog::state::StoreState;
 use crate::model::manifest::Manifest;
+use crate::model::timing::DataTiming;
 use crate::retention;
 use crate::store::Store;
 
@@ -110,6 +111,9 @@ pub struct BackupFacts {
     pub documents: u64,
     pub raw_bytes: u64,
     pub stored_bytes: u64,
+    /// The data phase and what it waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timing: Option<DataTiming>,
     /// The selection in words if the backup has only a part of its job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
@@ -128,6 +132,7 @@ impl BackupFacts {
             documents: manifest.totals.documents,
             raw_bytes: manifest.totals.raw_bytes,
             stored_bytes: manifest.artifact.size,
+            timing: manifest.timing,
             partial: manifest.part(),
         }
     }

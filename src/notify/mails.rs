@@ -62,6 +62,9 @@ fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
             .fact("Took", units::duration(between(facts.started_at, facts.finished_at)))
             .fact("Engine", format!("{}, consistency {}", facts.engine, facts.consistency))
             .fact("Place", &facts.place);
+    if let Some(timing) = &facts.timing {
+        message.facts.push(("Speed".into(), timing.sentence(facts.raw_bytes)));
+    }
     if let Some(what) = &facts.partial {
         message
             .facts

@@ -13,6 +13,7 @@ use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
 use crate::base::error::Error;
 use crate::config::notify::Event;
+use crate::model::timing::DataTiming;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -41,6 +42,13 @@ pub(super) fn a_success() -> BackupSuccess {
         documents: 18_402_233,
         raw_bytes: 23_622_320_128,
         stored_bytes: 8_160_437_862,
+        timing: Some(DataTiming {
+            seconds: 131.2,
+            mongodb_seconds: 96.4,
+            compression_seconds: 21.9,
+            store_seconds: 4.6,
+            other_seconds: 8.3,
+        }),
         partial: None,
     };
     BackupSuccess { facts, problems: vec![], notes: vec![] }

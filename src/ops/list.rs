@@ -12,14 +12,14 @@ use serde::Serialize;
 
 use crate::base::error::Result;
 use crate::base::exit::Exit;
-use crate::base::units;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::Pin;
-use crate::catalog::run::{BackupRun, Status, Verified};
+use crate::catalog::run::{BackupRun, Status, Verified, raw_speed};
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
+use crate::model::timing::DataTiming;
 use crate::store::Store;
 
 /// Which runs to list.
@@ -100,7 +100,8 @@ pub struct ListedRun {
     namespaces: Option<u64>,
     /// The number of documents.
     pub documents: Option<u64>,
-    raw_bytes: Option<u64>,
+    /// The length of the documents in bytes.
+    pub raw_bytes: Option<u64>,
     /// The size of the artifact in bytes.
     pub stored_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +114,9 @@ pub struct ListedRun {
     /// The selection in words if the backup has only a part of its job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// The data phase and what it waited for, if it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timing: Option<DataTiming>,
     /// What a person should look at.
     pub warnings: Vec<String>,
     /// The last result of `verify`.
@@ -132,9 +136,9 @@ impl ListedRun {
         (self.finished_at? - self.started_at).to_std().ok()
     }
 
-    /// The speed in bytes of raw data per second, if the run took a measurable time.
+    /// The speed in bytes of raw data per second, see [`raw_speed`].
     pub fn raw_speed(&self) -> Option<f64> {
-        units::speed(self.raw_bytes?, self.took()?)
+        raw_speed(self.raw_bytes?, self.timing.as_ref(), self.took())
     }
 }
 
@@ -316,6 +320,7 @@ fn listed_run(
         consistency: run.consistency,
         key: run.key,
         partial: run.partial,
+        timing: run.timing,
         warnings: run.warnings,
         verified: verdict.map(Verified::from),
         error: fault.map(|fault| fault.why.clone()).or(run.error),

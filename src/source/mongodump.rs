@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process::{self, Kills};
 use crate::base::secret::{ExposeSecret, Redactor};
+use crate::base::waits::{Waits, WaitsFor};
 use crate::config::selection::Selection;
 use crate::dumpformat::Sink;
 use crate::dumpformat::demux::Demux;
@@ -58,7 +59,7 @@ impl Mongodump {
                 None
             }
         };
-        let mut child = MongodumpChild::start(self, server, database, cancel)?;
+        let mut child = MongodumpChild::start(self, server, database, cancel, sink.waits())?;
         let demux =
             Demux::new(child.chunks.as_mut().expect("the output is there until the end")).listed(listed);
         let read = demux.run(&|n| selection.wants(&n.db, &n.collection), sink);
@@ -130,6 +131,7 @@ impl MongodumpChild {
         server: &Server,
         database: Option<&str>,
         cancel: &CancellationToken,
+        waits: Waits,
     ) -> Result<MongodumpChild> {
         let uri = server.uri_for_mongodump()?;
         let mut command = Command::new(&mongodump.path);
@@ -155,7 +157,7 @@ impl MongodumpChild {
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         keep_lines(BufReader::new(child.stderr.take().expect("stderr is piped")), lines.clone());
         let stdout = child.stdout.take().expect("stdout is piped");
-        let chunks = Chunks::of(stdout, server, cancel);
+        let chunks = Chunks::of(stdout, server, cancel, waits);
         let redactor = Redactor::new(&[uri.expose_secret()], &[]);
         Ok(MongodumpChild {
             child,
@@ -301,6 +303,7 @@ struct Chunks {
     /// The server that mongodump reads, for messages.
     service: String,
     cancel: CancellationToken,
+    waits: Waits,
     stalled: bool,
 }
 
@@ -312,15 +315,17 @@ struct Chunk {
 }
 
 impl Chunks {
-    fn of(pipe: ChildStdout, server: &Server, cancel: &CancellationToken) -> Chunks {
+    fn of(pipe: ChildStdout, server: &Server, cancel: &CancellationToken, waits: Waits) -> Chunks {
         let (sender, receiver) = sync_channel(AHEAD);
         let (spent, spare) = sync_channel(AHEAD);
         read_chunks(pipe, sender, spare);
         let (stall, service, cancel) = (server.stall, server.service(), cancel.clone());
-        Chunks { receiver, spent, current: Chunk::default(), at: 0, stall, service, cancel, stalled: false }
+        let (current, at, stalled) = (Chunk::default(), 0, false);
+        Chunks { receiver, spent, current, at, stall, service, cancel, waits, stalled }
     }
 
     fn next(&mut self) -> io::Result<Option<Chunk>> {
+        let _waiting = self.waits.begin(WaitsFor::Mongodb);
         let (began, mut logged) = (Instant::now(), false);
         loop {
             // Checked also while chunks arrive: on a busy machine, reading the rest takes longer than a cancelled run may take.

@@ -3,6 +3,7 @@ use std::io::Read;
 use super::*;
 use crate::artifact::pack::{Packer, Pool};
 use crate::artifact::parts::testing;
+use crate::base::waits::Waits;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata};
 
@@ -15,7 +16,7 @@ fn with_slice(format: &str) -> (WrittenArtifact, Vec<u8>) {
         Ok(Box::new(move |raw: &[u8], out: &mut Vec<u8>| encoder.encode(raw, out)) as _)
     };
     let pool = Pool::start(1, 1 << 20, true, encode, || None).unwrap();
-    let (mut packer, steps) = Packer::new(pool, 100);
+    let (mut packer, steps) = Packer::new(pool, 100, Waits::default());
     packer.prelude(vec![metadata::parse("d", "c", "{}").unwrap(), Namespace::oplog()]).unwrap();
     for (at, documents) in [(0, 2), (1, 3)] {
         packer.begin(at).unwrap();

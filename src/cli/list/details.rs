@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{speed, status_colour};
+use super::status_colour;
 use crate::base::escape;
 use crate::base::units;
 use crate::catalog::fault::ShownStatus;
@@ -66,9 +66,13 @@ fn facts(
         facts.push(("started", format!("{}, {} ago", time(run.started_at), age(run.started_at, now))));
         facts.extend(run.finished_at.map(|at| ("ended", time(at))));
         facts.extend(run.took().map(|took| {
-            let speed = run.raw_speed().map(|bytes| format!(", {} raw", speed(bytes)));
+            let speed = run.raw_speed().filter(|_| run.timing.is_none());
+            let speed = speed.map(|speed| format!(", {} raw", units::bytes_per_second(speed)));
             ("took", format!("{}{}", units::duration(took), speed.unwrap_or_default()))
         }));
+        if let Some(raw_bytes) = run.raw_bytes {
+            facts.push(("data", run.timing.map_or("-".into(), |timing| timing.sentence(raw_bytes))));
+        }
     }
     match &details.manifest {
         Some(manifest) => facts.extend(contents(manifest)),
@@ -177,7 +181,8 @@ fn verdict_facts(verdict: &Verdict, now: DateTime<Utc>) -> Vec<(&'static str, St
     if let Some(drill) = &verdict.drill {
         let took = units::duration(std::time::Duration::from_secs_f64(drill.recovery_seconds.max(0.0)));
         let outcome = if drill.findings.is_empty() { "no differences" } else { "DIFFERENCES" };
-        let (target, rate) = (format!("{} {}", drill.target, drill.version), speed(drill.speed()));
+        let (target, rate) =
+            (format!("{} {}", drill.target, drill.version), units::bytes_per_second(drill.speed()));
         facts.push((
             "drill",
             format!("{outcome}, {}, restored into {target} in {took}, {rate} raw", ago(drill.at)),

@@ -12,13 +12,15 @@ use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Phase;
 use crate::base::units;
-use crate::catalog::{self, compare, layout};
+use crate::base::waits::{Waits, WaitsFor};
+use crate::catalog::{self, CatalogOptions, compare, layout, slowdown};
 use crate::config::choices::EngineChoice;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
 use crate::model::index::{self, Index, NamespaceDescription};
 use crate::model::manifest::{self, COLLAPSED, Manifest, TOOL};
 use crate::model::namespace::Namespace;
+use crate::model::timing::DataTiming;
 use crate::model::versions::newer;
 use crate::source::describe::{self, Uuids};
 use crate::source::engine::{self, ChosenEngine};
@@ -134,15 +136,21 @@ impl Work<'_> {
             started: self.started.timestamp().max(0) as u64,
             recovery: recovery_text(self.id.as_str(), settings.format, version, TOOL, slice),
         };
-        let Resources { meter, cancel, .. } = self.resources;
+        let Resources { meter, cancel, clock, .. } = self.resources;
+        let clock = *clock;
+        let waits = Waits::new(move || (clock.now() - clock.started()).to_std().unwrap_or_default());
         let (written, bounds) =
-            data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel).await?;
+            data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel, &waits).await?;
         meter.enter(Phase::Proving);
+        let waiting = waits.begin(WaitsFor::Mongodb);
         let changes = cancel.or(self.prove_consistent(&written)).await?;
+        drop(waiting);
         meter.enter(Phase::Completing);
         log::debug!("sent {} bytes in {} parts", written.whole.size, written.whole.parts);
+        let waiting = waits.begin(WaitsFor::Store);
         self.upload.parts.complete(&written.whole).await?;
-        Ok(CheckedArtifact { written, bounds, changes })
+        drop(waiting);
+        Ok(CheckedArtifact { written, bounds, changes, timing: waits.spent().into() })
     }
 
     /// Checks that the server was not restarted while it was read. Returns the changes of collections.
@@ -230,6 +238,7 @@ impl Work<'_> {
         if let Some(why) = before.and_then(|before| compare::collapsed(before, &manifest)) {
             manifest.warnings.push(format!("{COLLAPSED}{why}"));
         }
+        self.compare_speed(&mut manifest).await;
         let digest = manifest::content_digest(&manifest.encode()?)
             .map_err(|e| Error::failed("cannot hash the manifest").caused_by(e))?;
         let index = Index {
@@ -252,6 +261,19 @@ impl Work<'_> {
         let slash = if place.ends_with('/') { "" } else { "/" };
         let place = format!("{place}{slash}{}", manifest.artifact.key);
         Ok(BackupReport::new(manifest, place))
+    }
+
+    /// Adds a note if the backup was much slower than usual. The comparison never fails a backup.
+    async fn compare_speed(&self, manifest: &mut Manifest) {
+        let Resources { store, cancel, clock, .. } = self.resources;
+        let state_dir = self.options.settings.state_dir.clone();
+        let reading = CatalogOptions::remembering(state_dir, clock.now());
+        match cancel.or(slowdown::find(&**store, manifest, &reading)).await {
+            Ok(slow) => {
+                manifest.notes.extend(slow.map(|slow| slow.to_string()).inspect(|note| log::info!("{note}")))
+            }
+            Err(e) => log::debug!("the speed could not be compared with earlier backups: {}", e.chain()),
+        }
     }
 
     /// Deletes the artifact and the index of a backup without a manifest. If the manifest may have reached the store, they
@@ -279,6 +301,7 @@ struct CheckedArtifact {
     bounds: Option<SliceBounds>,
     /// Changes of collections while they were read, each with its place in the list of namespaces.
     changes: Vec<(usize, Change)>,
+    timing: DataTiming,
 }
 
 /// The manifest of a complete artifact, whose index object is still to be written.
@@ -322,6 +345,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
             documents: namespaces.iter().map(|n| n.documents).sum(),
             raw_bytes: namespaces.iter().map(|n| n.raw_bytes).sum(),
         },
+        timing: Some(checked.timing),
         namespaces,
         warnings: work.warnings.iter().cloned().chain(changes).collect(),
         notes: work.resources.notes.lines(),

@@ -19,6 +19,7 @@ use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::base::units;
+use crate::base::waits::{Waits, WaitsFor};
 use crate::catalog::layout;
 use crate::config::JobSettings;
 use crate::config::choices::{Codec, Container};
@@ -33,7 +34,8 @@ use crate::store::{Upload, UploadSpec};
 /// Reads the source into a sink, and returns the times of the oplog slice if there is one. Blocks.
 pub(super) type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
 
-/// Runs the data path until everything is uploaded, but not completed.
+/// Runs the data path until everything is uploaded, but not completed. The time in which a stage is blocked is added to
+/// `waits`.
 ///
 /// # Errors
 /// Returns the error of the step that failed first. If the run is cancelled, the reading thread gets time to end.
@@ -44,6 +46,7 @@ pub(super) async fn run(
     settings: &JobSettings,
     meter: &Arc<Meter>,
     cancel: &Cancel,
+    waits: &Waits,
 ) -> Result<(WrittenArtifact, Option<SliceBounds>)> {
     let (codec, check, compressors) = (spec.format.codec, settings.check_compression, settings.compressors);
     let crc64 = spec.format.container == Container::Archive;
@@ -52,21 +55,28 @@ pub(super) async fn run(
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
-    let out = Out::new(codec, upload.part_size, parts)?;
+    let out = Out::new(codec, upload.part_size, parts, waits.clone())?;
 
-    let (mut packer, steps) = Packer::new(pool, compressors * 16);
+    let (mut packer, steps) = Packer::new(pool, compressors * 16, waits.clone());
+    let (read_to_end, written_to_end) = (waits.clone(), waits.clone());
     let mut reading = spawn("pack", move || {
         let bounds = read(&mut packer)?;
-        packer.finish().map(|()| bounds)
+        packer.finish()?;
+        // Nothing is read any more, so the rest of the time belongs to the stages that are not done yet.
+        Ok((bounds, read_to_end.begin(WaitsFor::Compression)))
     })?
     .fuse();
     let written = meter.clone();
-    let writing = spawn("write", move || writer::write(&steps, &spec, out, &written))?;
+    let writing = spawn("write", move || {
+        let written = writer::write(&steps, &spec, out, &written)?;
+        Ok((written, written_to_end.begin(WaitsFor::Store)))
+    })?;
     let uploads = concurrency(settings.uploads, upload.part_size);
     let all = async {
         let sending = send(&upload.parts, sending, uploads, meter);
         let (read, written, sent) = tokio::join!(&mut reading, writing, sending);
-        first_cause(ended(read), ended(written), sent)
+        // With this, the waits for the last stages end.
+        first_cause(ended(read), ended(written), sent).map(|((written, _), (bounds, _))| (written, bounds))
     };
     tokio::select! {
         outcome = all => outcome,

@@ -23,6 +23,7 @@ use super::describe::Uuids;
 use super::{ReadFailure, run_here, snapshot};
 use crate::base::error::{Error, Result};
 use crate::base::retry::Waiting;
+use crate::base::waits::WaitsFor;
 use crate::dumpformat::Sink;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
@@ -102,7 +103,10 @@ pub fn read(
     for (at, namespace) in namespaces.iter().enumerate() {
         sink.begin(at)?;
         if namespace.has_documents() {
-            let Some(incoming) = arriving.blocking_recv() else {
+            let waiting = sink.waits().begin(WaitsFor::Mongodb);
+            let incoming = arriving.blocking_recv();
+            drop(waiting);
+            let Some(incoming) = incoming else {
                 // The reading thread ends early only with an error.
                 return joined(reader).and(Err(Error::failed("the reading thread ended")));
             };
@@ -150,13 +154,16 @@ fn write_documents(
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let malformed = |cause: &dyn std::fmt::Display| cursor::malformed(namespace, cause);
+    let waits = sink.waits();
     loop {
         if cancel.is_cancelled() {
             return Err(Error::failed("the run was cancelled"));
         }
         // A task that ends without a message must not look like a complete namespace.
-        let batch =
-            incoming.batches.blocking_recv().unwrap_or_else(|| Err(Error::failed("a reading task ended")))?;
+        let waiting = waits.begin(WaitsFor::Mongodb);
+        let batch = incoming.batches.blocking_recv();
+        drop(waiting);
+        let batch = batch.unwrap_or_else(|| Err(Error::failed("a reading task ended")))?;
         let Some(reply) = batch else { return Ok(()) };
         for value in reply.doc_slices().map_err(|e| malformed(&e))? {
             let value = value.map_err(|e| malformed(&e))?;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::filter::{KeptEntry, OplogFilter};
 use super::{ReadFailure, run_here};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::waits::{Waits, WaitsFor};
 use crate::config::choices::ConsistencyChoice;
 use crate::config::selection::Selection;
 use crate::dumpformat::Sink;
@@ -163,6 +164,8 @@ impl SliceStart {
         notes: &Notes,
         sink: &mut WithSlice<'_>,
     ) -> Result<SliceBounds> {
+        let waits = sink.waits();
+        let waiting = waits.begin(WaitsFor::Mongodb);
         let server = &server.reconnect()?;
         let newest = newest(server).await?;
         let bounds = SliceBounds { start: self.start, end: newest.time };
@@ -180,6 +183,7 @@ impl SliceStart {
         }
         let mut filter = OplogFilter::new(selection, self.ready.time);
         let mut entries = 0;
+        drop(waiting);
         sink.sink.begin(sink.place)?;
         let mut hand_on = |entry: &RawDocument| {
             let bytes = match filter.take(entry)? {
@@ -190,9 +194,11 @@ impl SliceStart {
             entries += 1;
             bytes
         };
-        read_entries(server, bounds, notes, &mut hand_on).await?;
+        read_entries(server, bounds, (notes, &waits), &mut hand_on).await?;
+        let waiting = waits.begin(WaitsFor::Mongodb);
         // If the oplog dropped entries while it was read, the slice has a gap.
         reaches_back(server, self.start).await?;
+        drop(waiting);
         sink.sink.end()?;
         log::debug!("the oplog slice has {entries} entries, from {} to {}", bounds.start, bounds.end);
         server.close().await;
@@ -205,13 +211,13 @@ impl SliceStart {
 async fn read_entries(
     server: &Server,
     bounds: SliceBounds,
-    notes: &Notes,
+    (notes, waits): (&Notes, &Waits),
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<()> {
     let (mut last, mut waiting) = (None, server.patience.start(server.service()));
     loop {
         let had = last;
-        let lost = match drain(server, bounds, &mut last, hand_on).await {
+        let lost = match drain(server, bounds, &mut last, waits, hand_on).await {
             Ok(()) => return Ok(()),
             Err(ReadFailure::Error(error)) => return Err(error),
             Err(ReadFailure::Driver(error)) => error,
@@ -219,6 +225,7 @@ async fn read_entries(
         if last != had {
             waiting.answered();
         }
+        let _lost = waits.begin(WaitsFor::Mongodb);
         let why = errors::tidy(&lost);
         match errors::classify(&lost) {
             Class::TokenGone => return Err(overflow(server, bounds.start)),
@@ -235,6 +242,7 @@ async fn drain(
     server: &Server,
     bounds: SliceBounds,
     last: &mut Option<OpTime>,
+    waits: &Waits,
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<(), ReadFailure> {
     let malformed = |e: &dyn std::fmt::Display| {
@@ -245,9 +253,11 @@ async fn drain(
     let find = rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}};
     let local = server.database("local");
     let action = local.run_raw_cursor_command(find).selection_criteria(commands::any_member()).batch();
+    let mut waiting = waits.begin(WaitsFor::Mongodb);
     let mut cursor = server.bounded(action.into_future()).await?;
     let mut progress = Progress::new(server.stall);
     while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
+        drop(waiting);
         let entries = batch.doc_slices()?;
         progress.step(!entries.is_empty())?;
         for value in entries {
@@ -260,6 +270,7 @@ async fn drain(
             hand_on(entry)?;
             *last = Some(time);
         }
+        waiting = waits.begin(WaitsFor::Mongodb);
     }
     Ok(())
 }
@@ -411,5 +422,9 @@ impl Sink for WithSlice<'_> {
 
     fn end(&mut self) -> Result<()> {
         self.sink.end()
+    }
+
+    fn waits(&self) -> Waits {
+        self.sink.waits()
     }
 }

@@ -8,4 +8,5 @@ mod places;
 mod planted;
 mod remembered;
 mod requests;
+mod slowdown;
 mod support;

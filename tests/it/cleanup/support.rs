@@ -164,6 +164,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         },
         index,
         totals: Totals { namespaces: 1, documents: 0, raw_bytes: 0 },
+        timing: None,
         namespaces: vec![NamespaceEntry {
             db: "shop".into(),
             collection: "orders".into(),

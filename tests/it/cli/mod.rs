@@ -26,4 +26,5 @@ pub mod signals;
 mod steps;
 pub mod support;
 pub mod terminal;
+mod timing;
 mod users;

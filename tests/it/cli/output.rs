@@ -50,6 +50,7 @@ async fn backup_and_list_print_the_stored_backup() {
           "documents": 6,
           "raw_bytes": 0,
           "stored_bytes": 0,
+          "timing": "[TIMING]",
           "warnings": [],
           "notes": [],
           "problems": []
@@ -112,7 +113,7 @@ fn listed(home: &Home) {
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
-        "consistency": "none", "key": first.artifact.key, "warnings": [], "verified": null, "error": null,
+        "consistency": "none", "key": first.artifact.key, "timing": first.timing, "warnings": [], "verified": null, "error": null,
     });
     assert_eq!(row, Some(&expected));
     assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);

@@ -60,6 +60,7 @@ fn full_manifest() -> serde_json::Value {
         },
         index: IndexObject { key: text(), size: 1, blake3: text() },
         totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
+        timing: Some(uzima_backup::model::timing::DataTiming::default()),
         namespaces: vec![namespace],
         warnings: vec![],
         notes: vec![],

@@ -40,6 +40,7 @@ pub fn success() -> RunOutcome {
         documents: 2,
         raw_bytes: 3,
         stored_bytes: 4,
+        timing: None,
         partial: None,
     };
     RunOutcome::Success(BackupSuccess { facts, problems: vec![], notes: vec![] })

@@ -122,6 +122,7 @@ fn list_with_an_id_shows_everything_about_a_backup() {
           started       0000-00-00 00:00 UTC, 1 h 0 min ago
           ended         0000-00-00 00:00 UTC
           took          5 min 0 s, 293.1 KiB/s raw
+          data          -
           contents      25 namespaces, 90,042 documents, 85.9 MiB raw, 12 B stored
           artifact      0000/00/00000000T000000Z-000001/dump.tar.gz
           format        tar.gz, level 5
@@ -307,6 +308,7 @@ fn list_with_an_id_explains_a_failed_run_and_a_fault() {
           started       0000-00-00 00:00 UTC, 2 d 1 h ago
           ended         0000-00-00 00:00 UTC
           took          5 min 0 s, 333 B/s raw
+          data          -
           contents      1 namespace, 1,000 documents, 97.7 KiB raw, 12 B stored
           artifact      0000/00/00000000T000000Z-000001/dump.tar.gz
           format        tar.gz, level 5

@@ -55,6 +55,7 @@ async fn backup_prints_its_plan_and_its_result() {
           "documents": 5,
           "raw_bytes": 0,
           "stored_bytes": 0,
+          "timing": "[TIMING]",
           "warnings": [],
           "notes": [],
           "problems": []

@@ -65,6 +65,7 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
             "blake3": "[BLAKE3]"
           },
           "totals": {"namespaces": 1, "documents": 3, "raw_bytes": 0},
+          "timing": "[TIMING]",
           "namespaces": [
             {
               "db": "shop",
@@ -161,7 +162,8 @@ async fn a_run_is_recorded_with_its_result() {
           "key": "0000/00/00000000T000000Z-000001/dump.tar.gz",
           "namespaces": 1,
           "raw_bytes": 0,
-          "stored_bytes": 0
+          "stored_bytes": 0,
+          "timing": "[TIMING]"
         }
     "#);
 }

@@ -117,11 +117,24 @@ pub fn all(ran: &Ran) -> String {
     text
 }
 
-/// Formats JSON with one line per field. Flat objects and lists are on one line if they fit.
+/// Formats JSON with one line per field. Flat objects and lists are on one line if they fit. Timings are left out, because
+/// the length of their numbers differs.
 pub fn compact(value: &Value) -> String {
-    let mut out = String::new();
-    write(value, 0, &mut out);
+    let (mut value, mut out) = (value.clone(), String::new());
+    without_timings(&mut value);
+    write(&value, 0, &mut out);
     out
+}
+
+fn without_timings(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| match (key.as_str(), &value) {
+            ("timing", Value::Object(_)) => *value = "[TIMING]".into(),
+            _ => without_timings(value),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(without_timings),
+        _ => {}
+    }
 }
 
 fn write(value: &Value, depth: usize, out: &mut String) {

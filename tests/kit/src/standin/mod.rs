@@ -34,6 +34,8 @@ pub struct Play {
     stderr: Vec<String>,
     ending: Ending,
     ignores_term: bool,
+    /// Seconds before the first byte.
+    silent: u64,
 }
 
 impl Play {
@@ -45,7 +47,14 @@ impl Play {
             stderr: Vec::new(),
             ending: Ending::Exit(0),
             ignores_term: false,
+            silent: 0,
         }
+    }
+
+    /// Sends nothing for this number of seconds before the first byte.
+    pub fn silent(mut self, seconds: u64) -> Play {
+        self.silent = seconds;
+        self
     }
 
     /// Writes only this number of bytes of the archive.

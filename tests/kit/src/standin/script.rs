@@ -69,6 +69,7 @@ pub(super) fn script(home: &Path, plays: &[Play]) -> String {
     out += &format!("[ $number -gt {0} ] && number={0}\ncase $number in\n", plays.len());
     for (number, play) in (1..).zip(plays) {
         let trap = if play.ignores_term { "trap '' TERM INT; " } else { "" };
+        let silent = if play.silent > 0 { format!("sleep {}; ", play.silent) } else { String::new() };
         let ending = match play.ending {
             Ending::Exit(status) => format!("exit {status}"),
             Ending::Killed => "kill -9 $$".to_owned(),
@@ -76,7 +77,7 @@ pub(super) fn script(home: &Path, plays: &[Play]) -> String {
             Ending::Hangs => "exec sleep 100000".to_owned(),
         };
         out += &format!(
-            "{number}) {trap}cat \"$home/archive-{number}\"; cat \"$home/stderr-{number}\" >&2; {ending} ;;\n"
+            "{number}) {trap}{silent}cat \"$home/archive-{number}\"; cat \"$home/stderr-{number}\" >&2; {ending} ;;\n"
         );
     }
     out + "esac\n"
