@@ -18,6 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::files::replace;
 use crate::base::units;
+use crate::model::timing::DataTiming;
 
 const PREFIX: &str = "uzima_backup_";
 
@@ -31,6 +32,12 @@ const LARGEST: u64 = 1024 * 1024;
 /// The collector, which runs as another user, must be able to read the file.
 const MODE: u32 = 0o644;
 
+/// The only metric with another label than the job's.
+const WAITED: &str = "uzima_backup_last_success_waited_seconds";
+/// The label with what was waited for, and its values.
+const WAITED_LABEL: &str = "waited_for";
+const WAITED_FOR: [&str; 3] = ["mongodb", "compression", "store"];
+
 /// The name and the help of every metric, in the order of the file. All are gauges.
 pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_last_success_timestamp_seconds", "When the last good backup was complete."),
@@ -39,6 +46,11 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_last_success_raw_bytes", "The length of the documents in the last good backup."),
     ("uzima_backup_last_success_documents", "How many documents the last good backup holds."),
     ("uzima_backup_last_success_namespaces", "How many namespaces the last good backup holds."),
+    (
+        "uzima_backup_last_success_data_duration_seconds",
+        "How long the data of the last good backup took, from the first request for documents to the complete artifact.",
+    ),
+    (WAITED, "How long the data of the last good backup waited for MongoDB, compression and the store."),
     ("uzima_backup_last_run_timestamp_seconds", "When backup last ended, well or badly."),
     ("uzima_backup_last_run_duration_seconds", "How long the last run of backup took."),
     ("uzima_backup_last_run_exit_code", "The exit code of the last run of backup."),
@@ -54,8 +66,21 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_cleanup_last_run_success", "1 if the last cleanup did its work, else 0 (also frozen)."),
 ];
 
-/// The name of a metric without [`PREFIX`], and its value.
-type Sample = (&'static str, f64);
+/// A sample of a job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// The name of the metric without [`PREFIX`].
+    name: &'static str,
+    /// One of [`WAITED_FOR`], for [`WAITED`] only.
+    waited_for: Option<&'static str>,
+    value: f64,
+}
+
+impl From<(&'static str, f64)> for Sample {
+    fn from((name, value): (&'static str, f64)) -> Sample {
+        Sample { name, waited_for: None, value }
+    }
+}
 
 /// The samples of a job that the end of a run changes. A failure changes no sample that a success wrote.
 pub(super) fn samples(
@@ -81,30 +106,43 @@ pub(super) fn samples(
         ],
         RunKind::Other(_) => &[],
     };
-    let mut samples = Vec::new();
+    let mut samples: Vec<Sample> = Vec::new();
     match outcome {
-        RunOutcome::Success(BackupSuccess { facts, .. }) => samples.extend([
-            ("last_success_timestamp_seconds", seconds(facts.finished_at)),
-            ("last_success_duration_seconds", length(facts.finished_at - facts.started_at)),
-            ("last_success_stored_bytes", facts.stored_bytes as f64),
-            ("last_success_raw_bytes", facts.raw_bytes as f64),
-            ("last_success_documents", facts.documents as f64),
-            ("last_success_namespaces", facts.namespaces as f64),
-        ]),
+        RunOutcome::Success(BackupSuccess { facts, .. }) => {
+            let figures = [
+                ("last_success_timestamp_seconds", seconds(facts.finished_at)),
+                ("last_success_duration_seconds", length(facts.finished_at - facts.started_at)),
+                ("last_success_stored_bytes", facts.stored_bytes as f64),
+                ("last_success_raw_bytes", facts.raw_bytes as f64),
+                ("last_success_documents", facts.documents as f64),
+                ("last_success_namespaces", facts.namespaces as f64),
+            ];
+            samples.extend(figures.map(Sample::from));
+            samples.extend(facts.timing.iter().flat_map(waits));
+        }
         RunOutcome::Cleanup(c) => {
             let freed: u64 = c.deleted.iter().map(|deletion| deletion.stored_bytes).sum();
-            samples.extend([
+            let figures = [
                 ("cleanup_last_success_timestamp_seconds", seconds(now)),
                 ("cleanup_deleted_backups", c.deleted.len() as f64),
                 ("cleanup_deleted_bytes", freed as f64),
                 ("cleanup_kept_backups", c.kept as f64),
                 ("cleanup_kept_bytes", c.kept_bytes as f64),
-            ]);
+            ];
+            samples.extend(figures.map(Sample::from));
         }
         RunOutcome::Failure(_) | RunOutcome::Frozen(_) => {}
     }
-    samples.extend(names.iter().copied().zip(ended));
+    samples.extend(names.iter().copied().zip(ended).map(Sample::from));
     samples
+}
+
+/// The duration of the data phase, and the three waits.
+fn waits(timing: &DataTiming) -> Vec<Sample> {
+    let seconds = [timing.mongodb_seconds, timing.compression_seconds, timing.store_seconds];
+    let wait = |(what, value)| Sample { name: &WAITED[PREFIX.len()..], waited_for: Some(what), value };
+    let whole = Sample::from(("last_success_data_duration_seconds", timing.seconds));
+    [whole].into_iter().chain(WAITED_FOR.into_iter().zip(seconds).map(wait)).collect()
 }
 
 fn seconds(at: DateTime<Utc>) -> f64 {
@@ -136,8 +174,8 @@ impl MetricsFile {
         let _lock = self.lock().await?;
         let path = settled(&self.path).map_err(|e| self.failed("cannot be written", e))?;
         let (mut page, lost) = self.read(&path)?;
-        for (name, value) in samples {
-            page.set(name, job, *value);
+        for sample in samples {
+            page.set(job, sample);
         }
         replace(&path, page.text().as_bytes(), MODE).map_err(|e| self.failed("cannot be written", e))?;
         log::info!("wrote {}", self.path.display());
@@ -198,28 +236,33 @@ impl MetricsFile {
     }
 }
 
-/// The content of the file: samples by the metric's position in [`METRICS`] and the job.
+/// The metric's position in [`METRICS`], the job, and for [`WAITED`] what was waited for.
+type SampleKey = (usize, String, Option<&'static str>);
+
+/// The content of the file.
 #[derive(Debug, Default, PartialEq)]
 struct MetricsPage {
-    samples: BTreeMap<(usize, String), f64>,
+    samples: BTreeMap<SampleKey, f64>,
 }
 
 impl MetricsPage {
-    /// Sets a sample of a job. `name` has no [`PREFIX`].
-    fn set(&mut self, name: &str, job: &str, value: f64) {
-        let place = METRICS.iter().position(|(full, _)| full[PREFIX.len()..] == *name);
-        self.samples.insert((place.expect("it is in the list"), job.into()), value);
+    fn set(&mut self, job: &str, sample: &Sample) {
+        let place = METRICS.iter().position(|(full, _)| full[PREFIX.len()..] == *sample.name);
+        let key = (place.expect("it is in the list"), job.into(), sample.waited_for);
+        self.samples.insert(key, sample.value);
     }
 
     fn text(&self) -> String {
         let mut text = String::new();
         for (place, (name, help)) in METRICS.iter().enumerate() {
-            let mut samples = self.samples.iter().filter(|((at, _), _)| *at == place).peekable();
+            let mut samples = self.samples.iter().filter(|((at, ..), _)| *at == place).peekable();
             if samples.peek().is_some() {
                 text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
             }
-            for ((_, job), value) in samples {
-                text.push_str(&format!("{name}{{{LABEL}=\"{}\"}} {value}\n", escaped(job)));
+            for ((_, job, waited_for), value) in samples {
+                let waited_for =
+                    waited_for.map(|what| format!(",{WAITED_LABEL}=\"{what}\"")).unwrap_or_default();
+                text.push_str(&format!("{name}{{{LABEL}=\"{}\"{waited_for}}} {value}\n", escaped(job)));
             }
         }
         text
@@ -236,8 +279,8 @@ impl MetricsPage {
                 continue;
             };
             match sample(line) {
-                Some((place, job, value)) => {
-                    page.samples.insert((place, job), value);
+                Some((key, value)) => {
+                    page.samples.insert(key, value);
                 }
                 None if is_foreign(line) => return Err(n + 1),
                 None if line.starts_with('#') || line.is_empty() => {}
@@ -248,13 +291,19 @@ impl MetricsPage {
     }
 }
 
-/// Parses `name{backup_job="..."} number`.
-fn sample(line: &str) -> Option<(usize, String, f64)> {
+/// Parses `name{backup_job="..."} number`, where [`WAITED`] has its other label after the job.
+fn sample(line: &str) -> Option<(SampleKey, f64)> {
     let (name, rest) = line.split_once(&format!("{{{LABEL}=\""))?;
     let place = METRICS.iter().position(|(full, _)| *full == name)?;
-    let (job, value) = rest.rsplit_once("\"} ")?;
+    let (labels, value) = rest.rsplit_once("\"} ")?;
+    let (job, waited_for) = if name == WAITED {
+        let (job, what) = labels.rsplit_once(&format!("\",{WAITED_LABEL}=\""))?;
+        (job, Some(WAITED_FOR.into_iter().find(|known| *known == what)?))
+    } else {
+        (labels, None)
+    };
     let value: f64 = value.parse().ok()?;
-    Some((place, unescaped(job)?, value)).filter(|_| value.is_finite())
+    Some(((place, unescaped(job)?, waited_for), value)).filter(|_| value.is_finite())
 }
 
 /// Returns true if a line is well formed and belongs to a metric of another program.

@@ -20,7 +20,7 @@ fn failure() -> RunOutcome {
 }
 
 fn names(samples: &[Sample]) -> Vec<&'static str> {
-    samples.iter().map(|(name, _)| *name).collect()
+    samples.iter().map(|sample| sample.name).collect()
 }
 
 #[test]
@@ -31,13 +31,18 @@ fn every_metric_has_a_sample_and_every_sample_a_metric() {
     let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
+    // A sample for each thing that was waited for.
+    all.dedup();
     let listed: Vec<&str> = METRICS.iter().map(|(name, _)| &name[PREFIX.len()..]).collect();
     assert_eq!(all, listed);
     assert!(METRICS.iter().all(|(name, help)| name.starts_with(PREFIX) && help.ends_with('.')));
-    let value = |name: &str| good.iter().find(|(n, _)| *n == name).unwrap().1;
+    let value = |name: &str| good.iter().find(|sample| sample.name == name).unwrap().value;
     assert_eq!(value("last_run_duration_seconds"), 150.25);
     assert_eq!(value("last_success_duration_seconds"), 137.0);
     assert_eq!(value("last_run_success"), 1.0);
+    assert_eq!(value("last_success_data_duration_seconds"), 131.2);
+    let waited: Vec<_> = good.iter().filter_map(|sample| Some((sample.waited_for?, sample.value))).collect();
+    assert_eq!(waited, [("mongodb", 96.4), ("compression", 21.9), ("store", 4.6)]);
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn a_failure_changes_no_sample_of_a_success() {
         let moved = samples(operation, &outcome, Exit::Failed, times());
         let of_cleanup = operation == RunKind::Cleanup;
         assert_eq!(moved.len(), 4);
-        for (name, value) in moved {
+        for Sample { name, value, .. } in moved {
             assert_eq!(name.starts_with("cleanup_"), of_cleanup, "{name}");
             assert!(name.contains("last_run_"), "{name}");
             assert!(!name.ends_with("_success") || value == 0.0);
@@ -63,8 +68,12 @@ fn a_failure_changes_no_sample_of_a_success() {
 fn a_page_reads_back() {
     let mut page = MetricsPage::default();
     for (job, value) in [("nightly", 1.5), ("a\\b\"c\nd{e=\"f\"} 7", 8_160_437_862.0), ("ü", -0.25)] {
-        page.set("last_success_stored_bytes", job, value);
-        page.set("cleanup_kept_backups", job, 3.0);
+        page.set(job, &("last_success_stored_bytes", value).into());
+        page.set(job, &("cleanup_kept_backups", 3.0).into());
+        for (seconds, what) in WAITED_FOR.into_iter().enumerate() {
+            let name = "last_success_waited_seconds";
+            page.set(job, &Sample { name, waited_for: Some(what), value: seconds as f64 });
+        }
     }
     let text = page.text();
     assert!(text.contains("stored_bytes{backup_job=\"nightly\"} 1.5\n"), "{text}");
@@ -72,13 +81,15 @@ fn a_page_reads_back() {
         text.contains("_stored_bytes{backup_job=\"a\\\\b\\\"c\\nd{e=\\\"f\\\"} 7\"} 8160437862\n"),
         "{text}"
     );
+    let waited = "_waited_seconds{backup_job=\"nightly\",waited_for=\"store\"} 2\n";
+    assert!(text.contains(waited), "{text}");
     assert_eq!(MetricsPage::read(&text), Ok((page, 0)));
 }
 
 #[test]
 fn damaged_lines_are_counted_and_the_others_kept() {
     let mut page = MetricsPage::default();
-    page.set("last_run_exit_code", "a", 1.0);
+    page.set("a", &("last_run_exit_code", 1.0).into());
     let sound = page.text();
     let name = "uzima_backup_last_run_exit_code";
     for damaged in [
@@ -89,6 +100,9 @@ fn damaged_lines_are_counted_and_the_others_kept() {
         format!("{name}{{backup_job=\"b\\x\"}} 1\n"),
         format!("{name}{{backup_job=\"b\",x=\"\"y\"}} 1\n"),
         format!("{name} 1\n"),
+        format!("{name}{{backup_job=\"b\",waited_for=\"store\"}} 1\n"),
+        format!("{WAITED}{{backup_job=\"b\"}} 1\n"),
+        format!("{WAITED}{{backup_job=\"b\",waited_for=\"godot\"}} 1\n"),
         "uzima_backup_unheard_of{backup_job=\"b\"} 1\n".into(),
         "\0\0\0\0\n".into(),
         "{\n".into(),
@@ -116,8 +130,8 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("uzima.prom");
     let file = MetricsFile::new(path.clone());
-    assert_eq!(file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap(), None);
-    assert_eq!(file.update("b", &[("last_run_exit_code", 1.0)]).await.unwrap(), None);
+    assert_eq!(file.update("a", &[("last_run_exit_code", 3.0).into()]).await.unwrap(), None);
+    assert_eq!(file.update("b", &[("last_run_exit_code", 1.0).into()]).await.unwrap(), None);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("{backup_job=\"a\"} 3\n") && text.contains("{backup_job=\"b\"} 1\n"), "{text}");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -126,7 +140,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     assert_eq!(files(dir.path()), 1);
 
     std::fs::write(&path, "node_load1 0.5\n").unwrap();
-    let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();
+    let error = file.update("a", &[("last_run_exit_code", 3.0).into()]).await.unwrap_err();
     assert!(error.chain().contains("was not changed: line 1 is a metric of another program"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "node_load1 0.5\n");
     std::fs::write(&path, text.replace(" 3\n", " three\n")).unwrap();
@@ -137,7 +151,7 @@ async fn the_file_is_replaced_for_everyone_to_read() {
     // Another process holds the lock: the wait is short, and nothing is lost.
     let folder = std::fs::File::open(dir.path()).unwrap();
     folder.lock().unwrap();
-    let error = file.update("a", &[("last_run_exit_code", 3.0)]).await.unwrap_err();
+    let error = file.update("a", &[("last_run_exit_code", 3.0).into()]).await.unwrap_err();
     assert!(error.chain().contains("locked its folder"), "{error}");
     drop(folder);
     let gone = MetricsFile::new(dir.path().join("gone/uzima.prom"));

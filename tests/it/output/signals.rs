@@ -41,6 +41,14 @@ async fn the_metrics_file_holds_the_last_run_and_the_last_success() {
         # HELP uzima_backup_last_success_namespaces How many namespaces the last good backup holds.
         # TYPE uzima_backup_last_success_namespaces gauge
         uzima_backup_last_success_namespaces{backup_job="nightly"} [NUMBER]
+        # HELP uzima_backup_last_success_data_duration_seconds How long the data of the last good backup took, from the first request for documents to the complete artifact.
+        # TYPE uzima_backup_last_success_data_duration_seconds gauge
+        uzima_backup_last_success_data_duration_seconds{backup_job="nightly"} [NUMBER]
+        # HELP uzima_backup_last_success_waited_seconds How long the data of the last good backup waited for MongoDB, compression and the store.
+        # TYPE uzima_backup_last_success_waited_seconds gauge
+        uzima_backup_last_success_waited_seconds{backup_job="nightly",waited_for="compression"} [NUMBER]
+        uzima_backup_last_success_waited_seconds{backup_job="nightly",waited_for="mongodb"} [NUMBER]
+        uzima_backup_last_success_waited_seconds{backup_job="nightly",waited_for="store"} [NUMBER]
         # HELP uzima_backup_last_run_timestamp_seconds When backup last ended, well or badly.
         # TYPE uzima_backup_last_run_timestamp_seconds gauge
         uzima_backup_last_run_timestamp_seconds{backup_job="nightly"} [NUMBER]
@@ -87,6 +95,7 @@ async fn the_webhook_receives_the_failure_and_the_success() {
               "documents": 501,
               "raw_bytes": 0,
               "stored_bytes": 0,
+              "timing": "[TIMING]",
               "problems": [],
               "notes": []
             },

@@ -25,6 +25,15 @@ async fn metrics_of_a_success_a_failure_and_another_job_are_written() {
     ] {
         assert_eq!(good[name], report[field].as_f64().expect("a number"), "{name}");
     }
+    for (name, field) in [
+        ("data_duration_seconds", "seconds"),
+        ("waited_seconds mongodb", "mongodb_seconds"),
+        ("waited_seconds compression", "compression_seconds"),
+        ("waited_seconds store", "store_seconds"),
+    ] {
+        let timing = report["timing"][field].as_f64().expect("a number");
+        assert_eq!(good[&format!("last_success_{name}")], timing, "{name}");
+    }
     let succeeded = good["last_success_timestamp_seconds"];
     assert!(succeeded >= before && succeeded < before + 60.0, "{succeeded}");
     assert!(good["last_run_duration_seconds"] > 0.0);

@@ -119,7 +119,7 @@ impl Signalled {
             .collect()
     }
 
-    /// The metrics of a job, without their common prefix.
+    /// The metrics of a job, without their common prefix. What was waited for is a part of the name: `waited_seconds store`.
     pub fn figures(&self, job: &str) -> BTreeMap<String, f64> {
         let text = std::fs::read_to_string(self.metrics()).expect("a file");
         exposition(&text)
@@ -170,9 +170,13 @@ pub fn exposition(text: &str) -> Vec<(String, String, f64)> {
         while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
             let labels =
                 line.strip_prefix(name).expect("its family").strip_prefix("{backup_job=\"").expect("a job");
-            let (job, value) = labels.split_once("\"} ").expect("a value");
+            let (labels, value) = labels.split_once("\"} ").expect("a value");
+            let (job, name) = match labels.split_once("\",waited_for=\"") {
+                Some((job, what)) => (job, format!("{name} {what}")),
+                None => (labels, name.to_string()),
+            };
             assert!(!job.contains(['"', '\\']), "no job of a test needs that: {line}");
-            let sample = (name.to_string(), job.to_string(), value.parse().expect("a number"));
+            let sample = (name, job.to_string(), value.parse().expect("a number"));
             assert!(!samples.iter().any(|(n, j, _)| (n, j) == (&sample.0, &sample.1)), "twice: {line}");
             samples.push(sample);
         }
