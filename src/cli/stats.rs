@@ -69,7 +69,7 @@ fn text(report: &StatsReport) -> String {
     for line in StatsSummary::new(report).looks {
         push_line(&mut text, &format!("needs a look: {line}"));
     }
-    for table in [periods_table(report), runs_table(report)].into_iter().flatten() {
+    for table in tables(report) {
         text.push_str(&format!("\n{}", columns(&table.head, &table.rows, table.figures)));
     }
     text
@@ -84,7 +84,7 @@ fn mail(report: &StatsReport) -> events::ReportMail {
         headline,
         facts: facts(report).into_iter().map(|(label, value)| (label.into(), value)).collect(),
         paragraphs: looks,
-        tables: [periods_table(report), runs_table(report)].into_iter().flatten().map(table).collect(),
+        tables: tables(report).into_iter().map(table).collect(),
         next_step: None,
     }
 }
@@ -160,7 +160,7 @@ fn missed_text(report: &StatsReport) -> Option<String> {
 #[derive(Debug)]
 struct StatsTable {
     title: &'static str,
-    head: [&'static str; 5],
+    head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     figures: &'static [usize],
 }
@@ -205,7 +205,11 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     facts.extend(report.size.map(|size| ("size", trend_text(&size, bytes))));
     facts.extend(report.documents.map(|documents| ("documents", trend_text(&documents, count))));
     facts.extend(report.duration.map(|took| ("duration", trend_text(&took, seconds))));
-    facts.extend(report.throughput.map(|speed| ("throughput", format!("{}/s raw", bytes(speed)))));
+    let throughput = report.throughput.map(|speed| format!("{} raw", units::bytes_per_second(speed)));
+    facts.extend(throughput.map(|speed| ("throughput", speed)));
+    let newest = report.newest.as_ref();
+    facts.extend(newest.and_then(|run| run.timing).map(|timing| ("waits", timing.words())));
+    facts.extend(newest.and_then(|run| run.slow.clone()).map(|slow| ("note", slow)));
     if let Some((id, drill)) = report.drills.first() {
         let differs = if drill.findings.is_empty() { "" } else { ", and found differences" };
         let (took, speed) = (seconds(drill.recovery_seconds), bytes(drill.speed()));
@@ -223,6 +227,55 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     facts
 }
 
+fn tables(report: &StatsReport) -> Vec<StatsTable> {
+    let [periods, period_waits] = over_time(report);
+    [periods, period_waits, runs_table(report), run_waits_table(report)].into_iter().flatten().collect()
+}
+
+/// The figures by day, week or month.
+fn over_time(report: &StatsReport) -> [Option<StatsTable>; 2] {
+    [periods_table(report), period_waits_table(report)]
+}
+
+/// A duration, or `-` if it was not measured.
+fn measured(n: Option<f64>) -> String {
+    n.map_or("-".into(), seconds)
+}
+
+fn raw_speed(speed: Option<f64>) -> String {
+    speed.map_or("-".into(), units::bytes_per_second)
+}
+
+/// The raw speed and the waits by day, week or month; `None` if nothing was measured.
+fn period_waits_table(report: &StatsReport) -> Option<StatsTable> {
+    let unit = report.periods.first()?.unit.word();
+    let row = |p: &StatsPeriod| {
+        let waits = [p.mongodb_seconds, p.compression_seconds, p.store_seconds].map(measured);
+        [vec![p.start.to_string(), raw_speed(p.raw_bytes_per_second)], waits.into()].concat()
+    };
+    let head = vec![unit, "raw speed", "MongoDB wait", "compression wait", "store wait"];
+    let rows = report.periods.iter().map(row).collect();
+    let any = report.periods.iter().any(|p| p.mongodb_seconds.is_some());
+    any.then_some(StatsTable { title: "Waits over time", head, rows, figures: &[1, 2, 3, 4] })
+}
+
+/// The raw speed and the waits of the last runs; `None` if nothing was measured.
+fn run_waits_table(report: &StatsReport) -> Option<StatsTable> {
+    let row = |run: &StatsRun| {
+        let waits = match run.timing {
+            Some(timing) => timing.waits().map(|(_, wait)| seconds(wait)),
+            None => ["-"; 3].map(String::from),
+        };
+        let other = measured(run.timing.map(|timing| timing.other_seconds));
+        let speed = raw_speed(run.raw_bytes_per_second);
+        [vec![run.id.to_string(), speed], waits.into(), vec![other]].concat()
+    };
+    let head = vec!["run", "raw speed", "MongoDB wait", "compression wait", "store wait", "other"];
+    let rows = report.last().iter().map(row).collect();
+    let any = report.last().iter().any(|run| run.timing.is_some());
+    any.then_some(StatsTable { title: "Waits of the last runs", head, rows, figures: &[1, 2, 3, 4, 5] })
+}
+
 fn periods_table(report: &StatsReport) -> Option<StatsTable> {
     let unit = report.periods.first()?.unit.word();
     let row = |p: &StatsPeriod| {
@@ -234,7 +287,7 @@ fn periods_table(report: &StatsReport) -> Option<StatsTable> {
             p.seconds.map_or("-".into(), seconds),
         ]
     };
-    let head = [unit, "backups", "failed", "size", "took"];
+    let head = vec![unit, "backups", "failed", "size", "took"];
     let rows = report.periods.iter().map(row).collect();
     Some(StatsTable { title: "Over time", head, rows, figures: &[1, 2, 3, 4] })
 }
@@ -249,15 +302,15 @@ fn runs_table(report: &StatsReport) -> Option<StatsTable> {
             units::brief_text(main_problem(run), BRIEF_ERROR),
         ]
     };
-    let head = ["run", "status", "size", "took", "what to look at"];
+    let head = vec!["run", "status", "size", "took", "what to look at"];
     let rows = report.last().iter().map(row).collect();
     (!report.runs.is_empty()).then_some(StatsTable { title: "The last runs", head, rows, figures: &[2, 3] })
 }
 
-/// The most important problem of a run, or an empty text.
+/// The most important problem or note of a run, or an empty text.
 fn main_problem(run: &StatsRun) -> &str {
     let killed = (run.outcome == Status::Interrupted).then_some("killed, or its machine went down");
-    let warning = run.warnings.first().map(String::as_str);
+    let warning = run.warnings.first().or(run.slow.as_ref()).map(String::as_str);
     run.error.as_deref().or(killed).or(warning).unwrap_or_default()
 }
 

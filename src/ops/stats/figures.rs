@@ -121,6 +121,14 @@ pub struct StatsPeriod {
     pub stored_bytes: Option<f64>,
     /// The median duration of the backups, in seconds.
     pub seconds: Option<f64>,
+    /// The median speed, in bytes of raw data per second.
+    pub raw_bytes_per_second: Option<f64>,
+    /// The median time that a backup waited for MongoDB, as far as it was measured.
+    pub mongodb_seconds: Option<f64>,
+    /// The same for the compression.
+    pub compression_seconds: Option<f64>,
+    /// The same for the store.
+    pub store_seconds: Option<f64>,
 }
 
 /// The runs by day, week or month, newest first: the shortest period that gives at most a dozen rows. Periods without runs
@@ -140,6 +148,7 @@ pub(super) fn periods(newest_first: &[&BackupRun], now: DateTime<Utc>) -> Vec<St
 fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPeriod {
     let backups: Vec<&&BackupRun> = runs.iter().filter(|run| made(run)).collect();
     let whole = || backups.iter().filter(|run| run.partial.is_none());
+    let waits = |n: usize| median(whole().filter_map(|run| Some(run.timing?.waits()[n].1)));
     let failed = |run: &&&BackupRun| matches!(run.status, Status::Failed | Status::Interrupted);
     StatsPeriod {
         unit,
@@ -148,6 +157,10 @@ fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPerio
         failed: runs.iter().filter(failed).count(),
         stored_bytes: median(whole().filter_map(|run| run.stored_bytes.map(|n| n as f64))),
         seconds: median(whole().filter_map(|run| Some(run.took()?.as_secs_f64()))),
+        raw_bytes_per_second: median(whole().filter_map(|run| run.raw_speed())),
+        mongodb_seconds: waits(0),
+        compression_seconds: waits(1),
+        store_seconds: waits(2),
     }
 }
 

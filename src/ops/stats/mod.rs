@@ -11,7 +11,6 @@ use serde::{Serialize, Serializer};
 
 use crate::base::clock;
 use crate::base::error::Result;
-use crate::base::units;
 use crate::catalog::CatalogOptions;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
@@ -20,6 +19,7 @@ use crate::catalog::state::{RetainedBackup, StoreState};
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
+use crate::model::timing::DataTiming;
 use crate::retention::outlook::{Expiry, Outlook, Pace, next_expiry, outlook};
 use crate::retention::{PlanContext, freshness, plan};
 use crate::store::Store;
@@ -208,6 +208,12 @@ pub struct StatsRun {
     pub raw_bytes: Option<u64>,
     /// The size of the artifact in bytes.
     pub stored_bytes: Option<u64>,
+    /// The speed in bytes of raw data per second.
+    pub raw_bytes_per_second: Option<f64>,
+    /// The data phase and what it waited for, if it was measured.
+    pub timing: Option<DataTiming>,
+    /// The note that the backup was much slower than usual.
+    pub slow: Option<String>,
     /// The fault of the backup, or else the error of the run.
     pub error: Option<String>,
     /// Everything else that a person should look at.
@@ -225,6 +231,9 @@ impl StatsRun {
             documents: run.documents,
             raw_bytes: run.raw_bytes,
             stored_bytes: run.stored_bytes,
+            raw_bytes_per_second: run.raw_speed(),
+            timing: run.timing,
+            slow: run.slow.clone(),
             error: fault.map(|fault| fault.why.clone()).or_else(|| run.error.clone()),
             warnings: run.warnings.clone(),
         }
@@ -233,11 +242,6 @@ impl StatsRun {
     /// The duration of the run.
     pub fn took(&self) -> Option<Duration> {
         (self.finished_at? - self.started_at).to_std().ok()
-    }
-
-    /// The speed in bytes of raw data per second, if the run took a measurable time.
-    pub fn speed(&self) -> Option<f64> {
-        units::speed(self.raw_bytes?, self.took()?)
     }
 }
 
@@ -375,7 +379,7 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
     let pace = figures::pace(&history, size.as_ref());
     let outlook = outlook(&known.backups, &sizes, policy, job, now, pace);
     let shown = |run: &BackupRun| StatsRun::new(run, known.faults.get(&run.id));
-    let speeds = history.iter().take(LAST).filter_map(|run| units::speed(run.raw_bytes?, run.took()?));
+    let speeds = history.iter().take(LAST).filter_map(|run| run.raw_speed());
     StatsReport {
         version: 1,
         job: job.clone(),

@@ -78,7 +78,7 @@ async fn stats_counts_all_kinds_of_runs() {
     let replace = |text: String, (pattern, with): (&str, &str)| {
         Regex::new(pattern).expect("a pattern").replace_all(&text, with).into_owned()
     };
-    let measured = ("(?m)^(size|duration|throughput|forecast) .*$", "$1 [MEASURED]");
+    let measured = ("(?m)^(size|duration|throughput|waits|forecast) .*$", "$1 [MEASURED]");
     let shown =
         [measured, (r"\d+ min \d+ s", "1 s"), (" {2,}", "  ")].into_iter().fold(text.clone(), replace);
     assert_snapshot!(normalize_measured(&shown, &nights.home), @"
@@ -93,6 +93,7 @@ async fn stats_counts_all_kinds_of_runs() {
         documents  501
         duration [MEASURED]
         throughput [MEASURED]
+        waits [MEASURED]
         forecast [MEASURED]
         next expiry  00000000T000000Z-000002 on 0000-00-00, if backups go on
 
@@ -100,12 +101,23 @@ async fn stats_counts_all_kinds_of_runs() {
         0000-00-00  2  2  [SIZE]  [TIME]
         0000-00-00  1  0  [SIZE]  [TIME]
 
+        WEEK  RAW SPEED  MONGODB WAIT  COMPRESSION WAIT  STORE WAIT
+        0000-00-00  [SIZE]/s  [TIME]  [TIME]  [TIME]
+        0000-00-00  [SIZE]/s  [TIME]  [TIME]  [TIME]
+
         RUN  STATUS  SIZE  TOOK  WHAT TO LOOK AT
         00000000T000000Z-000001  completed  [SIZE]  [TIME]
         00000000T000000Z-000003  interrupted  -  -  killed, or its machine went down
         00000000T000000Z-000004  failed  -  [TIME]  the database 'shpo' does not exist on 127.0.0.1:00000 (next step: Check…
         00000000T000000Z-000002  completed  [SIZE]  [TIME]
         00000000T000000Z-000005  deleted  [SIZE]  [TIME]
+
+        RUN  RAW SPEED  MONGODB WAIT  COMPRESSION WAIT  STORE WAIT  OTHER
+        00000000T000000Z-000001  [SIZE]/s  [TIME]  [TIME]  [TIME]  [TIME]
+        00000000T000000Z-000003  -  -  -  -  -
+        00000000T000000Z-000004  -  -  -  -  -
+        00000000T000000Z-000002  [SIZE]/s  [TIME]  [TIME]  [TIME]  [TIME]
+        00000000T000000Z-000005  [SIZE]/s  [TIME]  [TIME]  [TIME]  [TIME]
     ");
     for line in text.lines() {
         assert!(line.chars().count() <= 160 && line.trim_end() == line, "{line:?}");

@@ -397,9 +397,42 @@ fn stats_prints_runs_sizes_and_expiry() {
           "seconds": {"first": 300.0, "last": 300.0, "least": 300.0, "most": 300.0, "median": 300.0, "per_day": 0.0},
           "raw_bytes_per_second": 333.3333333333333,
           "periods": [
-            {"unit": "day", "start": "0000-00-00", "made": 1, "failed": 0, "stored_bytes": 12.0, "seconds": 300.0},
-            {"unit": "day", "start": "0000-00-00", "made": 1, "failed": 0, "stored_bytes": 12.0, "seconds": 300.0},
-            {"unit": "day", "start": "0000-00-00", "made": 1, "failed": 0, "stored_bytes": 12.0, "seconds": 300.0}
+            {
+              "unit": "day",
+              "start": "0000-00-00",
+              "made": 1,
+              "failed": 0,
+              "stored_bytes": 12.0,
+              "seconds": 300.0,
+              "raw_bytes_per_second": 333.3333333333333,
+              "mongodb_seconds": null,
+              "compression_seconds": null,
+              "store_seconds": null
+            },
+            {
+              "unit": "day",
+              "start": "0000-00-00",
+              "made": 1,
+              "failed": 0,
+              "stored_bytes": 12.0,
+              "seconds": 300.0,
+              "raw_bytes_per_second": 333.3333333333333,
+              "mongodb_seconds": null,
+              "compression_seconds": null,
+              "store_seconds": null
+            },
+            {
+              "unit": "day",
+              "start": "0000-00-00",
+              "made": 1,
+              "failed": 0,
+              "stored_bytes": 12.0,
+              "seconds": 300.0,
+              "raw_bytes_per_second": 333.3333333333333,
+              "mongodb_seconds": null,
+              "compression_seconds": null,
+              "store_seconds": null
+            }
           ],
           "last": [
             {
@@ -410,6 +443,9 @@ fn stats_prints_runs_sizes_and_expiry() {
               "documents": 1000,
               "raw_bytes": 100000,
               "stored_bytes": 12,
+              "raw_bytes_per_second": 333.3333333333333,
+              "timing": null,
+              "slow": null,
               "error": null,
               "warnings": []
             },
@@ -421,6 +457,9 @@ fn stats_prints_runs_sizes_and_expiry() {
               "documents": 1000,
               "raw_bytes": 100000,
               "stored_bytes": 12,
+              "raw_bytes_per_second": 333.3333333333333,
+              "timing": null,
+              "slow": null,
               "error": null,
               "warnings": []
             },
@@ -432,6 +471,9 @@ fn stats_prints_runs_sizes_and_expiry() {
               "documents": 1000,
               "raw_bytes": 100000,
               "stored_bytes": 12,
+              "raw_bytes_per_second": 333.3333333333333,
+              "timing": null,
+              "slow": null,
               "error": null,
               "warnings": []
             }

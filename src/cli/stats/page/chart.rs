@@ -10,12 +10,12 @@ use crate::base::units;
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 190.0;
 /// The borders of the area of the line. The labels of the axes are left of it and below it.
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = WIDTH - 12.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = HEIGHT - 26.0;
+pub(super) const LEFT: f64 = 58.0;
+pub(super) const RIGHT: f64 = WIDTH - 12.0;
+pub(super) const TOP: f64 = 14.0;
+pub(super) const BOTTOM: f64 = HEIGHT - 26.0;
 /// A line with more points has a dot only at its end.
-const DOTS: usize = 60;
+pub(super) const DOTS: usize = 60;
 
 /// A labelled position on an axis.
 #[derive(Debug, PartialEq)]
@@ -113,14 +113,14 @@ impl Chart {
 }
 
 /// The horizontal position of a time. A single time is in the middle.
-fn position(at: DateTime<Utc>, from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
+pub(super) fn position(at: DateTime<Utc>, from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     let span = (to - from).num_seconds() as f64;
     let share = if span > 0.0 { (at - from).num_seconds() as f64 / span } else { 0.5 };
     LEFT + 4.0 + (RIGHT - LEFT - 8.0) * share
 }
 
 /// At most four evenly spaced days for the horizontal axis, with the first and the last.
-fn days(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Tick> {
+pub(super) fn days(from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Tick> {
     let span = to - from;
     let parts = span.num_days().clamp(0, 3) as i32;
     let format = if span > TimeDelta::days(330) { "%b %Y" } else { "%-d %b" };
@@ -176,7 +176,7 @@ impl AxisUnit {
         let bytes = || units::bytes(value.max(0.0).round() as u64);
         match self {
             AxisUnit::Bytes => bytes(),
-            AxisUnit::BytesPerSecond => format!("{}/s", bytes()),
+            AxisUnit::BytesPerSecond => units::bytes_per_second(value),
             AxisUnit::Seconds => units::duration(Duration::from_secs_f64(value.max(0.0))),
         }
     }

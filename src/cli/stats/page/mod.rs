@@ -3,6 +3,7 @@
 
 mod calendar;
 mod chart;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,8 @@ use chrono::{DateTime, Utc};
 
 use self::calendar::Month;
 use self::chart::{AxisUnit, Chart, Series};
-use super::{StatsSummary, StatsTable, age, forecast, main_problem, not_good, periods_table, seconds};
+use self::stack::StackedChart;
+use super::{StatsSummary, StatsTable, age, forecast, main_problem, not_good, over_time, seconds};
 use crate::base::beneath::settled;
 use crate::base::error::{Error, Result};
 use crate::base::files::replace;
@@ -94,7 +96,9 @@ struct Page<'a> {
     summary: StatsSummary,
     cards: Vec<Card>,
     charts: Vec<Chart>,
-    periods: Option<StatsTable>,
+    /// What the backups waited for.
+    waits: Option<StackedChart>,
+    periods: Vec<StatsTable>,
     storage: Option<Chart>,
     storage_facts: Vec<(&'static str, String)>,
     months: Vec<Month>,
@@ -136,7 +140,8 @@ pub fn render(report: &StatsReport, sender: &Sender, redactor: &Redactor) -> Str
         summary,
         cards: cards(report),
         charts: charts(report),
-        periods: periods_table(report),
+        waits: waits_chart(report),
+        periods: over_time(report).into_iter().flatten().collect(),
         storage: storage_chart(report),
         storage_facts: storage_facts(report),
         months: calendar::months(report),
@@ -221,9 +226,16 @@ fn charts(report: &StatsReport) -> Vec<Chart> {
     let charts = [
         chart("Size of a backup", AxisUnit::Bytes, |run| run.stored_bytes.map(|n| n as f64)),
         chart("Duration of a backup", AxisUnit::Seconds, |run| run.took().map(|took| took.as_secs_f64())),
-        chart("Raw data read per second", AxisUnit::BytesPerSecond, StatsRun::speed),
+        chart("Raw data read per second", AxisUnit::BytesPerSecond, |run| run.raw_bytes_per_second),
     ];
     charts.into_iter().flatten().collect()
+}
+
+/// The data phases of the last backups, and what they waited for.
+fn waits_chart(report: &StatsReport) -> Option<StackedChart> {
+    let shown = report.runs.iter().take(CHART_RUNS).rev();
+    let values: Vec<_> = shown.filter_map(|run| Some((run.started_at, run.timing?))).collect();
+    StackedChart::of(&values)
 }
 
 /// The forecast of the stored bytes.
@@ -269,9 +281,11 @@ fn run_row(run: &StatsRun, clean: impl Fn(&str) -> String) -> RunRow {
     facts.extend(run.took().map(|took| format!("took {}", units::duration(took))));
     facts.extend(run.documents.map(|n| units::several(n, "document")));
     facts.extend(run.stored_bytes.map(units::bytes));
-    facts.extend(run.speed().map(|speed| format!("{}/s raw", units::bytes(speed.round() as u64))));
+    let speed = run.raw_bytes_per_second.map(units::bytes_per_second);
+    facts.extend(speed.map(|speed| format!("{speed} raw")));
+    facts.extend(run.timing.map(|timing| timing.words()));
     let mut remarks = vec![main_problem(run)];
-    remarks.extend(run.warnings.iter().map(String::as_str));
+    remarks.extend(run.warnings.iter().chain(&run.slow).map(String::as_str));
     remarks.retain(|text| !text.is_empty());
     remarks.dedup();
     RunRow {

@@ -9,18 +9,23 @@ use chrono::TimeDelta;
 
 use super::*;
 use crate::base::exit::Exit;
+use crate::base::waits::TimeSpent;
 use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::marks::Pin;
 use crate::catalog::run::BackupRun;
+use crate::catalog::slowdown::{BackupSpeed, slowdown};
 use crate::catalog::state::RetainedBackup;
 use crate::config::choices::Policy;
 use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
+use crate::model::timing::DataTiming;
 use crate::ops::stats::{JobHistory, StatsOptions, report};
 use crate::retention::{PlanContext, plan};
 
 const JOB: &str = "all@db1";
 const NIGHTS: i64 = 100;
+/// How many nights ago the slow night was.
+const SLOW_NIGHT: i64 = 7;
 
 /// The time of the reports: two hours after the last backup.
 fn now() -> DateTime<Utc> {
@@ -56,16 +61,36 @@ fn wobble(n: i64) -> f64 {
     (random(n) % 201) as f64 / 100.0 - 1.0
 }
 
+/// The amount and the times of the backup `ago` nights ago.
+fn speed(ago: i64) -> BackupSpeed {
+    let raw = (23.6e9 - ago as f64 * 0.041e9 + wobble(ago) * 0.06e9).max(0.0);
+    let data = raw / 180e6 * (1.0 + 0.12 * wobble(ago + 1000));
+    // In one night, the bucket was slow.
+    let held = if ago == SLOW_NIGHT { 318.4 } else { 0.0 };
+    let parts = [data * 0.7, data * (0.16 + 0.04 * wobble(ago + 2000)), data * 0.04 + held, data * 0.06];
+    let [mongodb, compression, store, other] = parts.map(Duration::from_secs_f64);
+    let timing = DataTiming::from(TimeSpent { mongodb, compression, store, other });
+    BackupSpeed { raw_bytes: raw as u64, timing }
+}
+
+/// The note of the slow night.
+fn slow_note() -> String {
+    let before: Vec<BackupSpeed> = (1..=10).map(|n| speed(SLOW_NIGHT + n)).collect();
+    slowdown(&speed(SLOW_NIGHT), &before).unwrap().to_string()
+}
+
 /// A run that made a backup, `ago` nights ago.
 fn made(ago: i64) -> BackupRun {
-    let raw = 23.6e9 - ago as f64 * 0.041e9 + wobble(ago) * 0.06e9;
-    let seconds = raw / 172e6 * (1.0 + 0.12 * wobble(ago + 1000));
+    let BackupSpeed { raw_bytes, timing } = speed(ago);
+    let took = TimeDelta::milliseconds(((timing.seconds + 4.0) * 1000.0) as i64);
     BackupRun {
         status: Status::Completed,
-        finished_at: Some(started(ago) + TimeDelta::milliseconds((seconds * 1000.0) as i64)),
-        documents: Some((raw / 1284.0) as u64),
-        raw_bytes: Some(raw as u64),
-        stored_bytes: Some((raw * 0.3455) as u64),
+        finished_at: Some(started(ago) + took),
+        documents: Some(raw_bytes / 1284),
+        raw_bytes: Some(raw_bytes),
+        stored_bytes: Some((raw_bytes as f64 * 0.3455) as u64),
+        timing: Some(timing),
+        slow: (ago == SLOW_NIGHT).then(slow_note),
         ..BackupRun::begun(id(ago), JOB, "backup1", "s3://my-backups/daily-backups/", started(ago))
     }
 }
@@ -235,7 +260,7 @@ fn the_page_is_whole_without_runs_with_one_and_with_more_than_a_year_of_runs() {
     assert!(none.contains("no run yet") && !none.contains("<svg"), "{none}");
     let one = page_of(&history(1));
     is_whole(&one);
-    assert_eq!(one.matches("<svg").count(), 4);
+    assert_eq!(one.matches("<svg").count(), 5);
     let year = page_of(&history(800));
     is_whole(&year);
     assert_eq!(year.matches("class=\"dot\"").count(), 3 + 31, "a dot for each line, and all of the forecast");
@@ -317,6 +342,31 @@ fn the_page_shows_the_state_of_the_job() {
         ],
     );
     assert_eq!(sample().job, JOB);
+}
+
+#[test]
+fn the_page_and_the_text_show_what_the_backups_waited_for() {
+    let known = history(12);
+    let page = page_of(&known);
+    is_whole(&page);
+    let text = crate::cli::stats::text(&report(&known, &options(), now()));
+    assert!(page.contains("<title id=\"ts\">Where the time of a backup goes</title>"), "{page}");
+    assert!(text.contains("RAW SPEED  MONGODB WAIT  COMPRESSION WAIT  STORE WAIT  OTHER\n"), "{text}");
+    let slow = slow_note();
+    assert!(slow.contains("the wait for the store grew most, by 5 min 18 s"), "{slow}");
+    assert!(page.contains(&slow), "{page}");
+    assert!(text.contains("slower than usual: "), "{text}");
+
+    // Backups of older versions were not measured.
+    let mut old = known;
+    old.runs.iter_mut().for_each(|run| (run.timing, run.slow) = (None, None));
+    assert!(!page_of(&old).contains("class=\"w0\""));
+    let text = crate::cli::stats::text(&report(&old, &options(), now()));
+    assert!(!text.contains("WAIT"), "{text}");
+    old.runs[0].timing = made(0).timing;
+    let text = crate::cli::stats::text(&report(&old, &options(), now()));
+    let row = text.lines().rfind(|line| line.starts_with(id(1).as_str())).unwrap();
+    assert_eq!(row.split_whitespace().rev().take(4).collect::<Vec<_>>(), ["-"; 4], "{text}");
 }
 
 fn months_of(nights: i64) -> Vec<Month> {
