@@ -32,10 +32,10 @@ pub struct DataTiming {
 /// A century. A manifest can be planted, and a longer time would be no [`Duration`].
 const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
 
-/// Reads a number of seconds, and moves it into the possible range.
+/// Reads a number of seconds, and moves it into the possible range. BSON can hold a NaN.
 fn sane<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    // `max` makes zero of NaN.
-    f64::deserialize(deserializer).map(|seconds| seconds.max(0.0).min(LONGEST))
+    let seconds = f64::deserialize(deserializer)?;
+    Ok(if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, LONGEST) })
 }
 
 impl From<TimeSpent> for DataTiming {
