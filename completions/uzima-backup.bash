@@ -1219,8 +1219,24 @@ _uzima__backup() {
     esac
 }
 
+# Ids and jobs that this machine knows. No network, and nothing that a file names is expanded.
+_uzima_backup_offers() {
+    local current="${COMP_WORDS[COMP_CWORD]}" value offers=()
+    _uzima__backup "$@"
+    [[ ${current} == = ]] && current=""
+    while IFS=$'\t' read -r value _; do
+        [[ ${value} == "${current}"* ]] && offers+=("${value}")
+    done < <(uzima-backup __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" "${current}" 2>/dev/null </dev/null)
+    if [[ ${#offers[@]} -gt 0 ]]; then
+        COMPREPLY=("${offers[@]}")
+        # A flag without known values asks for no space.
+        [[ ${BASH_VERSINFO[0]} -ge 4 ]] && compopt +o nospace
+    fi
+    return 0
+}
+
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _uzima__backup -o nosort -o bashdefault -o default uzima-backup
+    complete -F _uzima_backup_offers -o nosort -o bashdefault -o default uzima-backup
 else
-    complete -F _uzima__backup -o bashdefault -o default uzima-backup
+    complete -F _uzima_backup_offers -o bashdefault -o default uzima-backup
 fi

@@ -1,3 +1,10 @@
+# Ids and jobs that this machine knows, without the network.
+function __uzima_backup_offers
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    uzima-backup __complete $words[2..] "$current" 2>/dev/null </dev/null
+end
+
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_uzima_backup_global_optspecs
     string join \n config= json q/quiet log-file= v/verbose h/help V/version
@@ -62,7 +69,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s h -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The job of this backup; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The job of this backup; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'The engine that reads the data: auto, native or mongodump' -r -f -a "auto\t''
 native\t''
 mongodump\t''"
@@ -88,7 +95,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
@@ -124,7 +131,7 @@ manifest_missing\t''
 unreadable_manifest\t''
 archived\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most this many rows' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -132,8 +139,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -145,7 +152,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why the backup is pinned, for people' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -154,7 +161,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l json -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -164,7 +171,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: only a random sample of this size' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -175,7 +182,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced' -r -F
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -210,7 +217,7 @@ drill\t''
 records\t''
 mail\t''
 state\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -254,3 +261,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -f -k -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -f -k -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -f -k -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -f -k -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -f -k -a "(__uzima_backup_offers)"

@@ -3,6 +3,7 @@
 autoload -U is-at-least
 
 _uzima-backup() {
+    local -a _uzima_backup_words; _uzima_backup_words=("${(@)words[2,CURRENT]}")
     typeset -A opt_args
     typeset -a _arguments_options
     local ret=1
@@ -60,7 +61,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--db=[Only this database (may be given several times)]:NAME:' \
 '*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
 '*--exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
-'--job=[The job of this backup; by default, it is named after the chosen data and the host of the server]:NAME:' \
+'--job=[The job of this backup; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--engine=[The engine that reads the data\: auto, native or mongodump]:ENGINE:(auto native mongodump)' \
 '--consistency=[How all data gets to one instant\: auto, oplog, snapshot or none]:CONSISTENCY:(auto oplog snapshot none)' \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:(tar.gz tar.zst archive.gz archive.zst)' \
@@ -85,7 +86,7 @@ _arguments "${_arguments_options[@]}" : \
 (restore)
 _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
-'--job=[Only backups of this job]:NAME:' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
 '*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
@@ -112,14 +113,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
+'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 '*--status=[Only these statuses\: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived)' \
 '--limit=[At most this many rows]:N:' \
-'--job=[Only backups of this job]:NAME:' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -130,13 +131,13 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- Show everything about one run and its backup\: `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
+'::which -- Show everything about one run and its backup\: `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
 (cleanup)
 _arguments "${_arguments_options[@]}" : \
-'*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID:' \
-'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME:' \
+'*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID: _uzima_backup_offers' \
+'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -155,7 +156,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (pin)
 _arguments "${_arguments_options[@]}" : \
-'--job=[Only backups of this job]:NAME:' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--reason=[Why the backup is pinned, for people]:TEXT:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -167,12 +168,12 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
+':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
 (unpin)
 _arguments "${_arguments_options[@]}" : \
-'--job=[Only backups of this job]:NAME:' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -183,14 +184,14 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
+':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
 (verify)
 _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: only a random sample of this size]:N%:' \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
-'--job=[Only backups of this job]:NAME:' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -203,13 +204,13 @@ _arguments "${_arguments_options[@]}" : \
 '*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then:(latest)' \
+'::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 '--html=[Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced]:FILE:_files' \
-'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME:' \
+'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -227,7 +228,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill records mail state)' \
 '*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill records mail state)' \
-'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME:' \
+'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -506,6 +507,19 @@ _uzima-backup__subcmd__unpin_commands() {
 _uzima-backup__subcmd__verify_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup verify commands' commands "$@"
+}
+
+# Ids and jobs that this machine knows, without the network.
+(( $+functions[_uzima_backup_offers] )) ||
+_uzima_backup_offers() {
+    local value described
+    local -a offers
+    while IFS=$'\t' read -r value described; do
+        offers+=("${value}${described:+:$described}")
+    done < <(uzima-backup __complete "${_uzima_backup_words[@]}" 2>/dev/null </dev/null)
+    # Without a cache, the value that is always there.
+    (( $#offers )) || offers=("$@")
+    _describe -V 'known' offers
 }
 
 if [ "$funcstack[1]" = "_uzima-backup" ]; then

@@ -9,7 +9,7 @@
 //! lost, damaged, too large, or of another version or place is built again, which costs only time.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -180,6 +180,77 @@ struct CacheHeader {
     place: String,
 }
 
+impl CacheHeader {
+    fn of(place: &str) -> CacheHeader {
+        CacheHeader { format: FORMAT, tool: env!("CARGO_PKG_VERSION").into(), place: place.into() }
+    }
+}
+
+/// The lines of a cache after the first.
+struct CacheLines(BufReader<io::Take<zstd::Decoder<'static, BufReader<io::Take<File>>>>>);
+
+impl CacheLines {
+    /// Opens the cache of a place. At most `expanded` bytes are decompressed.
+    fn open(file: &PlaceFile, place: &str, expanded: u64) -> io::Result<CacheLines> {
+        let file = file.open()?;
+        if file.metadata()?.len() > LARGEST_CACHE {
+            return Err(unusable("it is too large"));
+        }
+        let decoder = zstd::Decoder::new(file.take(LARGEST_CACHE))?;
+        let (mut lines, mut line) = (CacheLines(BufReader::new(decoder.take(expanded))), Vec::new());
+        if !lines.next(&mut line)? || serde_json::from_slice::<CacheHeader>(&line)? != CacheHeader::of(place)
+        {
+            return Err(unusable("another version wrote it, or it belongs to another place"));
+        }
+        Ok(lines)
+    }
+
+    /// Reads the next line. Returns false at the end.
+    fn next(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
+        line.clear();
+        let read = self.0.by_ref().take(LONGEST_LINE).read_until(b'\n', line)?;
+        if read > 0 && line.last() != Some(&b'\n') {
+            return Err(unusable("a line has no end"));
+        }
+        Ok(read > 0)
+    }
+}
+
+fn unusable(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
+}
+
+/// The most bytes of a decompressed cache that are searched for jobs.
+const SEARCHED: u64 = 64 << 20;
+
+/// The job of each backup whose manifest is in the cache of a place. If the cache cannot be used, or is too large to be read at
+/// once, the backups that were read until then.
+pub fn cached_jobs(state_dir: &Path, place: &str) -> BTreeMap<BackupId, String> {
+    #[derive(Deserialize)]
+    struct CachedManifest {
+        what: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "Backup")]
+        backup: Option<OfJob>,
+    }
+    #[derive(Deserialize)]
+    struct OfJob {
+        id: BackupId,
+        job: String,
+    }
+    let (mut jobs, mut line) = (BTreeMap::new(), Vec::new());
+    let file = PlaceFile::new(state_dir, place, "cache");
+    let Ok(mut lines) = CacheLines::open(&file, place, SEARCHED) else { return jobs };
+    while lines.next(&mut line).is_ok_and(|more| more) {
+        if let Ok(CachedManifest { what: Content { backup: Some(backup) } }) = serde_json::from_slice(&line) {
+            jobs.insert(backup.id, backup.job);
+        }
+    }
+    jobs
+}
+
 /// The decoded content of an object. An object that cannot be decoded is not cached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum CachedContent {
@@ -256,26 +327,10 @@ impl Cache {
     }
 
     fn fill<'a>(&mut self, listed: impl Fn(&str) -> Option<&'a StoredObject>) -> io::Result<()> {
-        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
         let Some(file) = &self.file else { return Ok(()) };
-        let file = file.open()?;
-        if file.metadata()?.len() > LARGEST_CACHE {
-            return Err(refuse("it is too large"));
-        }
-        let mut lines = BufReader::new(zstd::Decoder::new(file.take(LARGEST_CACHE))?.take(EXPANDED));
+        let mut lines = CacheLines::open(file, &self.place, EXPANDED)?;
         let mut line = Vec::new();
-        let mut next = |line: &mut Vec<u8>| -> io::Result<bool> {
-            line.clear();
-            let read = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', line)?;
-            if read > 0 && line.last() != Some(&b'\n') {
-                return Err(refuse("a line has no end"));
-            }
-            Ok(read > 0)
-        };
-        if !next(&mut line)? || serde_json::from_slice::<CacheHeader>(&line)? != self.header() {
-            return Err(refuse("another version wrote it, or it belongs to another place"));
-        }
-        while next(&mut line)? {
+        while lines.next(&mut line)? {
             let cached: CachedKey<'_> = serde_json::from_slice(&line)?;
             if !listed(&cached.key).is_some_and(|object| is_same(object, cached.size, &cached.tag)) {
                 self.changed = true;
@@ -288,10 +343,6 @@ impl Cache {
             self.entries.insert(entry.key.clone(), entry);
         }
         Ok(())
-    }
-
-    fn header(&self) -> CacheHeader {
-        CacheHeader { format: FORMAT, tool: env!("CARGO_PKG_VERSION").into(), place: self.place.clone() }
     }
 
     /// Returns the summary with namespace names that all summaries share.
@@ -326,7 +377,7 @@ impl Cache {
     fn encode(&self) -> io::Result<Vec<u8>> {
         let mut out = zstd::Encoder::new(Vec::new(), 1)?;
         out.include_checksum(true)?;
-        let mut line = serde_json::to_vec(&self.header())?;
+        let mut line = serde_json::to_vec(&CacheHeader::of(&self.place))?;
         line.push(b'\n');
         out.write_all(&line)?;
         for entry in self.entries.values() {

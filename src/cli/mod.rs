@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod backup;
 mod cleanup;
+mod complete;
 mod config;
 mod health;
 mod init;
@@ -53,6 +54,12 @@ use crate::store::{self, Store};
 /// Parses the command line, runs the command, and prints the result or the error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let Some((_, words)) =
+        args.get(1..).and_then(<[_]>::split_first).filter(|(first, _)| *first == complete::COMMAND)
+    {
+        output::print(&complete::offers(words, &|name| std::env::var_os(name)));
+        return Exit::Done;
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) if is_help(&e) => {

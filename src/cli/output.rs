@@ -65,7 +65,8 @@ impl Output {
     }
 }
 
-fn print(text: &str) {
+/// Prints a text on standard output.
+pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

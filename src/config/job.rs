@@ -198,7 +198,8 @@ fn is_partial(layers: &Layers, selection: &Selection, in_uri: Option<String>) ->
     }
 }
 
-fn check_job(job: &str) -> Result<String, &'static str> {
+/// Returns the name of a job. Its characters need no quotes in a shell.
+pub fn check_job(job: &str) -> Result<String, &'static str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     match !job.is_empty() && job.len() <= 128 && job.chars().all(fits) {
         true => Ok(job.to_string()),

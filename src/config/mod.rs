@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::base::error::Result;
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret};
-pub use job::{JobSettings, RecordsAt, RestoreUri};
+pub use job::{JobSettings, RecordsAt, RestoreUri, check_job};
 pub use layers::{DEFAULT_FILE, Env, Layers, named_file};
 use machine::Machine;
 use notify::{MailOptions, SignalOptions, WebhookOptions};

@@ -2,6 +2,7 @@
 //! User Guide.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use bytesize::ByteSize;
 
@@ -18,6 +19,23 @@ use crate::base::secret::Secret;
 pub enum Place {
     S3(Box<S3Options>),
     Dir(DirOptions),
+}
+
+impl Place {
+    /// The name of the place, as `Store::place` returns it, but without a look at the place: links in the path of a
+    /// directory are not resolved.
+    pub fn name(&self) -> String {
+        match self {
+            Place::Dir(options) => {
+                let path = std::path::absolute(&options.root).unwrap_or_else(|_| options.root.clone());
+                path.components().collect::<PathBuf>().display().to_string()
+            }
+            Place::S3(options) => match options.prefix.trim_matches('/') {
+                "" => format!("s3://{}/", options.bucket),
+                prefix => format!("s3://{}/{prefix}/", options.bucket),
+            },
+        }
+    }
 }
 
 /// Settings that need a bucket.

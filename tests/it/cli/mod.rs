@@ -1,6 +1,7 @@
 //! Runs the real binary as cron, people and scripts do.
 
 mod clocks;
+mod completions;
 mod configuration;
 pub mod contents;
 mod failures;

@@ -1,4 +1,4 @@
-//! Completions for the shells.
+//! Completions for the shells: what clap generates, and functions that offer ids and jobs from the cache of this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,9 +14,104 @@ pub fn files() -> Vec<(PathBuf, Vec<u8>)> {
         // clap_complete 4.6 takes the hyphen of the tool's name for a space where it completes subcommands for
         // bash, and then finds none.
         let text = text.replace("uzima__subcmd__backup__subcmd__", "uzima__backup__subcmd__");
+        let text = match shell {
+            Shell::Bash => with_offers_in_bash(&text),
+            Shell::Zsh => with_offers_in_zsh(&text),
+            Shell::Fish => with_offers_in_fish(&text),
+            other => panic!("no offers for {other}"),
+        };
         (PathBuf::from(format!("completions/uzima-backup.{shell}")), text.into_bytes())
     };
     [Shell::Bash, Shell::Zsh, Shell::Fish].map(file).into()
+}
+
+/// Offers ids and jobs before everything else. The tool is the one on PATH, not the one in the command line, so that a key
+/// press runs nothing that the user has not confirmed.
+const BASH: &str = r#"# Ids and jobs that this machine knows. No network, and nothing that a file names is expanded.
+_uzima_backup_offers() {
+    local current="${COMP_WORDS[COMP_CWORD]}" value offers=()
+    _uzima__backup "$@"
+    [[ ${current} == = ]] && current=""
+    while IFS=$'\t' read -r value _; do
+        [[ ${value} == "${current}"* ]] && offers+=("${value}")
+    done < <(uzima-backup __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" "${current}" 2>/dev/null </dev/null)
+    if [[ ${#offers[@]} -gt 0 ]]; then
+        COMPREPLY=("${offers[@]}")
+        # A flag without known values asks for no space.
+        [[ ${BASH_VERSINFO[0]} -ge 4 ]] && compopt +o nospace
+    fi
+    return 0
+}
+
+"#;
+
+fn with_offers_in_bash(text: &str) -> String {
+    let (functions, end) = text.rsplit_once("if [[ \"${BASH_VERSINFO[0]}\"").expect("the end of the script");
+    let end = end.replace("complete -F _uzima__backup ", "complete -F _uzima_backup_offers ");
+    format!("{functions}{BASH}if [[ \"${{BASH_VERSINFO[0]}}\"{end}")
+}
+
+const ZSH: &str = r#"# Ids and jobs that this machine knows, without the network.
+(( $+functions[_uzima_backup_offers] )) ||
+_uzima_backup_offers() {
+    local value described
+    local -a offers
+    while IFS=$'\t' read -r value described; do
+        offers+=("${value}${described:+:$described}")
+    done < <(uzima-backup __complete "${_uzima_backup_words[@]}" 2>/dev/null </dev/null)
+    # Without a cache, the value that is always there.
+    (( $#offers )) || offers=("$@")
+    _describe -V 'known' offers
+}
+
+"#;
+
+fn with_offers_in_zsh(text: &str) -> String {
+    let text = text.replace(
+        "_uzima-backup() {\n",
+        "_uzima-backup() {\n    local -a _uzima_backup_words; _uzima_backup_words=(\"${(@)words[2,CURRENT]}\")\n",
+    );
+    let text = text.replace(":(latest)' \\\n", ": _uzima_backup_offers latest' \\\n");
+    let with_values = |line: &str| match line.split_once("]:") {
+        Some((flag, name)) if flag.starts_with("'--job=") || flag.starts_with("'*--accept=") => {
+            format!("{flag}]:{}", name.replace(":'", ": _uzima_backup_offers'")) + "\n"
+        }
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(with_values).collect();
+    let (functions, end) = text.rsplit_once("if [ \"$funcstack[1]\"").expect("the end of the script");
+    format!("{functions}{ZSH}if [ \"$funcstack[1]\"{end}")
+}
+
+const FISH: &str = r#"# Ids and jobs that this machine knows, without the network.
+function __uzima_backup_offers
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    uzima-backup __complete $words[2..] "$current" 2>/dev/null </dev/null
+end
+
+"#;
+
+fn with_offers_in_fish(text: &str) -> String {
+    let offers = "-a \"(__uzima_backup_offers)\"";
+    let with_values = |line: &str| match line.contains(" -l job ") || line.contains(" -l accept ") {
+        true => format!("{line} {offers}\n"),
+        false => format!("{line}\n"),
+    };
+    let mut text: String = FISH.to_string() + &text.lines().map(with_values).collect::<String>();
+    let mut tool = uzima_backup::cli::command();
+    tool.build();
+    for command in tool.get_subcommands().filter(|command| takes_an_id(command)) {
+        let name = command.get_name();
+        text += &format!(
+            "complete -c uzima-backup -n \"__fish_uzima_backup_using_subcommand {name}\" -f -k {offers}\n"
+        );
+    }
+    text
+}
+
+fn takes_an_id(command: &clap::Command) -> bool {
+    command.get_positionals().any(|arg| arg.get_id() == "which")
 }
 
 /// The proposals of bash for the last word, in a folder with a file and a folder.
