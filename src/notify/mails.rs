@@ -59,12 +59,13 @@ fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
             .fact("Size", size)
             .fact("Content", format!("{documents} in {namespaces}"))
             .fact("Began", time(facts.started_at))
-            .fact("Took", units::duration(between(facts.started_at, facts.finished_at)))
-            .fact("Engine", format!("{}, consistency {}", facts.engine, facts.consistency))
-            .fact("Place", &facts.place);
+            .fact("Took", units::duration(between(facts.started_at, facts.finished_at)));
     if let Some(timing) = &facts.timing {
-        message.facts.push(("Speed".into(), timing.sentence(facts.raw_bytes)));
+        message = message.fact("Speed", timing.sentence(facts.raw_bytes));
     }
+    let mut message = message
+        .fact("Engine", format!("{}, consistency {}", facts.engine, facts.consistency))
+        .fact("Place", &facts.place);
     if let Some(what) = &facts.partial {
         message
             .facts
