@@ -208,7 +208,7 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     let throughput = report.throughput.map(|speed| format!("{} raw", units::bytes_per_second(speed)));
     facts.extend(throughput.map(|speed| ("throughput", speed)));
     let newest = report.newest.as_ref();
-    facts.extend(newest.and_then(|run| run.timing).map(|timing| ("waits", timing.words())));
+    facts.extend(newest.and_then(|run| run.timing).map(|timing| ("waited", timing.words())));
     facts.extend(newest.and_then(|run| run.slow.clone()).map(|slow| ("note", slow)));
     if let Some((id, drill)) = report.drills.first() {
         let differs = if drill.findings.is_empty() { "" } else { ", and found differences" };

@@ -70,18 +70,18 @@ impl DataTiming {
         units::speed(raw_bytes, shown(self.seconds))
     }
 
-    /// `waited 31.0 s for MongoDB, 8.0 s for compression, 2.0 s for the store`.
+    /// `31.0 s for MongoDB, 8.0 s for compression, 2.0 s for the store`.
     pub fn words(&self) -> String {
         let parts =
             self.waits().map(|(what, seconds)| format!("{} for {what}", units::duration(shown(seconds))));
-        format!("waited {}", parts.join(", "))
+        parts.join(", ")
     }
 
     /// `1.2 GiB raw in 43.0 s, 28.4 MiB/s; waited 31.0 s for MongoDB, 8.0 s for compression, 2.0 s for the store`.
     pub fn sentence(&self, raw_bytes: u64) -> String {
         let speed = self.raw_speed(raw_bytes).map(|speed| format!(", {}", units::bytes_per_second(speed)));
         let (raw, took) = (units::bytes(raw_bytes), units::duration(shown(self.seconds)));
-        format!("{raw} raw in {took}{}; {}", speed.unwrap_or_default(), self.words())
+        format!("{raw} raw in {took}{}; waited {}", speed.unwrap_or_default(), self.words())
     }
 }
 

@@ -78,7 +78,7 @@ async fn stats_counts_all_kinds_of_runs() {
     let replace = |text: String, (pattern, with): (&str, &str)| {
         Regex::new(pattern).expect("a pattern").replace_all(&text, with).into_owned()
     };
-    let measured = ("(?m)^(size|duration|throughput|waits|forecast) .*$", "$1 [MEASURED]");
+    let measured = ("(?m)^(size|duration|throughput|waited|forecast) .*$", "$1 [MEASURED]");
     let shown =
         [measured, (r"\d+ min \d+ s", "1 s"), (" {2,}", "  ")].into_iter().fold(text.clone(), replace);
     assert_snapshot!(normalize_measured(&shown, &nights.home), @"
@@ -93,7 +93,7 @@ async fn stats_counts_all_kinds_of_runs() {
         documents  501
         duration [MEASURED]
         throughput [MEASURED]
-        waits [MEASURED]
+        waited [MEASURED]
         forecast [MEASURED]
         next expiry  00000000T000000Z-000002 on 0000-00-00, if backups go on
 

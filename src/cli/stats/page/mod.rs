@@ -283,7 +283,7 @@ fn run_row(run: &StatsRun, clean: impl Fn(&str) -> String) -> RunRow {
     facts.extend(run.stored_bytes.map(units::bytes));
     let speed = run.raw_bytes_per_second.map(units::bytes_per_second);
     facts.extend(speed.map(|speed| format!("{speed} raw")));
-    facts.extend(run.timing.map(|timing| timing.words()));
+    facts.extend(run.timing.map(|timing| format!("waited {}", timing.words())));
     let mut remarks = vec![main_problem(run)];
     remarks.extend(run.warnings.iter().chain(&run.slow).map(String::as_str));
     remarks.retain(|text| !text.is_empty());

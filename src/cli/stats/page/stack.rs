@@ -57,7 +57,12 @@ impl StackedChart {
         let label = |(at, timing): &(DateTime<Utc>, DataTiming)| Point {
             x: format!("{:.1}", left(*at)),
             y: format!("{TOP}"),
-            label: format!("{}: {}, {}", at.format("%F %H:%M"), unit.show(timing.seconds), timing.words()),
+            label: format!(
+                "{}: {}, waited {}",
+                at.format("%F %H:%M"),
+                unit.show(timing.seconds),
+                timing.words()
+            ),
         };
         Some(StackedChart {
             title: "Where the time of a backup goes",
@@ -79,8 +84,9 @@ fn parts(timing: &DataTiming) -> [(&'static str, f64); 4] {
 
 fn description(values: &[(DateTime<Utc>, DataTiming)]) -> String {
     let backups = units::several(values.len() as u64, "backup");
-    let last =
-        values.last().map(|(at, timing)| format!(": the last, of {}, {}", at.format("%F"), timing.words()));
+    let last = values
+        .last()
+        .map(|(at, timing)| format!(": the last, of {}, waited {}", at.format("%F"), timing.words()));
     format!("{backups}{}", last.unwrap_or_default())
 }
 
