@@ -1,9 +1,11 @@
 //! Comparisons of a backup with the one before it in the same job. Both faults below produce backups that look good, while
 //! retention deletes the last useful ones. The new backup is kept, but a person must look at it.
 //!
-//! - A backup *collapsed* if it has much less data: a restored empty server, a wrong URI, a dropped database.
+//! - A backup *collapsed* if it has much less data: a restored empty server, a wrong URI, a dropped database. Namespaces that
+//!   vanished or shrank are listed, also if the backup as a whole did not collapse.
 //! - The *source changed* if the job suddenly reads another server.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::base::units::{count, several};
 use crate::config::selection::Selection;
 use crate::config::uri;
+use crate::model::id::BackupId;
+use crate::model::losses::{Losses, NamespaceLoss};
 use crate::model::manifest::{Manifest, NamespaceEntry, SourceServer};
 use crate::model::server::Topology;
 
@@ -39,13 +43,17 @@ impl NamespaceAmounts {
         self.names.iter().map(|name| &**name).zip(self.amounts.iter().copied())
     }
 
+    fn get(&self, name: &str) -> Option<Amount> {
+        let at = self.names.binary_search_by(|other| (**other).cmp(name)).ok()?;
+        self.amounts.get(at).copied()
+    }
+
     /// Returns the namespaces that `now` does not have.
     fn without(&self, now: &NamespaceAmounts) -> Vec<(&str, Amount)> {
         if Arc::ptr_eq(&self.names, &now.names) {
             return Vec::new();
         }
-        let has = |name: &str| now.names.binary_search_by(|other| (**other).cmp(name)).is_ok();
-        self.iter().filter(|(name, _)| !has(name)).collect()
+        self.iter().filter(|(name, _)| now.get(name).is_none()).collect()
     }
 }
 
@@ -144,29 +152,46 @@ impl Contents {
         Contents { total, namespaces, selection: self.selection.clone() }
     }
 
-    /// Returns a message about the missing data if `now` collapsed in comparison with these contents. `before` names the
-    /// backup with these contents. Only namespaces that both selections contain are compared, because an excluded
-    /// namespace may still be on the server.
-    pub fn collapsed(&self, now: &Contents, before: &str) -> Option<String> {
+    /// The parts of these contents and of `now` that can be compared: only namespaces that both selections contain, because
+    /// an excluded namespace may still be on the server.
+    fn in_common<'a>(&'a self, now: &'a Contents) -> (Cow<'a, Contents>, Cow<'a, Contents>) {
         if self.selection == now.selection {
-            return self.shrank(now, before);
+            return (Cow::Borrowed(self), Cow::Borrowed(now));
         }
         let both = [&self.selection, &now.selection];
-        self.within(both).shrank(&now.within(both), before)
+        (Cow::Owned(self.within(both)), Cow::Owned(now.within(both)))
     }
 
-    fn shrank(&self, now: &Contents, before: &str) -> Option<String> {
+    /// Compares a newer backup with these contents of the last good backup `since`.
+    pub fn compare(&self, now: &Contents, since: &BackupId) -> Comparison {
+        let (before, now) = self.in_common(now);
+        let why = before.collapse(&now, since);
+        let losses = before.losses(&now, since, why.is_some());
+        let collapsed = why.map(|why| named(why, losses.as_ref()));
+        Comparison { collapsed, losses }
+    }
+
+    /// Returns why a newer backup collapsed in comparison with these contents of the last good backup `since`.
+    pub fn collapsed(&self, now: &Contents, since: &BackupId) -> Option<String> {
+        let (before, now) = self.in_common(now);
+        let why = before.collapse(&now, since)?;
+        Some(named(why, before.losses(&now, since, true).as_ref()))
+    }
+
+    /// Returns a message if `now` has much less data. It names no namespaces.
+    fn collapse(&self, now: &Contents, since: &BackupId) -> Option<String> {
+        let before = format!("the last good backup {since}");
         let half = |what: &str, then: u64, now: u64| {
             (now < then.div_ceil(2))
                 .then(|| format!("{} where {before} had {}", several(now, what), count(then)))
         };
         half("document", self.total.documents, now.total.documents)
             .or_else(|| half("byte", self.total.raw_bytes, now.total.raw_bytes))
-            .or_else(|| self.vanished(now))
+            .or_else(|| self.vanished(now, &before))
     }
 
     /// Returns a message if namespaces with at least a tenth of the documents or bytes are gone.
-    fn vanished(&self, now: &Contents) -> Option<String> {
+    fn vanished(&self, now: &Contents, before: &str) -> Option<String> {
         let gone = self.namespaces.without(&now.namespaces);
         let sum = |value: fn(&Amount) -> u64| {
             gone.iter().fold(0_u64, |sum, (_, amount)| sum.saturating_add(value(amount)))
@@ -174,28 +199,68 @@ impl Contents {
         let (documents, bytes) = (sum(|amount| amount.documents), sum(|amount| amount.raw_bytes));
         let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(10) >= whole;
         (large(documents, self.total.documents) || large(bytes, self.total.raw_bytes)).then(|| {
-            let names: Vec<&str> = gone.iter().take(5).map(|(name, _)| *name).collect();
-            let more = if gone.len() > 5 { format!(" and {} more", gone.len() - 5) } else { String::new() };
-            format!(
-                "{}{more} vanished, with {} of {}",
-                names.join(", "),
-                several(documents, "document"),
-                count(self.total.documents)
-            )
+            let total = several(self.total.documents, "document");
+            format!("namespaces with {} of the {total} of {before} vanished", count(documents))
         })
+    }
+
+    /// Returns the namespaces that vanished or shrank, the largest loss first. `all` includes small losses: without it, a
+    /// namespace that shrank is listed only if it lost more than half of its documents or bytes, and that is a hundredth of
+    /// the backup, because queues and sessions shrink every night.
+    fn losses(&self, now: &Contents, since: &BackupId, all: bool) -> Option<Losses> {
+        let lost = |before: u64, now: u64| before.saturating_sub(now);
+        let shrank = |before: u64, now: u64, total: u64| {
+            let lost = lost(before, now);
+            lost > 0 && (all || (now < before.div_ceil(2) && lost.saturating_mul(100) >= total))
+        };
+        // The part of the backup that a namespace lost: of its documents, or of its bytes if that is more.
+        let part = |before: Amount, now: Amount| {
+            let part = |lost: u64, total: u64| lost as f64 / total.max(1) as f64;
+            let documents = part(lost(before.documents, now.documents), self.total.documents);
+            documents.max(part(lost(before.raw_bytes, now.raw_bytes), self.total.raw_bytes))
+        };
+        let mut losses: Vec<(f64, NamespaceLoss)> = Vec::new();
+        for (name, before) in self.namespaces.iter() {
+            let now = now.namespaces.get(name);
+            let is_listed = now.is_none_or(|now| {
+                shrank(before.documents, now.documents, self.total.documents)
+                    || shrank(before.raw_bytes, now.raw_bytes, self.total.raw_bytes)
+            });
+            if is_listed {
+                let loss = NamespaceLoss {
+                    namespace: name.into(),
+                    documents_before: before.documents,
+                    documents: now.map(|now| now.documents),
+                    raw_bytes_before: before.raw_bytes,
+                    raw_bytes: now.map(|now| now.raw_bytes),
+                };
+                losses.push((part(before, now.unwrap_or_default()), loss));
+            }
+        }
+        losses.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        Losses::new(since.clone(), losses.into_iter().map(|(_, loss)| loss).collect())
     }
 }
 
-/// Returns a message if `now` collapsed in comparison with the backup before it.
-pub fn collapsed(before: &Manifest, now: &Manifest) -> Option<String> {
-    let contents = |manifest: &Manifest| {
-        let namespaces = manifest
-            .namespaces
-            .iter()
-            .map(|entry| (entry.name(), Amount { documents: entry.documents, raw_bytes: entry.raw_bytes }));
-        Contents::new(manifest, namespaces.collect())
-    };
-    contents(before).collapsed(&contents(now), "the last backup")
+/// Adds the largest losses to the reason of a collapse.
+fn named(why: String, losses: Option<&Losses>) -> String {
+    losses.map_or(why.clone(), |losses| format!("{why}: {losses}"))
+}
+
+/// The comparison of a backup with the last good one before it.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// Why the backup collapsed, with the largest losses.
+    pub collapsed: Option<String>,
+    /// The losses, also if the backup did not collapse.
+    pub losses: Option<Losses>,
+}
+
+/// Compares a new backup with the last good one.
+pub fn compare(before: &Manifest, now: &Manifest) -> Comparison {
+    let contents =
+        |manifest: &Manifest| Contents::new(manifest, manifest.namespaces.iter().map(amount).collect());
+    contents(before).compare(&contents(now), &before.id)
 }
 
 /// Returns a message if the source changed.
@@ -237,6 +302,55 @@ fn describe(source: &SourceServer) -> String {
 mod tests {
     use super::*;
 
+    fn since() -> BackupId {
+        "20261122T030000Z-b2x7nd".parse().unwrap()
+    }
+
+    /// Contents with these numbers of documents of 100 bytes. The selection leaves `exclude` out.
+    fn contents(named: &[(&str, u64)], exclude: &[&str]) -> Contents {
+        let amount = |documents| Amount { documents, raw_bytes: documents * 100 };
+        let total = amount(named.iter().map(|(_, documents)| documents).sum());
+        let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));
+        let exclude = exclude.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let selection = Selection { exclude, ..Selection::default() };
+        Contents { total, namespaces: named.collect(), selection }
+    }
+
+    fn collapse(before: &Contents, now: &Contents) -> Option<String> {
+        let collapsed = before.collapsed(now, &since());
+        assert_eq!(before.compare(now, &since()).collapsed, collapsed);
+        collapsed
+    }
+
+    #[test]
+    fn losses_are_listed_with_before_and_after_the_largest_first() {
+        let orders = ("shop.orders", 80_000);
+        let before = contents(&[("crm.leads", 50_000), ("crm.notes", 40), ("shop.carts", 100), orders], &[]);
+        let now = contents(&[("shop.carts", 300), ("shop.orders", 32_000)], &[]);
+        let Comparison { collapsed, losses } = before.compare(&now, &since());
+        let losses = losses.unwrap();
+        assert_eq!((losses.count, losses.brief().as_str()), (3, "3 namespaces vanished or shrank"));
+        let text = "crm.leads with 50,000 documents vanished, shop.orders shrank from 80,000 documents to 32,000 documents, \
+                    crm.notes with 40 documents vanished";
+        assert_eq!(losses.to_string(), text);
+        let why = "32,300 documents where the last good backup 20261122T030000Z-b2x7nd had 130,140";
+        assert_eq!(collapsed.unwrap(), format!("{why}: {text}"));
+    }
+
+    #[test]
+    fn a_vanished_namespace_of_any_size_is_listed_and_a_small_shrinkage_is_not() {
+        let before = contents(&[("shop.empty", 0), ("shop.orders", 10_000), ("shop.queue", 90)], &[]);
+        let now = contents(&[("shop.orders", 10_000), ("shop.queue", 1)], &[]);
+        let Comparison { collapsed, losses } = before.compare(&now, &since());
+        let losses = losses.unwrap();
+        assert_eq!(losses.to_string(), "shop.empty with 0 documents vanished");
+        assert_eq!((losses.brief().as_str(), collapsed), ("shop.empty vanished", None));
+        assert_eq!(before.losses(&now, &since(), true).unwrap().count, 2);
+        assert_eq!(before.compare(&before, &since()).losses, None);
+        let half = contents(&[("shop.empty", 0), ("shop.orders", 5_000), ("shop.queue", 90)], &[]);
+        assert_eq!(before.compare(&half, &since()).losses, None, "half is not more than half");
+    }
+
     #[test]
     fn equal_name_lists_share_their_memory() {
         let named = |names: &[&str]| -> NamespaceAmounts {
@@ -255,23 +369,20 @@ mod tests {
 
     #[test]
     fn an_excluded_namespace_has_not_vanished() {
-        let contents = |named: &[(&str, u64)], exclude: &[&str]| {
-            let amount = |documents| Amount { documents, raw_bytes: documents };
-            let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));
-            let namespaces: NamespaceAmounts = named.collect();
-            let total = amount(namespaces.iter().map(|(_, amount)| amount.documents).sum());
-            let exclude = exclude.iter().map(|pattern| pattern.parse().unwrap()).collect();
-            Contents { total, namespaces, selection: Selection { exclude, ..Selection::default() } }
-        };
-        let whole = contents(&[("shop.carts", 600), ("shop.orders", 400)], &[]);
-        let part = contents(&[("shop.orders", 400)], &["shop.carts"]);
-        assert_eq!((whole.collapsed(&part, "x"), part.collapsed(&whole, "x")), (None, None));
-        let dropped = contents(&[("shop.orders", 400)], &[]);
-        assert!(whole.collapsed(&dropped, "x").is_some(), "the same selection");
+        let whole = contents(&[("shop.carts", 600), ("shop.orders", 400), ("shop.tags", 1)], &[]);
+        let part = contents(&[("shop.orders", 400), ("shop.tags", 1)], &["shop.carts"]);
+        for (before, now) in [(&whole, &part), (&part, &whole)] {
+            let Comparison { collapsed, losses } = before.compare(now, &since());
+            assert_eq!((collapsed, losses), (None, None));
+        }
+        let dropped = contents(&[("shop.orders", 400), ("shop.tags", 1)], &[]);
+        assert!(collapse(&whole, &dropped).is_some(), "the same selection");
         let less = contents(&[("shop.orders", 199)], &["shop.carts"]);
-        assert_eq!(whole.collapsed(&less, "x").unwrap(), "199 documents where x had 400");
-        let other = contents(&[("shop.logs", 1)], &["shop.carts", "shop.orders"]);
-        assert_eq!(whole.collapsed(&other, "x"), None);
+        let why = "199 documents where the last good backup 20261122T030000Z-b2x7nd had 401: shop.orders shrank from 400 \
+                   documents to 199 documents, shop.tags with 1 document vanished";
+        assert_eq!(collapse(&whole, &less).unwrap(), why);
+        let other = contents(&[("shop.logs", 1)], &["shop.carts", "shop.orders", "shop.tags"]);
+        assert_eq!(collapse(&whole, &other), None);
     }
 
     fn source(topology: Topology, member: &str, name: Option<&str>, id: Option<&str>) -> SourceServer {

@@ -68,6 +68,9 @@ pub struct FailedRun {
     #[serde(deserialize_with = "clock::deserialize_clamped")]
     pub failed_at: DateTime<Utc>,
     pub exit: u8,
+    /// The selection in words if the run was to back up only a part of its job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The failure and its causes.
     pub error: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -187,6 +187,7 @@ impl BackupRun {
             status: Status::Failed,
             finished_at: Some(failure.failed_at),
             error: Some(format!("{}{step}", failure.error)),
+            partial: failure.partial.clone(),
             ..BackupRun::begun(failure.id.clone(), &failure.job, &failure.host, place, failure.started_at)
         }
     }

@@ -21,6 +21,8 @@ use crate::catalog::marks::Pin;
 use crate::catalog::run::{Status, Verified};
 use crate::catalog::{CatalogEntry, layout, records};
 use crate::model::id::BackupId;
+use crate::model::losses::Losses;
+use crate::model::manifest::COLLAPSED;
 use crate::notify::run::Run;
 use crate::ops::list::{self, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
 use crate::store::Store;
@@ -241,7 +243,16 @@ fn notes(row: &ListRow) -> Vec<String> {
     let pin = row.pinned.then(|| Pin { reason: row.pin_reason.clone() }.to_string());
     let partial = listed_run(row).and_then(|run| Some(format!("partial: {}", run.partial.as_ref()?)));
     let warnings = listed_run(row).map(|run| run.warnings.clone()).unwrap_or_default();
-    pin.into_iter().chain(partial).chain(warnings).map(|note| one_line(&note)).collect()
+    // The warning of a collapse names the losses.
+    let losses = losses(row).map(Losses::brief);
+    pin.into_iter().chain(partial).chain(warnings).chain(losses).map(|note| one_line(&note)).collect()
+}
+
+/// The namespaces that vanished or shrank, if no warning names them.
+fn losses(row: &ListRow) -> Option<&Losses> {
+    let run = listed_run(row)?;
+    let is_named = run.warnings.iter().any(|warning| warning.starts_with(COLLAPSED));
+    run.losses.as_ref().filter(|_| !is_named)
 }
 
 fn short_note(row: &ListRow) -> String {
@@ -251,7 +262,8 @@ fn short_note(row: &ListRow) -> String {
         1 => Some("warning".into()),
         n => Some(units::several(n as u64, "warning")),
     };
-    marks(row).into_iter().map(String::from).chain(warnings).collect::<Vec<_>>().join(", ")
+    let marks = marks(row).into_iter().map(String::from);
+    marks.chain(warnings).chain(losses(row).map(|losses| losses.word().into())).collect::<Vec<_>>().join(", ")
 }
 
 /// The notes that are a word.

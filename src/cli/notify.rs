@@ -1,5 +1,7 @@
 //! `uzima-backup notify`: tries mails and signals before they are needed.
 
+mod samples;
+
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -12,12 +14,13 @@ use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::files::replace;
 use crate::config::notify::{EVENTS, Event, MailOptions, SignalOptions, WebhookOptions};
-use crate::notify::message::{Message, Sender};
+use crate::notify::message::Message;
 use crate::notify::metrics::MetricsFile;
 use crate::notify::resend::Mailer;
 use crate::notify::run::Run;
 use crate::notify::signals::{self, PingKind};
-use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT, samples};
+use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT};
+use samples::Samples;
 
 /// The text of the test ping.
 const PING_TEXT: &str = "This is a test by `uzima-backup notify --test`. No backup was made.\n";
@@ -72,11 +75,12 @@ impl Failure {
 
 pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let config = run.config;
-    let sender = Sender::here(&config.machine.host);
+    let samples = Samples::of(config, run.clock.now());
     let asked = |event: &Event| args.event.is_empty() || args.event.contains(event);
     if let Some(folder) = &args.render {
-        let samples = EVENTS.into_iter().filter(asked).map(|event| samples::of(event, &sender));
-        let mails = samples.map(|message| write(folder, &message)).collect::<Result<_>>()?;
+        let messages =
+            EVENTS.into_iter().filter(asked).map(|event| samples.mail(event).cleaned(&config.redactor));
+        let mails = messages.map(|message| write(folder, &message)).collect::<Result<_>>()?;
         return Ok(print_report(&NotifyReport { version: 1, mails, signals: Vec::new() }, output));
     }
     let (mail, every_run) = (config.mail.as_ref()?.as_ref(), config.signals.as_ref()?);
@@ -98,23 +102,23 @@ pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Ex
             true => options.events.contains(event),
             false => args.event.contains(event),
         };
-        let samples = EVENTS.into_iter().filter(wanted).map(|event| samples::of(event, &sender).as_test());
-        mails = send(options, samples, run).await;
+        let message = |event| samples.mail(event).cleaned(&config.redactor).as_test();
+        mails = send(options, EVENTS.into_iter().filter(wanted).map(message), run).await;
     }
-    let signals = signal(every_run, webhook, &args.event, run).await;
+    let signals = signal(every_run, webhook, &args.event, &samples, run).await;
     Ok(print_report(&NotifyReport { version: 1, mails, signals }, output))
 }
 
 async fn send(
     options: &MailOptions,
-    samples: impl Iterator<Item = Message>,
+    messages: impl Iterator<Item = Message>,
     run: &Run<'_>,
 ) -> Vec<MailResult> {
     let mailer = Mailer::new(options.clone());
     // The service sends nothing for an id that it has seen before.
     let id = format!("test-{}", run.fresh_id());
     let mut sent = Vec::new();
-    for message in samples {
+    for message in messages {
         let error = mailer.send(&message, &id, MAIL_LIMIT).await.unwrap_or_else(Some);
         sent.push(MailResult {
             event: message.event,
@@ -145,6 +149,7 @@ async fn signal(
     SignalOptions { ping, metrics }: &SignalOptions,
     webhook: Option<&WebhookOptions>,
     requested: &[Event],
+    samples: &Samples,
     run: &Run<'_>,
 ) -> Vec<SignalResult> {
     let mut results = Vec::new();
@@ -168,7 +173,9 @@ async fn signal(
         requested => requested.contains(event),
     };
     for event in EVENTS.into_iter().filter(wanted) {
-        if let Some(document) = signals::sample_document(event, run.clock.now(), &run.config.machine.host) {
+        if let Some(ended) = samples.run(event) {
+            let now = (run.clock.now(), run.config.machine.host.as_str());
+            let document = signals::test_document(event, &ended, now, &run.config.redactor);
             add("webhook_url", Some(event), signals::post(options, event, &document, SIGNAL_LIMIT).await);
         }
     }

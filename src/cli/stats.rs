@@ -75,7 +75,8 @@ fn text(report: &StatsReport) -> String {
     text
 }
 
-fn mail(report: &StatsReport) -> events::ReportMail {
+/// The mail with a report.
+pub(super) fn mail(report: &StatsReport) -> events::ReportMail {
     let StatsSummary { tone, headline, subject, looks } = StatsSummary::new(report);
     let table = |rows: StatsTable| Table::new(rows.title, &rows.head, rows.figures, rows.rows);
     events::ReportMail {
@@ -340,16 +341,20 @@ fn trend_text(trend: &Trend, show: impl Fn(f64) -> String) -> String {
     format!("{}{range}{growth}", show(trend.last))
 }
 
-/// The numbers of bad and lost backups, to be appended to the number of backups.
+/// The numbers of partial, bad and lost backups, to be appended to the number of backups.
 fn not_good(report: &StatsReport) -> String {
     let bad = match report.not_good {
         0 => String::new(),
         1 => ", 1 of them is not good".into(),
         n => format!(", {n} of them are not good"),
     };
+    let partial = match report.partial {
+        0 => String::new(),
+        n => format!(", {n} partial"),
+    };
     match report.lost {
-        0 => bad,
-        n => format!("{bad}, and {n} more without a readable manifest"),
+        0 => format!("{partial}{bad}"),
+        n => format!("{partial}{bad}, and {n} more without a readable manifest"),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::base::secret::{Redactor, Secret, secret_parts};
 pub struct JobSettings {
     /// The connection string of the server.
     pub mongo_uri: Secret,
+    /// The servers as the connection string names them, without the login.
+    pub servers: String,
     /// The namespaces that are part of the backup.
     pub selection: Selection,
     pub job: String,
@@ -77,6 +79,7 @@ impl JobSettings {
         let uploads = layers.value("s3.upload_concurrency", at_least(1))?;
         Ok(JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
+            servers: facts.servers,
             selection,
             job,
             partial,

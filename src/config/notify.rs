@@ -80,6 +80,9 @@ pub struct MailOptions {
     /// The URL of the mail service, without a slash at the end.
     pub base_url: String,
     pub events: Vec<Event>,
+    /// Each cleanup that deletes backups is mailed, because `notify` names `cleanup`. Otherwise only unusual ones are, and
+    /// the next mail about a backup mentions the others.
+    pub each_cleanup: bool,
 }
 
 /// Signals to other programs, sent by every run.
@@ -153,7 +156,9 @@ pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     let domain = to[0].rsplit_once('@').map_or("localhost", |(_, domain)| domain);
     let from = layers.parsed("mail.from", sender)?.unwrap_or_else(|| format!("uzima-backup@{domain}"));
     let base_url = layers.value("mail.base_url", base_url)?;
-    Ok(Some(MailOptions { key, from, to, base_url, events: events(layers)? }))
+    let events = events(layers)?;
+    let each_cleanup = layers.is_set("notify") && events.contains(&Event::Cleanup);
+    Ok(Some(MailOptions { key, from, to, base_url, events, each_cleanup }))
 }
 
 fn events(layers: &Layers) -> Result<Vec<Event>> {

@@ -15,6 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::config::selection::Selection;
 use crate::model::id::BackupId;
+use crate::model::losses::Losses;
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
 use crate::model::server::{Fcv, Topology};
@@ -71,6 +72,10 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     pub warnings: Vec<String>,
     /// Problems that were solved during the backup: lost cursors, a second attempt.
     pub notes: Vec<String>,
+    /// The namespaces that vanished or shrank since the last good backup of the job. `None` if there are none, if there was
+    /// no such backup, or if a version before 0.2.0 made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub losses: Option<Losses>,
 }
 
 /// The server that was backed up.
@@ -335,6 +340,7 @@ impl<N> Manifest<N> {
             namespaces: map(self.namespaces),
             warnings: self.warnings,
             notes: self.notes,
+            losses: self.losses,
         }
     }
 }

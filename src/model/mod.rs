@@ -1,7 +1,8 @@
-//! The data types of a backup: id, manifest, index, namespaces, tallies, timings, optimes and server versions.
+//! The data types of a backup: id, manifest, index, namespaces, losses, tallies, timings, optimes and server versions.
 
 pub mod id;
 pub mod index;
+pub mod losses;
 pub mod manifest;
 pub mod namespace;
 pub mod optime;

@@ -13,6 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::catalog::CatalogOptions;
 use crate::catalog::state::StoreState;
+use crate::model::losses::Losses;
 use crate::model::manifest::Manifest;
 use crate::model::timing::DataTiming;
 use crate::retention;
@@ -44,6 +45,8 @@ pub struct NotifiedRun {
     pub operation: RunKind,
     /// The unique id of the run. A backup's run has the id of the backup.
     pub run: String,
+    /// The run backs up only a part of its job. Monitors, metrics and failures in a row are about whole backups.
+    pub partial: bool,
 }
 
 impl NotifiedRun {
@@ -84,11 +87,6 @@ impl RunOutcome {
         failure.exit == Exit::Busy
             && matches!(failure.newest_good, NewestGood::At(_))
             && failure.too_old(now).is_none()
-    }
-
-    /// Returns true if only a part of a job was backed up. Monitors and streaks of failures wait for a whole backup.
-    pub(super) fn is_partial(&self) -> bool {
-        matches!(self, RunOutcome::Success(success) if success.facts.partial.is_some())
     }
 
     /// Returns true if the run ended well. A frozen cleanup did not: it waits for a person.
@@ -147,6 +145,35 @@ pub struct BackupSuccess {
     pub problems: Vec<String>,
     /// Problems that the run solved.
     pub notes: Vec<String>,
+    /// The namespaces that vanished or shrank since the last good backup.
+    pub losses: Option<Losses>,
+}
+
+#[cfg(test)]
+impl BackupSuccess {
+    pub(super) fn example() -> BackupSuccess {
+        let at = |text: &str| text.parse().expect("a time");
+        let facts = BackupFacts {
+            place: "/backups/dump.tar.gz".into(),
+            started_at: at("2026-11-23T03:00:00Z"),
+            finished_at: at("2026-11-23T03:02:17Z"),
+            engine: "native".into(),
+            consistency: "none".into(),
+            namespaces: 214,
+            documents: 18_402_233,
+            raw_bytes: 23_622_320_128,
+            stored_bytes: 8_160_437_862,
+            timing: Some(DataTiming {
+                seconds: 131.2,
+                mongodb_seconds: 96.4,
+                compression_seconds: 21.9,
+                store_seconds: 4.6,
+                other_seconds: 8.3,
+            }),
+            partial: None,
+        };
+        BackupSuccess { facts, problems: vec![], notes: vec![], losses: None }
+    }
 }
 
 /// The age of the newest good backup of a job.
@@ -242,12 +269,20 @@ pub struct CleanupSuccess {
     pub problems: Vec<String>,
     /// Leftovers of killed runs that the cleanup removed.
     pub notes: Vec<String>,
+    /// The most backups that a recent cleanup deleted, if this one deleted far more. Only the notifier knows it.
+    #[serde(skip)]
+    pub exceeds: Option<u64>,
 }
 
 impl CleanupSuccess {
     /// Returns true if the cleanup deleted nothing and found no problem.
     pub(super) fn is_idle(&self) -> bool {
         self.deleted.is_empty() && self.problems.is_empty()
+    }
+
+    /// Returns true if a person need not know of the cleanup at once.
+    pub(super) fn is_routine(&self) -> bool {
+        self.problems.is_empty() && self.exceeds.is_none()
     }
 }
 

@@ -10,8 +10,15 @@ use super::events::{
 };
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
+use super::time;
 use crate::base::units;
 use crate::config::notify::Event;
+use crate::model::losses::{Losses, NamespaceLoss};
+
+/// The most namespaces that a mail lists. The manifest has the others.
+const MOST_LOSSES: usize = 20;
+/// The most problems, and the most notes, that a mail lists.
+const MOST_TEXTS: usize = 20;
 
 /// The mail about the end of a run. `streak` counts the failures in a row: up to this one, or before this success.
 pub(super) fn outcome(
@@ -71,9 +78,40 @@ fn success(run: &NotifiedRun, s: &BackupSuccess, sender: &Sender) -> Message {
             .facts
             .push(("Partial".into(), format!("{what}; it does not count as a good backup of the job")));
     }
-    message.paragraphs = needs_a_look(&s.problems).collect();
-    message.facts.extend(s.notes.iter().map(|note| ("Note".into(), note.clone())));
+    // The table names the losses, so that a collapse and a note need not.
+    let (named, noted) =
+        (s.losses.as_ref().map(|losses| format!(": {losses}")), s.losses.as_ref().map(Losses::note));
+    let unnamed = |problem: &String| {
+        let without = named.as_ref().and_then(|named| problem.strip_suffix(named.as_str()));
+        without.unwrap_or(problem).to_string()
+    };
+    message.paragraphs = capped(needs_a_look(&s.problems.iter().map(unnamed).collect::<Vec<_>>()));
+    message.tables.extend(s.losses.as_ref().map(losses_table));
+    let notes = s.notes.iter().filter(|note| noted.as_ref() != Some(*note)).cloned();
+    message.facts.extend(capped(notes).into_iter().map(|note| ("Note".into(), note)));
     message
+}
+
+/// The first texts of a list, and a line that counts the others, so that a mail stays readable.
+fn capped(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<String> = texts.collect();
+    if texts.len() > MOST_TEXTS {
+        let more = (texts.len() - MOST_TEXTS) as u64;
+        texts.truncate(MOST_TEXTS);
+        texts.push(format!("and {} more", units::count(more)));
+    }
+    texts
+}
+
+fn losses_table(losses: &Losses) -> Table {
+    let row = |loss: &NamespaceLoss| {
+        let (before, now) = loss.amounts();
+        vec![loss.namespace.clone(), before, now]
+    };
+    let title = format!("Vanished or shrank since the last good backup {}", losses.since);
+    let rows: Vec<_> = losses.namespaces.iter().take(MOST_LOSSES).map(row).collect();
+    let more = losses.count.saturating_sub(rows.len() as u64);
+    Table::new(&title, &["Namespace", "Before", "Now"], &[1, 2], rows).and_more(more)
 }
 
 /// The mail about a run that failed. It sounds more urgent the older the newest good backup is.
@@ -84,7 +122,10 @@ fn failure(
     now: DateTime<Utc>,
     sender: &Sender,
 ) -> Message {
-    let (status, headline) = failure_words(run, f, now);
+    let (status, headline) = match run.partial {
+        false => failure_words(run, f, now),
+        true => ("partial backup failed".into(), format!("The backup of a part of {} failed", run.job)),
+    };
     let mut message =
         Message::new(Event::Failure, Tone::Bad, &format!("{status}: {}", run.name()), &headline, sender)
             .fact("What failed", &f.error)
@@ -175,11 +216,14 @@ fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
     let count = c.deleted.len() as u64;
     let freed = units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).sum());
     let done = match count {
-        0 => "no backup was old enough to delete".to_string(),
+        0 => "there was no backup to delete".to_string(),
         _ => format!("{} deleted, {freed} freed", units::several(count, "backup")),
     };
-    let (tone, status) = match c.problems.len() {
-        0 => (Tone::Good, format!("cleanup done, {} deleted", units::count(count))),
+    let (tone, status) = match (c.problems.len(), c.exceeds) {
+        (0, None) => (Tone::Good, format!("cleanup done, {} deleted", units::count(count))),
+        (0, Some(_)) => {
+            (Tone::Warning, format!("cleanup done, {} deleted, more than usual", units::count(count)))
+        }
         _ => (Tone::Warning, "cleanup done, needs a look".into()),
     };
     let headline = format!("Cleanup of {}: {done}", run.job);
@@ -189,8 +233,15 @@ fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
             .fact("Deleted", format!("{}, {freed}", units::several(count, "backup")))
             .fact("Kept", format!("{}, {}", units::several(c.kept, "backup"), units::bytes(c.kept_bytes)))
             .fact("Place", &c.place);
-    message.paragraphs = needs_a_look(&c.problems).collect();
-    message.facts.extend(c.notes.iter().map(|note| ("Note".into(), note.clone())));
+    message.paragraphs = capped(needs_a_look(&c.problems));
+    message.paragraphs.extend(c.exceeds.map(|most| {
+        format!(
+            "Needs a look: recent cleanups deleted at most {} at once. If nobody changed the retention, check the \
+             reasons below",
+            units::several(most, "backup")
+        )
+    }));
+    message.facts.extend(capped(c.notes.iter().cloned()).into_iter().map(|note| ("Note".into(), note)));
     if !c.deleted.is_empty() {
         let row = |d: &Deletion| {
             vec![d.id.clone(), units::duration(d.age), units::bytes(d.stored_bytes), d.reason.clone()]
@@ -212,7 +263,7 @@ fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
         )
         .fact("Place", &f.place);
     let why = f.why.iter().map(|why| format!("Why: {why}"));
-    message.paragraphs = why.chain(needs_a_look(&f.problems)).collect();
+    message.paragraphs = capped(why.chain(needs_a_look(&f.problems)));
     message.next_step = Some(
         "Look at the plan: uzima-backup cleanup --dry-run. If it is right, accept the named backup with \
          cleanup --accept ID, or delete many backups at once with cleanup --force."
@@ -222,10 +273,10 @@ fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
 }
 
 /// The mail with a report of `stats` or `health`.
-pub(super) fn report(event: Event, report: ReportMail, sender: &Sender) -> Message {
+pub fn report(event: Event, report: ReportMail, sender: &Sender) -> Message {
     Message {
         facts: report.facts,
-        paragraphs: report.paragraphs,
+        paragraphs: capped(report.paragraphs.into_iter()),
         tables: report.tables,
         next_step: report.next_step,
         ..Message::new(event, report.tone, &report.subject, &report.headline, sender)
@@ -265,10 +316,6 @@ pub fn health_mail(job: Option<&str>, checks: &[CheckRow], now: DateTime<Utc>) -
 
 fn needs_a_look(problems: &[String]) -> impl Iterator<Item = String> {
     problems.iter().map(|problem| format!("Needs a look: {problem}"))
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

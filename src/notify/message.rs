@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 
 use crate::base::escape::steers;
 use crate::base::secret::Redactor;
+use crate::base::units;
 use crate::config::notify::Event;
 
 /// The most rows of a table. Mail programs cut a mail off at about 100 kB, and a row has some 700 bytes of HTML.
@@ -61,18 +62,29 @@ pub struct Table {
     columns: Vec<Column>,
     pub(super) rows: Vec<Vec<String>>,
     /// How many rows are left out.
-    more: usize,
+    more: u64,
 }
 
 impl Table {
     /// Makes a table. The columns with the indexes `numeric` are aligned to the right. Rows that a mail has no room for are
     /// only counted.
     pub fn new(title: &str, columns: &[&str], numeric: &[usize], mut rows: Vec<Vec<String>>) -> Table {
-        let more = rows.len().saturating_sub(ROWS);
+        let more = rows.len().saturating_sub(ROWS) as u64;
         rows.truncate(ROWS);
         let column =
             |(i, title): (usize, &&str)| Column { title: title.to_string(), numeric: numeric.contains(&i) };
         Table { title: title.into(), columns: columns.iter().enumerate().map(column).collect(), rows, more }
+    }
+
+    /// Counts rows that the table was made without.
+    pub(super) fn and_more(mut self, rows: u64) -> Table {
+        self.more = self.more.saturating_add(rows);
+        self
+    }
+
+    /// `and 4,980 more`; `None` if no row is left out.
+    fn rest(&self) -> Option<String> {
+        (self.more > 0).then(|| format!("and {} more", units::count(self.more)))
     }
 
     fn text(&self) -> String {
@@ -91,9 +103,7 @@ impl Table {
         out.set_content_arrangement(ContentArrangement::Disabled);
         let mut lines: Vec<String> =
             out.to_string().lines().map(|line| format!("  {}", line.trim())).collect();
-        if self.more > 0 {
-            lines.push(format!("  and {} more", self.more));
-        }
+        lines.extend(self.rest().map(|rest| format!("  {rest}")));
         lines.join("\n")
     }
 }
@@ -154,7 +164,7 @@ impl Message {
 
     /// Removes secrets and control characters, and shortens long texts. Names of collections and log lines of other programs
     /// may contain anything.
-    pub(super) fn cleaned(mut self, redactor: &Redactor) -> Message {
+    pub fn cleaned(mut self, redactor: &Redactor) -> Message {
         let clean = |text: &mut String| *text = shortened(&plain(&redactor.clean(text)), LONGEST);
         self.log.drain(..self.log.len().saturating_sub(LOG_LINES));
         clean(&mut self.subject);
@@ -178,7 +188,8 @@ impl Message {
     pub fn as_test(mut self) -> Message {
         self.subject = self.subject.replacen("[uzima-backup] ", "[uzima-backup] TEST: ", 1);
         self.headline = format!("Test: {}", self.headline);
-        let notice = "This mail is a test, sent by `uzima-backup notify --test`. Its content is invented.";
+        let notice =
+            "This mail is a test, sent by `uzima-backup notify --test`. Its figures and errors are invented.";
         self.paragraphs.insert(0, notice.into());
         self
     }

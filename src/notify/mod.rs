@@ -1,9 +1,9 @@
 //! Notifications about runs: mails for people, and signals for machines.
 //!
 //! [`events`] has the facts of a run's end. `mails` turns them into a [`message::Message`], and [`resend`] sends it.
-//! `throttle` decides if a failure is worth another mail. [`Notifier`] combines these, and posts the end of each run to a
-//! webhook. [`run`] adds the pings and the metrics. If a notification fails, the caller gets a line for a person; the run
-//! itself does not fail.
+//! `throttle` decides if a failure is worth another mail, and `routine` if a cleanup is worth one. [`Notifier`] combines
+//! these, and posts the end of each run to a webhook. [`run`] adds the pings and the metrics. If a notification fails, the
+//! caller gets a line for a person; the run itself does not fail.
 
 pub mod events;
 mod http;
@@ -11,8 +11,8 @@ mod mails;
 pub mod message;
 pub mod metrics;
 pub mod resend;
+mod routine;
 pub mod run;
-pub mod samples;
 pub mod signals;
 pub mod throttle;
 
@@ -25,11 +25,12 @@ use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
 use crate::config::notify::{Event, MailOptions, WebhookOptions};
-use events::{NewestGood, NotifiedRun, ReportMail, RunKind, RunOutcome};
-pub use mails::health_mail;
+use events::{CleanupSuccess, NewestGood, NotifiedRun, ReportMail, RunKind, RunOutcome};
+pub use mails::{health_mail, report as report_mail};
 use message::{Message, Sender};
 use resend::Mailer;
-use throttle::{MailDecision, MailHistory, MailMemory};
+use routine::CleanupHistory;
+use throttle::{FailureStreak, MailDecision, MailHistory, MailMemory};
 
 /// The job of a run that failed because of its settings, before it knew its job.
 pub const UNKNOWN_JOB: &str = "unknown job";
@@ -78,9 +79,11 @@ impl Notifier {
         if !self.is_configured() || outcome.is_harmless(now) {
             return Vec::new();
         }
-        let partial = outcome.is_partial();
-        // A partial backup ends no streak of failures.
-        let history = if partial { MailHistory::default() } else { self.memory.history(run) };
+        let mut history = self.memory.history(run);
+        if run.partial {
+            // A partial backup neither continues nor ends the job's failures in a row.
+            history = MailHistory { success: history.success, ..MailHistory::default() };
+        }
         let limit = self.cancel.left(LastStep::Mail).unwrap_or(MAIL_LIMIT);
         let posted = self.post(run, &outcome, history.failures, now, limit);
         // If the store did not answer, the mail names the last success that this machine remembers.
@@ -91,18 +94,25 @@ impl Notifier {
             f.newest_good = NewestGood::At(at);
         }
         let good = outcome.is_good();
+        let cleanups = self.memory.cleanups(&run.job);
+        if let RunOutcome::Cleanup(c) = &mut outcome {
+            c.exceeds = cleanups.exceeded(c.deleted.len() as u64);
+        }
         let mailed = async {
-            match self.mail_about(run, &outcome, history.decide(good, now), now) {
+            match self.mail_about(run, &outcome, history.decide(good, now), &cleanups, now) {
                 Some(message) => self.send(message, &run.run, limit).await,
                 None => (false, Vec::new()),
             }
         };
         let ((sent, mut problems), not_posted) = tokio::join!(mailed, posted);
         problems.extend(not_posted);
-        if partial {
+        if run.partial {
             return problems;
         }
-        self.memory.remember(run, history.after(good, sent, now));
+        let mentioned = cleanups;
+        self.memory.remember(run, history.after(good, sent, now), |cleanups| {
+            cleanups.after(&outcome, sent.then_some(&mentioned), now)
+        });
         if good {
             // The settings are right again. The job of earlier failures with wrong settings is unknown.
             self.memory.forget(&NotifiedRun { job: UNKNOWN_JOB.into(), ..run.clone() });
@@ -115,17 +125,23 @@ impl Notifier {
         run: &NotifiedRun,
         outcome: &RunOutcome,
         decision: MailDecision,
+        cleanups: &CleanupHistory,
         now: DateTime<Utc>,
     ) -> Option<Message> {
         let streak = match decision {
             MailDecision::Silence => return None,
-            // A cleanup that found nothing to do is no news.
-            MailDecision::Success if matches!(outcome, RunOutcome::Cleanup(c) if c.is_idle()) => return None,
             MailDecision::Success => None,
             MailDecision::Recovered(streak) => Some(streak).filter(|_| self.mails_event(Event::Recovered)),
             MailDecision::Failure(streak) => Some(streak),
         };
-        Some(mails::outcome(run, outcome, streak, now, &self.sender))
+        let each = self.mail.as_ref().is_some_and(Mailer::wants_each_cleanup);
+        if let (RunOutcome::Cleanup(c), None) = (outcome, streak)
+            && (c.is_idle() || (c.is_routine() && !each))
+        {
+            return None;
+        }
+        let message = mails::outcome(run, outcome, streak, now, &self.sender);
+        Some(with_cleanups(message, run, outcome, cleanups))
     }
 
     /// Sends a report of `stats` or `health`, however often one was sent before, and returns the problems. `run` is the id of
@@ -144,8 +160,11 @@ impl Notifier {
         self.mail.is_some()
     }
 
+    /// Returns true if mails about the event are wanted. Only an unusual cleanup gets here if the settings do not name
+    /// `cleanup`: like a frozen one, it needs a look.
     fn mails_event(&self, event: Event) -> bool {
-        self.mail.as_ref().is_some_and(|mailer| mailer.wants(event))
+        let also = if event == Event::Cleanup { Event::Frozen } else { event };
+        self.mail.as_ref().is_some_and(|mailer| mailer.wants(event) || mailer.wants(also))
     }
 
     /// Sends a message if its event is wanted. Returns true if it was sent, and the problems.
@@ -187,6 +206,53 @@ impl Notifier {
             Some(self.redactor.clean(&line(&error)))
         }
     }
+}
+
+/// The earlier runs of a job that a mail mentions.
+#[derive(Debug, Default)]
+pub struct PastRuns<'a> {
+    /// The failures in a row and the time of the first one: up to this one, or before this success.
+    pub failures: Option<(u32, DateTime<Utc>)>,
+    /// A routine cleanup and its end.
+    pub cleanup: Option<(&'a CleanupSuccess, DateTime<Utc>)>,
+}
+
+/// The mail about the end of a run, for samples: it depends on no mail that was sent before.
+pub fn run_mail(
+    run: &NotifiedRun,
+    outcome: &RunOutcome,
+    past: &PastRuns,
+    now: DateTime<Utc>,
+    sender: &Sender,
+) -> Message {
+    let streak = past.failures.map(|(failures, since)| FailureStreak { failures, since });
+    let cleanups = past.cleanup.map(|(cleanup, ended)| {
+        CleanupHistory::default().after(&RunOutcome::Cleanup(cleanup.clone()), None, ended)
+    });
+    with_cleanups(
+        mails::outcome(run, outcome, streak, now, sender),
+        run,
+        outcome,
+        &cleanups.unwrap_or_default(),
+    )
+}
+
+/// Adds the routine cleanups to a mail about a whole backup.
+fn with_cleanups(
+    message: Message,
+    run: &NotifiedRun,
+    outcome: &RunOutcome,
+    cleanups: &CleanupHistory,
+) -> Message {
+    match (outcome, cleanups.line()) {
+        (RunOutcome::Success(_), Some(line)) if !run.partial => message.fact("Cleanup", line),
+        _ => message,
+    }
+}
+
+/// A time in a mail.
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// An error and its next step in one line.

@@ -46,6 +46,11 @@ impl Mailer {
         self.options.events.contains(&event)
     }
 
+    /// Returns true if the settings ask for a mail about each cleanup that deletes backups.
+    pub(super) fn wants_each_cleanup(&self) -> bool {
+        self.options.each_cleanup
+    }
+
     /// Sends a message to all recipients within `limit`. `run` is the id of the run: the service treats a second mail about
     /// the same event of the same run as a repetition and does not send it again.
     ///
@@ -231,6 +236,7 @@ mod tests {
             to: vec![],
             base_url: "https://mail.example".into(),
             events: EVENTS.into(),
+            each_cleanup: false,
         };
         let testing = "You can only send testing emails to your own email address";
         for (failure, passes, word) in [

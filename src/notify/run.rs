@@ -106,7 +106,9 @@ impl<'a> RunNotices<'a> {
 
     /// Reports the outcome of a run. Returns a line for each notice that failed.
     pub async fn ended(&self, operation: RunKind, job: &str, id: String, outcome: RunOutcome) -> Vec<String> {
-        let (of, now) = (NotifiedRun { job: job.into(), operation, run: id }, self.run.clock.now());
+        let partial = operation == RunKind::Backup
+            && self.run.config.job.as_ref().is_ok_and(|settings| settings.partial);
+        let (of, now) = (NotifiedRun { job: job.into(), operation, run: id, partial }, self.run.clock.now());
         if outcome.is_harmless(now) {
             return Vec::new();
         }
@@ -127,7 +129,7 @@ impl<'a> RunNotices<'a> {
 
     /// Pings the end of a backup. A monitor of backups waits for no other operation.
     async fn ping_end(&self, run: &NotifiedRun, outcome: &RunOutcome, now: DateTime<Utc>) -> Option<String> {
-        let pinged = run.operation == RunKind::Backup && !outcome.is_partial();
+        let pinged = run.operation == RunKind::Backup && !run.partial;
         let address = self.ping.as_ref().filter(|_| pinged)?;
         let Notifier { sender, redactor, .. } = &self.notifier;
         let (kind, body) = signals::ping_about(run, outcome, now, sender, redactor);
@@ -135,7 +137,7 @@ impl<'a> RunNotices<'a> {
     }
 
     async fn write_metrics(&self, run: &NotifiedRun, outcome: &RunOutcome, exit: Exit) -> Option<String> {
-        let file = self.metrics.as_ref().filter(|_| run.job != UNKNOWN_JOB && !outcome.is_partial())?;
+        let file = self.metrics.as_ref().filter(|_| run.job != UNKNOWN_JOB && !run.partial)?;
         let times = (self.run.clock.started(), self.run.clock.now());
         let samples = metrics::samples(run.operation, outcome, exit, times);
         match file.update(&self.notifier.redactor.clean(&run.job), &samples).await {

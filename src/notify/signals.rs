@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::events::{BackupSuccess, CleanupFrozen, CleanupSuccess, NotifiedRun, RunFailure, RunOutcome};
 use super::http::{self, HttpFailure};
 use super::message::Sender;
-use super::{SIGNAL_LIMIT, mails, samples};
+use super::{SIGNAL_LIMIT, mails};
 use crate::base::error::Result;
 use crate::base::secret::Redactor;
 use crate::config::notify::{Address, Event, WebhookOptions};
@@ -120,6 +120,9 @@ struct WebhookDocument<'a> {
     operation: String,
     job: &'a str,
     run: &'a str,
+    /// The run backs up only a part of its job.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     host: &'a str,
     at: String,
     exit_code: u8,
@@ -180,6 +183,7 @@ pub(super) fn document(
         operation: run.operation.to_string(),
         job: &run.job,
         run: &run.run,
+        partial: run.partial,
         host,
         at: now.to_rfc3339_opts(SecondsFormat::Secs, true),
         exit_code: outcome.exit().code(),
@@ -203,10 +207,14 @@ pub(super) fn document(
     serde_json::to_value(document).expect("the document is JSON")
 }
 
-/// A test document with invented figures. `None` for an event that is not the end of a run.
-pub fn sample_document(event: Event, now: DateTime<Utc>, host: &str) -> Option<Value> {
-    let (run, outcome, failed_before) = samples::run(event)?;
-    Some(document(event, &run, &outcome, failed_before, (now, host), true))
+/// A test document, without secrets. `failed_before` counts the failures before the run.
+pub fn test_document(
+    event: Event,
+    (run, outcome, failed_before): &(NotifiedRun, RunOutcome, u32),
+    now: (DateTime<Utc>, &str),
+    redactor: &Redactor,
+) -> Value {
+    cleaned(document(event, run, outcome, *failed_before, now, true), redactor)
 }
 
 /// Removes secrets from each text of the document. The redactor cannot clean the JSON as a whole, because JSON escapes
@@ -266,7 +274,12 @@ mod tests {
             NewestGood::Missing,
             Duration::from_secs(60),
         );
-        let of = NotifiedRun { job: "nightly".into(), operation: RunKind::Backup, run: "run-1".into() };
+        let of = NotifiedRun {
+            job: "nightly".into(),
+            operation: RunKind::Backup,
+            run: "run-1".into(),
+            partial: false,
+        };
         let now = "2026-11-23T03:00:00Z".parse().unwrap();
         let redactor = Redactor::new(&[], &["canary"]);
         let sender = Sender::here("db1");

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::events::NotifiedRun;
+use super::routine::CleanupHistory;
 use crate::base::beneath::Folder;
 use crate::base::files::replace_in;
 
@@ -90,6 +91,9 @@ struct MailFile {
     format: u32,
     /// The histories, by operation and job with a space between.
     runs: BTreeMap<String, MailHistory>,
+    /// The cleanups, by job.
+    #[serde(default)]
+    cleanups: BTreeMap<String, CleanupHistory>,
 }
 
 /// Keeps the histories in `notify.json`. Without a state directory nothing is remembered.
@@ -107,10 +111,25 @@ impl MailMemory {
         self.load().runs.remove(&key(run)).unwrap_or_default()
     }
 
-    /// Stores a history. The file is read again first, because another run may have changed the histories of other jobs.
-    pub fn remember(&self, run: &NotifiedRun, history: MailHistory) {
+    /// The cleanups of a job. If they are lost, a mail has a line less.
+    pub fn cleanups(&self, job: &str) -> CleanupHistory {
+        self.load().cleanups.remove(job).unwrap_or_default()
+    }
+
+    /// Stores the history after a run, and what `change` makes of the job's cleanups. The file is read again first, because
+    /// another run may have changed it while the mail was sent.
+    pub fn remember(
+        &self,
+        run: &NotifiedRun,
+        history: MailHistory,
+        change: impl FnOnce(CleanupHistory) -> CleanupHistory,
+    ) {
         let mut file = self.load();
         file.runs.insert(key(run), history);
+        let cleanups = change(file.cleanups.remove(&run.job).unwrap_or_default());
+        if cleanups != CleanupHistory::default() {
+            file.cleanups.insert(run.job.clone(), cleanups);
+        }
         self.save(&file);
     }
 
@@ -141,8 +160,11 @@ impl MailMemory {
             folder.read_all(Path::new(FILE), LARGEST).ok()
         });
         let file = text.and_then(|text| serde_json::from_slice::<MailFile>(&text).ok());
-        file.filter(|file| file.format == FORMAT)
-            .unwrap_or_else(|| MailFile { format: FORMAT, runs: BTreeMap::new() })
+        file.filter(|file| file.format == FORMAT).unwrap_or_else(|| MailFile {
+            format: FORMAT,
+            runs: BTreeMap::new(),
+            cleanups: BTreeMap::new(),
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::catalog::run::{BackupRun, Status, Verified, raw_speed};
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
+use crate::model::losses::Losses;
 use crate::model::timing::DataTiming;
 use crate::store::Store;
 
@@ -119,6 +120,8 @@ pub struct ListedRun {
     pub timing: Option<DataTiming>,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// The namespaces that vanished or shrank since the last good backup. The manifest lists more of them.
+    pub losses: Option<Losses>,
     /// The last result of `verify`.
     pub verified: Option<Verified>,
     /// The fault of the backup, or else the error of the run.
@@ -250,10 +253,10 @@ async fn read_rows(
         let (pinned, pin_reason) = (pin.is_some(), pin.and_then(|pin| pin.reason.clone()));
         ListRow { id, status, pinned, pin_reason, content, fault, started }
     };
-    let run_row = |run: BackupRun, format, verdict: Option<&Verdict>, fault: Option<BackupFault>| {
+    let run_row = |run: BackupRun, verdict: Option<&Verdict>, fault: Option<BackupFault>| {
         let status = ShownStatus::new(run.status, fault.as_ref());
         let (id, started) = (run.id.clone(), run.started_at);
-        row(id, started, status, listed_run(run, format, verdict, fault.as_ref()), fault)
+        row(id, started, status, listed_run(run, verdict, fault.as_ref()), fault)
     };
     let unknown = |id: &BackupId, status| BackupRun {
         status,
@@ -265,8 +268,12 @@ async fn read_rows(
             CatalogEntry::Backup(manifest) => {
                 let verdict = verdict(&manifest.id);
                 let fault = BackupFault::find(&manifest, folder(&manifest.id), verdict);
-                let format = Some(manifest.artifact.format.clone());
-                run_row(BackupRun::completed(&manifest, &place), format, verdict, fault)
+                let mut row = run_row(BackupRun::completed(&manifest, &place), verdict, fault);
+                if let ListedContent::Run(run) = &mut row.content {
+                    run.format = Some(manifest.artifact.format.clone());
+                    run.losses = manifest.losses.as_ref().map(Losses::reported);
+                }
+                row
             }
             CatalogEntry::Damaged { id, key, why } => {
                 let fault = BackupFault::unreadable(&key, &why);
@@ -295,17 +302,12 @@ async fn read_rows(
     runs.extend(others.iter().map(bare));
     rows.extend(runs.into_iter().map(|run| {
         let (verdict, fault) = (verdict(&run.id), BackupFault::lost_manifest(&run, folder(&run.id), now));
-        run_row(run, None, verdict, fault)
+        run_row(run, verdict, fault)
     }));
     Ok(rows)
 }
 
-fn listed_run(
-    run: BackupRun,
-    format: Option<String>,
-    verdict: Option<&Verdict>,
-    fault: Option<&BackupFault>,
-) -> ListedContent {
+fn listed_run(run: BackupRun, verdict: Option<&Verdict>, fault: Option<&BackupFault>) -> ListedContent {
     ListedContent::Run(Box::new(ListedRun {
         job: run.job,
         host: run.host,
@@ -315,13 +317,14 @@ fn listed_run(
         documents: run.documents,
         raw_bytes: run.raw_bytes,
         stored_bytes: run.stored_bytes,
-        format,
+        format: None,
         engine: run.engine,
         consistency: run.consistency,
         key: run.key,
         partial: run.partial,
         timing: run.timing,
         warnings: run.warnings,
+        losses: None,
         verified: verdict.map(Verified::from),
         error: fault.map(|fault| fault.why.clone()).or(run.error),
     }))

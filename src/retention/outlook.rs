@@ -54,6 +54,9 @@ pub struct Stay {
     /// The reason why the backup is not good.
     #[serde(rename = "not_good")]
     pub wrong: Option<String>,
+    /// The selection in words if the backup has only a part of its job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
 }
 
 /// The forecast for a job.
@@ -91,9 +94,12 @@ pub fn outlook(
     if simulated.backups.is_empty() {
         return Outlook::default();
     }
+    let parts: BTreeMap<&BackupId, String> =
+        backups.iter().filter_map(|backup| Some((&backup.id, backup.partial.clone()?))).collect();
     let begun = |backup: &RetainedBackup| {
         let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
-        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong })
+        let partial = parts.get(&id).cloned();
+        (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong, partial })
     };
     let mut stays: BTreeMap<BackupId, Stay> = simulated.backups.iter().map(begun).collect();
     let mut stored = vec![simulated.stored(now)];

@@ -77,7 +77,7 @@ fn judge_one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: D
     if let Some(why) = compare::source_changed(&before.source, &backup.source) {
         return Quality::Elsewhere(why);
     }
-    match before.contents.collapsed(&backup.contents, before.id.as_str()) {
+    match before.contents.collapsed(&backup.contents, &before.id) {
         Some(why) => Quality::Collapsed(why),
         None => Quality::Good,
     }

@@ -11,6 +11,7 @@ use crate::catalog::run::Status;
 use crate::catalog::verdict::Verdict;
 use crate::cli::output::columns;
 use crate::cli::styled::{Colour, StyledText};
+use crate::model::losses::{Losses, NamespaceLoss};
 use crate::model::manifest::{ConsistencyAchieved, Manifest, NamespaceEntry};
 use crate::model::namespace::Type;
 use crate::ops::list::details::BackupDetails;
@@ -45,6 +46,10 @@ pub fn text(details: &BackupDetails, now: DateTime<Utc>, width: usize, colour: C
     if let Some(manifest) = details.manifest.as_ref().filter(|manifest| !manifest.namespaces.is_empty()) {
         text.push("\n");
         text.push(&namespaces(&manifest.namespaces, width));
+    }
+    if let Some(losses) = details.manifest.as_ref().and_then(|manifest| manifest.losses.as_ref()) {
+        text.push(&format!("\nvanished or shrank since the last good backup {}\n", losses.since));
+        text.push(&losses_table(losses));
     }
     text
 }
@@ -96,7 +101,10 @@ fn facts(
     facts.extend(run.iter().flat_map(|run| &run.warnings).map(|warning| ("needs a look", warning.clone())));
     let notes = details.manifest.as_ref().map(|manifest| &manifest.notes);
     let notes = notes.or(details.failure.as_ref().map(|failure| &failure.notes));
-    facts.extend(notes.into_iter().flatten().map(|note| ("note", note.clone())));
+    // The table of losses says the same as their note.
+    let losses = details.manifest.as_ref().and_then(|manifest| Some(manifest.losses.as_ref()?.note()));
+    let notes = notes.into_iter().flatten().filter(|note| losses.as_ref() != Some(*note));
+    facts.extend(notes.map(|note| ("note", note.clone())));
     facts
 }
 
@@ -213,6 +221,21 @@ fn namespaces(namespaces: &[NamespaceEntry], width: usize) -> String {
     if namespaces.len() > MOST_NAMESPACES {
         let more = units::several((namespaces.len() - MOST_NAMESPACES) as u64, "smaller namespace");
         text.push_str(&format!("and {more} (--json lists all)\n"));
+    }
+    text
+}
+
+/// The namespaces that vanished or shrank, the largest loss first.
+fn losses_table(losses: &Losses) -> String {
+    let row = |loss: &NamespaceLoss| {
+        let (before, now) = loss.amounts();
+        vec![escape::line(&loss.namespace).into_owned(), before, now]
+    };
+    let rows: Vec<Vec<String>> = losses.namespaces.iter().map(row).collect();
+    let mut text = columns(&["namespace", "before", "now"], &rows, &[1, 2]);
+    let more = losses.count.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("and {}\n", units::several(more, "more namespace")));
     }
     text
 }

@@ -21,6 +21,8 @@ const PLAIN: &AsciiSet = &UNRESERVED.remove(b',').remove(b':');
 pub(super) struct UriFacts {
     /// The first host, without port.
     pub host: String,
+    /// The servers as the connection string names them.
+    pub servers: String,
     /// The database in the path. `admin` does not count, because it only serves the login.
     pub database: Option<String>,
 }
@@ -177,8 +179,13 @@ pub(super) fn check(key: &str, uri: &str) -> Result<UriFacts> {
             return Err(invalid(key, &why, "Name one host, or leave the option out"));
         }
     }
+    let servers = match &parsed.host_info {
+        HostInfo::HostIdentifiers(hosts) => shown_all(hosts),
+        _ => host.unwrap_or("localhost").to_string(),
+    };
     Ok(UriFacts {
         host: host.unwrap_or("localhost").to_string(),
+        servers,
         database: parsed.default_database.filter(|db| db != "admin"),
     })
 }

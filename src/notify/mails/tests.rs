@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::exit::Exit;
+use crate::base::secret::Redactor;
 use crate::notify::events::RunOutcome;
-use crate::notify::samples::a_success;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -10,7 +10,7 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 fn run(operation: RunKind) -> NotifiedRun {
-    NotifiedRun { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into() }
+    NotifiedRun { job: "all@db1".into(), operation, run: "20261123T030000Z-7k3q9d".into(), partial: false }
 }
 
 fn streak(failures: u32, since: DateTime<Utc>) -> FailureStreak {
@@ -93,7 +93,7 @@ fn a_held_lock_is_harmless_if_there_is_a_fresh_backup() {
 fn a_success_with_warnings_says_so_in_the_subject() {
     let sender = Sender::here("h");
     let run = run(RunKind::Backup);
-    let mut s = a_success();
+    let mut s = BackupSuccess::example();
     let message = success(&run, &s, &sender);
     assert_eq!((message.tone, message.paragraphs.len()), (Tone::Good, 0));
     assert_eq!(message.subject, format!("[uzima-backup] backup done: {} ({})", run.job, run.run));
@@ -124,9 +124,51 @@ fn a_cleanup_mail_adds_up() {
     assert_eq!(message.headline, "Cleanup of all@db1: 2 backups deleted, 4.0 MiB freed");
     assert_eq!((message.tone, message.tables[0].rows.len()), (Tone::Good, 2));
     assert!(message.facts.contains(&("Kept".into(), "1 backup, 0 B".into())), "{:?}", message.facts);
+    c.exceeds = Some(1);
+    let unusual = cleanup(&run(RunKind::Cleanup), &c, &Sender::here("h"));
+    assert_eq!(unusual.subject, "[uzima-backup] cleanup done, 2 deleted, more than usual: all@db1");
+    assert!(unusual.tone == Tone::Warning && unusual.paragraphs[0].contains("at most 1 backup at once"));
     c.problems = vec!["x could not be deleted".into()];
     c.deleted.clear();
     let message = cleanup(&run(RunKind::Cleanup), &c, &Sender::here("h"));
     assert_eq!((message.tone, message.tables.len()), (Tone::Warning, 0));
-    assert!(message.headline.contains("no backup was old enough"), "{}", message.headline);
+    assert!(message.headline.contains("there was no backup to delete"), "{}", message.headline);
+}
+
+/// Names come from the server, and a whole server may have been dropped.
+#[test]
+fn a_mail_about_many_losses_with_hostile_names_stays_readable() {
+    let name = |n: u64| if n == 0 { "shop.<b>\u{1b}[31m\u{202e}x</b>".into() } else { format!("shop.c{n}") };
+    let loss = |n| NamespaceLoss {
+        namespace: name(n),
+        documents_before: 10_000 - n,
+        documents: None,
+        raw_bytes_before: 1,
+        raw_bytes: None,
+    };
+    let since = "20261122T030000Z-b2x7nd".parse().unwrap();
+    let losses = Losses::new(since, (0..5000).map(loss).collect());
+    let notes = vec![losses.as_ref().unwrap().note(), "a cursor was lost".into()];
+    let s = BackupSuccess { losses, notes, ..BackupSuccess::example() };
+    let message = success(&run(RunKind::Backup), &s, &Sender::here("h")).cleaned(&Redactor::default());
+    assert_eq!(
+        (message.tone, message.facts.iter().filter(|(label, _)| label == "Note").count()),
+        (Tone::Good, 1)
+    );
+    let (text, html) = (message.text(), message.html());
+    assert!(text.contains("Vanished or shrank since the last good backup 20261122T030000Z-b2x7nd"), "{text}");
+    assert!(text.contains("\n  and 4,980 more\n") && html.contains(">and 4,980 more<"), "{text}");
+    assert!(text.contains("shop.c19 ") && !text.contains("shop.c20"), "{text}");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']) && !html.contains(['\u{1b}', '\u{202e}']), "{text}");
+    assert!(html.contains("&#60;b&#62;") && !html.contains("<b>"), "{html}");
+}
+
+#[test]
+fn long_lists_of_problems_and_notes_are_cut() {
+    let texts = |what: &str| (0..45).map(|n| format!("{what} {n}")).collect();
+    let s = BackupSuccess { problems: texts("problem"), notes: texts("note"), ..BackupSuccess::example() };
+    let message = success(&run(RunKind::Backup), &s, &Sender::here("h"));
+    assert_eq!(message.paragraphs.len(), 21);
+    assert_eq!(message.paragraphs[20], "and 25 more");
+    assert_eq!(message.facts.last().unwrap(), &("Note".into(), "and 25 more".into()));
 }

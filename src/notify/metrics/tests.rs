@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, RunFailure};
-use crate::notify::samples::a_success;
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -25,7 +24,7 @@ fn names(samples: &[Sample]) -> Vec<&'static str> {
 
 #[test]
 fn every_metric_has_a_sample_and_every_sample_a_metric() {
-    let success = RunOutcome::Success(a_success());
+    let success = RunOutcome::Success(BackupSuccess::example());
     let (backup, cleanup) = (RunKind::Backup, RunKind::Cleanup);
     let good = samples(backup, &success, Exit::Done, times());
     let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());

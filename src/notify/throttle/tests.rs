@@ -129,7 +129,7 @@ proptest! {
 }
 
 fn run(operation: RunKind, job: &str) -> NotifiedRun {
-    NotifiedRun { job: job.into(), operation, run: "r".into() }
+    NotifiedRun { job: job.into(), operation, run: "r".into(), partial: false }
 }
 
 fn history(failures: u32) -> MailHistory {
@@ -143,8 +143,8 @@ fn each_operation_has_its_own_history_in_a_private_file() {
     let folder = dir.path().join("state/deep");
     let memory = MailMemory::new(Some(folder.clone()));
     assert_eq!(memory.history(&backup), MailHistory::default());
-    memory.remember(&backup, history(1));
-    memory.remember(&cleanup, history(2));
+    memory.remember(&backup, history(1), |cleanups| cleanups);
+    memory.remember(&cleanup, history(2), |cleanups| cleanups);
     assert_eq!(memory.history(&backup), history(1));
     assert_eq!(memory.history(&cleanup), history(2));
     memory.forget(&cleanup);
@@ -163,12 +163,12 @@ fn an_unreadable_file_counts_as_empty_and_an_unwritable_one_is_no_failure() {
         fs::write(dir.path().join(FILE), text).unwrap();
         assert_eq!(memory.history(&x), MailHistory::default(), "{text}");
     }
-    memory.remember(&x, history(3));
+    memory.remember(&x, history(3), |cleanups| cleanups);
     assert_eq!(memory.history(&x), history(3));
     let in_a_file = MailMemory::new(Some(dir.path().join(FILE)));
-    in_a_file.remember(&x, history(1));
+    in_a_file.remember(&x, history(1), |cleanups| cleanups);
     assert_eq!(in_a_file.history(&x), MailHistory::default());
-    MailMemory::new(None).remember(&x, history(1));
+    MailMemory::new(None).remember(&x, history(1), |cleanups| cleanups);
     assert_eq!(MailMemory::new(None).history(&x), MailHistory::default());
 }
 
@@ -179,12 +179,12 @@ fn a_link_in_place_of_the_file_is_neither_read_nor_written() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, other) = (dir.path().join("state"), dir.path().join("other"));
     let memory = MailMemory::new(Some(folder.clone()));
-    memory.remember(&x, history(3));
+    memory.remember(&x, history(3), |cleanups| cleanups);
     fs::rename(folder.join(FILE), &other).unwrap();
     let before = fs::read(&other).unwrap();
     std::os::unix::fs::symlink(&other, folder.join(FILE)).unwrap();
     assert_eq!(memory.history(&x), MailHistory::default());
-    memory.remember(&x, history(1));
+    memory.remember(&x, history(1), |cleanups| cleanups);
     assert_eq!(memory.history(&x), history(1));
     assert_eq!(fs::read(&other).unwrap(), before);
 }

@@ -67,9 +67,11 @@ pub(super) async fn attempt(
         }
         engine = ChosenEngine::native(why);
     }
-    if options.settings.partial {
-        let what = manifest::SelectionAsked::from(&options.settings.selection);
-        log::info!("the backup is partial: the flags choose {what}, which is less than the job has");
+    if let Some(what) = super::part(&options.settings) {
+        log::info!(
+            "this backup is partial: it holds only a part of the job {}: {what}",
+            options.settings.job
+        );
     }
     log::info!(
         "backing up {} of {} ({}) with the {} engine: {}",
@@ -226,17 +228,8 @@ impl Work<'_> {
             self.resources.notes.add(line);
         }
         let mut manifest = manifest(self, checked);
-        if let Some(before) = self.known.before.as_ref().filter(|_| !manifest.partial)
-            && before.selection != manifest.selection
-        {
-            manifest.notes.push(format!(
-                "the selection changed since the backup {}, from {} to {}: only namespaces of both are compared",
-                before.id, before.selection, manifest.selection
-            ));
-        }
-        let before = self.known.before.as_deref();
-        if let Some(why) = before.and_then(|before| compare::collapsed(before, &manifest)) {
-            manifest.warnings.push(format!("{COLLAPSED}{why}"));
+        if let Some(before) = &self.known.before {
+            compare_with(before, &mut manifest);
         }
         self.compare_speed(&mut manifest).await;
         let digest = manifest::content_digest(&manifest.encode()?)
@@ -304,6 +297,27 @@ struct CheckedArtifact {
     timing: DataTiming,
 }
 
+/// Compares a new backup with the last good one of its job, and notes the differences that a person should know.
+fn compare_with(before: &Manifest, manifest: &mut Manifest) {
+    if !manifest.partial && before.selection != manifest.selection {
+        manifest.notes.push(format!(
+            "the selection changed since the backup {}, from {} to {}: only namespaces of both are compared",
+            before.id, before.selection, manifest.selection
+        ));
+    }
+    let found = compare::compare(before, manifest);
+    match (found.collapsed, &found.losses) {
+        (Some(why), _) => manifest.warnings.push(format!("{COLLAPSED}{why}")),
+        (None, Some(losses)) => {
+            let note = losses.note();
+            log::info!("{note}");
+            manifest.notes.push(note);
+        }
+        (None, None) => {}
+    }
+    manifest.losses = found.losses;
+}
+
 /// The manifest of a complete artifact, whose index object is still to be written.
 fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
     let (settings, known, written) = (&work.options.settings, &work.known, &checked.written);
@@ -349,6 +363,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         namespaces,
         warnings: work.warnings.iter().cloned().chain(changes).collect(),
         notes: work.resources.notes.lines(),
+        losses: None,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::catalog::place_files::KnownBackups;
 use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
+use crate::model::losses::Losses;
 use crate::model::manifest::{Manifest, SelectionAsked};
 use crate::model::server::Fcv;
 use crate::model::versions;
@@ -98,6 +99,8 @@ pub struct BackupReport {
     pub facts: BackupFacts,
     warnings: Vec<String>,
     notes: Vec<String>,
+    /// The namespaces that vanished or shrank since the last good backup. The manifest lists more of them.
+    losses: Option<Losses>,
     /// Problems that do not concern the backup: missing older backups, failed records and notices.
     pub problems: Vec<String>,
     #[serde(skip)]
@@ -113,6 +116,7 @@ impl BackupReport {
             facts: BackupFacts::of(&manifest, place),
             warnings: manifest.warnings.clone(),
             notes: manifest.notes.clone(),
+            losses: manifest.losses.as_ref().map(Losses::reported),
             problems: Vec::new(),
             manifest,
         }
@@ -121,7 +125,8 @@ impl BackupReport {
     /// The facts for the notifications.
     pub fn success(&self) -> BackupSuccess {
         let problems = self.warnings.iter().chain(&self.problems).cloned().collect();
-        BackupSuccess { facts: self.facts.clone(), problems, notes: self.notes.clone() }
+        let (facts, notes, losses) = (self.facts.clone(), self.notes.clone(), self.losses.clone());
+        BackupSuccess { facts, problems, notes, losses }
     }
 
     /// [`Exit::NeedsLook`] if there are warnings or problems, else [`Exit::Done`].
@@ -308,6 +313,11 @@ async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option
     }
 }
 
+/// The selection in words if it is only a part of the job.
+fn part(settings: &JobSettings) -> Option<String> {
+    settings.partial.then(|| SelectionAsked::from(&settings.selection).to_string())
+}
+
 /// Describes what a backup would read, and checks that the user may read it.
 ///
 /// # Errors
@@ -322,7 +332,7 @@ pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<Ba
     let server_version = server.version().await?;
     let plan = BackupPlan {
         version: 1,
-        partial: settings.partial.then(|| SelectionAsked::from(&settings.selection).to_string()),
+        partial: part(settings),
         warnings: versions::newer(&server_version).into_iter().chain(warnings).collect(),
         member: server.hello.address.clone(),
         server_version,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{AttemptId, BackupOptions, BackupReport, Expected, Resources, backup};
+use super::{AttemptId, BackupOptions, BackupReport, Expected, Resources, backup, part};
 use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Phase;
@@ -161,6 +161,7 @@ fn failure(
         started_at,
         failed_at: resources.clock.now(),
         exit: error.exit().code(),
+        partial: part(&options.settings).map(|what| redactor.clean(&what)),
         error: redactor.clean(&error.chain()),
         next_step: error.next_step().map(|step| redactor.clean(step)),
         notes: resources.notes.lines().iter().map(|line| redactor.clean(line)).collect(),
@@ -190,12 +191,13 @@ struct Recorder {
 impl Recorder {
     fn start(recording: &Recording, options: &BackupOptions, place: &str) -> Recorder {
         let (attempts, received) = watch::channel(None);
-        let BackupOptions { settings: JobSettings { job, host, .. }, .. } = options;
+        let JobSettings { job, host, .. } = &options.settings;
         let recording = match &recording.records {
             RecordsAt::Off => None,
             RecordsAt::Server(uri) => {
                 let of = (job.clone(), host.clone(), place.to_string());
-                Some(tokio::spawn(record_attempts(uri.clone(), received, of)))
+                let part = part(&options.settings).map(|what| recording.redactor.clean(&what));
+                Some(tokio::spawn(record_attempts(uri.clone(), received, of, part)))
             }
         };
         Recorder { attempts, recording }
@@ -241,6 +243,7 @@ async fn record_attempts(
     uri: Secret,
     mut attempts: watch::Receiver<Option<AttemptId>>,
     (job, host, place): (String, String, String),
+    partial: Option<String>,
 ) -> Result<Records> {
     let records = Records::connect(&uri, PATIENCE).await?;
     let mut last: Option<BackupId> = None;
@@ -248,6 +251,7 @@ async fn record_attempts(
     while attempts.changed().await.is_ok() {
         let Some((id, started)) = attempts.borrow_and_update().clone() else { continue };
         let run = BackupRun::begun(id.clone(), &job, &host, &place, started);
+        let run = BackupRun { partial: partial.clone(), ..run };
         let written = match &last {
             None => records.begin(&run).await,
             Some(old) => records.replace_id(old, &run).await,

@@ -118,6 +118,7 @@ impl CleanupReport {
             kept_bytes: with(CleanupOutcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
             problems: self.problems.clone(),
             notes: self.notes.clone(),
+            exceeds: None,
         })
     }
 

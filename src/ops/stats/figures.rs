@@ -147,17 +147,16 @@ pub(super) fn periods(newest_first: &[&BackupRun], now: DateTime<Utc>) -> Vec<St
 
 fn period(unit: PeriodUnit, start: NaiveDate, runs: &[&BackupRun]) -> StatsPeriod {
     let backups: Vec<&&BackupRun> = runs.iter().filter(|run| made(run)).collect();
-    let whole = || backups.iter().filter(|run| run.partial.is_none());
-    let waits = |n: usize| median(whole().filter_map(|run| Some(run.timing?.waits()[n].1)));
+    let waits = |n: usize| median(backups.iter().filter_map(|run| Some(run.timing?.waits()[n].1)));
     let failed = |run: &&&BackupRun| matches!(run.status, Status::Failed | Status::Interrupted);
     StatsPeriod {
         unit,
         start,
         made: backups.len(),
         failed: runs.iter().filter(failed).count(),
-        stored_bytes: median(whole().filter_map(|run| run.stored_bytes.map(|n| n as f64))),
-        seconds: median(whole().filter_map(|run| Some(run.took()?.as_secs_f64()))),
-        raw_bytes_per_second: median(whole().filter_map(|run| run.raw_speed())),
+        stored_bytes: median(backups.iter().filter_map(|run| run.stored_bytes.map(|n| n as f64))),
+        seconds: median(backups.iter().filter_map(|run| Some(run.took()?.as_secs_f64()))),
+        raw_bytes_per_second: median(backups.iter().filter_map(|run| run.raw_speed())),
         mongodb_seconds: waits(0),
         compression_seconds: waits(1),
         store_seconds: waits(2),

@@ -84,7 +84,10 @@ pub struct StatsReport {
     pub success: Vec<SuccessRate>,
     /// The number of existing backups.
     pub backups: usize,
-    /// The number of existing backups that are not good.
+    /// The number of existing backups that have only a part of the job.
+    #[serde(rename = "backups_partial")]
+    pub partial: usize,
+    /// The number of existing backups of the whole job that are not good.
     #[serde(rename = "backups_not_good")]
     pub not_good: usize,
     /// The number of recorded backups whose manifest is missing or unreadable. They are not among `backups`.
@@ -364,9 +367,10 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         .copied()
         .filter(|run| run.status == Status::Completed)
         .partition(|run| known.faults.get(&run.id).is_some_and(|fault| fault.kind.takes_the_manifest()));
-    // Deleted backups still show how the size of the data changed. Partial ones do not.
-    let history: Vec<&BackupRun> =
-        runs.iter().copied().filter(|run| made(run) && run.partial.is_none()).collect();
+    // Runs for a part of the job say nothing about the schedule and the success of the job.
+    let whole: Vec<&BackupRun> = runs.iter().copied().filter(|run| run.partial.is_none()).collect();
+    // Deleted backups still show how the size of the data changed.
+    let history: Vec<&BackupRun> = whole.iter().copied().filter(|run| made(run)).collect();
     let trend = |value: fn(&BackupRun) -> Option<f64>| {
         figures::trend(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };
@@ -387,9 +391,10 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         others: known.others.clone(),
         at: now,
         totals: STATUSES.map(|status| (status, runs.iter().filter(|r| r.status == status).count())).to_vec(),
-        success: [Some(7), Some(30), None].map(|days| success(&runs, days, now)).to_vec(),
+        success: [Some(7), Some(30), None].map(|days| success(&whole, days, now)).to_vec(),
         backups: completed.len(),
-        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some()).count(),
+        partial: outlook.stays.iter().filter(|stay| stay.partial.is_some()).count(),
+        not_good: outlook.stays.iter().filter(|stay| stay.wrong.is_some() && stay.partial.is_none()).count(),
         lost: lost.len(),
         stored_bytes: sum(|run| run.stored_bytes),
         raw_bytes: sum(|run| run.raw_bytes),
@@ -399,10 +404,10 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         documents: trend(|run| run.documents.map(|n| n as f64)),
         duration: trend(|run| run.took().map(|took| took.as_secs_f64())),
         throughput: figures::median(speeds),
-        periods: figures::periods(&runs, now),
+        periods: figures::periods(&whole, now),
         runs: runs.iter().map(|run| shown(run)).collect(),
-        missed: figures::missed_days(&runs, all_known_since(&runs, policy, now), now),
-        standing: standing(known, &runs, options, now),
+        missed: figures::missed_days(&whole, all_known_since(&runs, policy, now), now),
+        standing: standing(known, &whole, options, now),
         outlook,
         drills: known.drills.clone(),
         next_expiry: next_expiry(&known.backups, policy, job, now),
@@ -434,7 +439,7 @@ fn standing(
     now: DateTime<Utc>,
 ) -> JobStanding {
     let mut past = newest_first.iter().filter(|run| !clock::is_future(run.started_at, now));
-    let last_ended = past.find(|run| run.status != Status::Running && run.partial.is_none());
+    let last_ended = past.find(|run| run.status != Status::Running);
     // `health` compares the clocks. Asking for the store's clock would be another request.
     let context = PlanContext {
         job: options.job.clone(),
@@ -443,7 +448,11 @@ fn standing(
         force: false,
         unreadable: known.unreadable.clone(),
     };
-    let freshness = freshness(&known.backups, &options.job, now, options.max_age);
+    let mut freshness = freshness(&known.backups, &options.job, now, options.max_age);
+    // A person made the partial backups, and they are counted apart.
+    let is_partial =
+        |id: &BackupId| known.backups.iter().any(|backup| backup.id == *id && backup.partial.is_some());
+    freshness.bad.retain(|(id, _)| !is_partial(id));
     let (newest_good, age) = freshness.newest.unzip();
     JobStanding {
         newest_good,

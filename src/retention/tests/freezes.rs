@@ -25,7 +25,7 @@ fn a_collapse_freezes_the_plan_until_it_is_accepted() {
 fn a_lasting_collapse_is_compared_with_the_last_good_backup() {
     let mut backups = nightly(0..33);
     backups[..5].iter_mut().for_each(|b| b.contents = contents(10));
-    frozen(&backups, &context(), &format!("where {} had 1,000", backups[5].id));
+    frozen(&backups, &context(), &format!("where the last good backup {} had 1,000", backups[5].id));
     // The judgement of backups before the accepted one does not change.
     backups[0].accepted = true;
     let judged = plan(&backups, &POLICY, &PlanContext { force: true, ..context() });

@@ -26,7 +26,8 @@ async fn flags_that_leave_out_a_part_of_the_job_make_a_partial_backup() {
     let part = id(&ran);
     assert_eq!(ran.json()["partial"], PART);
     assert!(
-        ran.stderr.contains(&format!("the backup is partial: the flags choose {PART}")),
+        ran.stderr
+            .contains(&format!("this backup is partial: it holds only a part of the job nightly: {PART}")),
         "{}",
         ran.stderr
     );
@@ -40,6 +41,14 @@ async fn flags_that_leave_out_a_part_of_the_job_make_a_partial_backup() {
     assert_eq!(tool(&["list", "--json"]).ends(0).json()["backups"][0]["partial"], PART);
     let stats = tool(&["stats", "--json"]).ends(0).json();
     assert_eq!(stats["standing"]["newest_good"], full.as_str(), "{stats}");
+    assert_eq!((&stats["backups"], &stats["backups_partial"]), (&2.into(), &1.into()), "{stats}");
+    assert_eq!(
+        (&stats["backups_not_good"], &stats["success"][2]["ended"]),
+        (&0.into(), &1.into()),
+        "{stats}"
+    );
+    let text = tool(&["stats"]).ends(0).stdout;
+    assert!(text.contains(", 1 partial") && !text.contains("needs a look"), "{text}");
     let cleanup = tool(&["cleanup", "--dry-run", "--json"]).ends(0).json();
     let reason = cleanup["backups"][0]["reason"].as_str().expect("a reason");
     assert!(reason.contains(&format!("not good: it is partial ({PART})")), "{reason}");
@@ -57,6 +66,15 @@ async fn flags_that_leave_out_a_part_of_the_job_make_a_partial_backup() {
     assert!(plan.contains(&format!("a partial backup: {PART}")), "{plan}");
     let verified = tool(&["verify", "latest", "--json"]).ends(0).json();
     assert_eq!(verified["backups"][0]["id"], part.as_str(), "verify takes the newest stored backup");
+
+    // A run for a part of the job that fails is recorded as such.
+    nightly(&home, crate::cli::support::NOWHERE, &["backup", "--exclude", "shop.carts"]).ends(1);
+    let failed = home.files().into_iter().find(|file| file.ends_with("/failed.json")).expect("a failure");
+    let failed = std::fs::read(home.backups().join(failed)).expect("a file");
+    let failed: serde_json::Value = serde_json::from_slice(&failed).expect("JSON");
+    assert_eq!(failed["partial"], PART);
+    let stats = tool(&["stats", "--json"]).ends(0).json();
+    assert_eq!((&stats["runs"]["failed"], &stats["success"][2]["ended"]), (&1.into(), &1.into()), "{stats}");
 
     // The next whole backup is compared with the last whole one, so that its loss of a third is seen.
     original.database("shop").collection::<bson::Document>("carts").drop().await.expect("dropped");

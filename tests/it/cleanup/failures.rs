@@ -30,6 +30,7 @@ fn failed_run(m: Manifest) -> FailedRun {
         started_at: m.started_at,
         failed_at: m.finished_at,
         exit: 1,
+        partial: None,
         error: "the disk is full".into(),
         next_step: Some("free some space".into()),
         notes: vec![],

@@ -180,6 +180,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         }],
         warnings: vec![],
         notes: vec![],
+        losses: None,
         id,
     };
     hold(&mut manifest, 1000);

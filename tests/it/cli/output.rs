@@ -53,6 +53,7 @@ async fn backup_and_list_print_the_stored_backup() {
           "timing": "[TIMING]",
           "warnings": [],
           "notes": [],
+          "losses": null,
           "problems": []
         }
     "#);
@@ -92,6 +93,22 @@ async fn a_suspicious_backup_prints_the_reason_even_when_quiet() {
     assert!(listed.lines().nth(1).is_some_and(|line| line.ends_with("  collapsed")), "{listed}");
 }
 
+/// A namespace that vanished is a note, however small it was.
+#[tokio::test]
+async fn a_vanished_namespace_is_logged_and_listed() {
+    let (server, home) = (server().await, Home::new());
+    let client = server.client().await.expect("a client");
+    client.database("shop").create_collection("drafts").await.expect("a collection");
+    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    client.database("shop").collection::<bson::Document>("drafts").drop().await.expect("a drop");
+    let backup = run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    backup.says(&["since the last good backup 2", ": shop.drafts with 0 documents vanished"]);
+    let listed = run(home.to_dir(NOWHERE).arg("list")).ends(0).stdout;
+    assert!(listed.lines().nth(1).is_some_and(|line| line.ends_with("  vanished")), "{listed}");
+    let newest = run(home.to_dir(NOWHERE).args(["list", "latest"])).ends(0).stdout;
+    assert!(newest.contains("vanished or shrank since the last good backup 2"), "{newest}");
+}
+
 /// `list` shows the newest backup of all jobs first; `--job` and `--limit` narrow the list.
 fn listed(home: &Home) {
     let list = |args: &[&str]| run(home.to_dir(NOWHERE).arg("list").args(args)).ends(0);
@@ -113,7 +130,7 @@ fn listed(home: &Home) {
         "started_at": first.started_at, "finished_at": first.finished_at,
         "namespaces": 3, "documents": 6, "raw_bytes": first.totals.raw_bytes,
         "stored_bytes": first.artifact.size, "format": "tar.gz", "engine": "native",
-        "consistency": "none", "key": first.artifact.key, "timing": first.timing, "warnings": [], "verified": null, "error": null,
+        "consistency": "none", "key": first.artifact.key, "timing": first.timing, "warnings": [], "losses": null, "verified": null, "error": null,
     });
     assert_eq!(row, Some(&expected));
     assert_eq!(ids(&list(&["--json", "--job", "first"]).json()), [first.id.to_string()]);

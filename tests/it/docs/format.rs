@@ -8,6 +8,7 @@ use super::{keys, read};
 
 /// A manifest in which every optional field is set.
 fn full_manifest() -> serde_json::Value {
+    use uzima_backup::model::losses::{Losses, NamespaceLoss};
     use uzima_backup::model::manifest::*;
     use uzima_backup::model::namespace::Type;
     use uzima_backup::model::optime::OpTime;
@@ -30,6 +31,17 @@ fn full_manifest() -> serde_json::Value {
     let at = OpTime { t: 1, i: 1 };
     let slice =
         OplogSlice { start: at, end: at, entries: 1, raw_bytes: 1, stored_bytes: 1, xxh3_sum: text() };
+    let losses = Losses {
+        since: "20261122T030000Z-7k3q9d".parse().unwrap(),
+        count: 1,
+        namespaces: vec![NamespaceLoss {
+            namespace: text(),
+            documents_before: 2,
+            documents: Some(1),
+            raw_bytes_before: 2,
+            raw_bytes: Some(1),
+        }],
+    };
     let manifest = Manifest {
         format: FORMAT,
         id: "20261123T030000Z-7k3q9d".parse().unwrap(),
@@ -64,6 +76,7 @@ fn full_manifest() -> serde_json::Value {
         namespaces: vec![namespace],
         warnings: vec![],
         notes: vec![],
+        losses: Some(losses),
     };
     serde_json::to_value(manifest).unwrap()
 }
@@ -91,6 +104,7 @@ pub fn failure() -> FailedRun {
         started_at: now,
         failed_at: now,
         exit: 1,
+        partial: Some("x".into()),
         error: "x".into(),
         next_step: Some("x".into()),
         notes: vec!["x".into()],

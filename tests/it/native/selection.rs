@@ -123,21 +123,27 @@ async fn a_collapsed_backup_is_stored_with_a_warning() {
         let warnings = report.manifest.warnings.join("\n");
         assert_eq!(report.exit(), exit, "{warnings}");
         assert!(warnings.contains(words) && warnings.is_empty() == words.is_empty(), "{words}: {warnings}");
-        shelf.listed().await.len()
+        (shelf.listed().await.len(), report.manifest)
     };
-    assert_eq!(run(Exit::Done, "").await, 1);
-    // A loss of less than a tenth is not reported.
+    assert_eq!(run(Exit::Done, "").await.0, 1);
+    // A loss of less than a tenth is only noted.
     d.collection::<bson::Document>("small").drop().await.expect("a drop");
-    assert_eq!(run(Exit::Done, "").await, 2);
+    let (count, manifest) = run(Exit::Done, "").await;
+    assert_eq!(count, 2);
+    assert!(manifest.notes[0].ends_with(": d.small with 10 documents vanished"), "{:?}", manifest.notes);
+    assert_eq!(manifest.losses.expect("losses").namespaces[0].documents_before, 10);
     d.collection::<bson::Document>("tenth").drop().await.expect("a drop");
-    assert_eq!(run(Exit::NeedsLook, "d.tenth").await, 3);
+    assert_eq!(run(Exit::NeedsLook, "d.tenth").await.0, 3);
     // Backups of different jobs are not compared.
     let other =
         |options: &mut uzima_backup::ops::backup::BackupOptions| options.settings.job = "other@test".into();
     insert(&client, "d", "tenth", &rows(0, 100, 10)).await;
-    assert_eq!(run(Exit::Done, "").await, 4);
+    assert_eq!(run(Exit::Done, "").await.0, 4);
     let half = d.collection::<bson::Document>("large").delete_many(doc! { "_id": { "$lt": 500 } }).await;
     assert_eq!(half.expect("a delete").deleted_count, 500);
     assert!(shelf.run(&server.uri(), other).await.is_ok_and(|report| report.exit() == Exit::Done));
-    assert_eq!(run(Exit::NeedsLook, "490 documents where the last backup had 990").await, 6);
+    assert_eq!(
+        run(Exit::NeedsLook, "had 990: d.large shrank from 890 documents to 390 documents").await.0,
+        6
+    );
 }

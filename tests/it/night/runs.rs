@@ -201,13 +201,38 @@ fn cleanup(nights: &Nights, args: &[&str], code: i32) {
     run(command.env("BACKUP_KEEP_MIN", "1").arg("cleanup").args(args)).ends(code);
 }
 
+/// A cleanup that deletes what is due each night is part of the next mail about a backup.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cleanup_mails_what_it_deleted() {
+async fn a_routine_cleanup_is_part_of_the_next_mail_about_a_backup() {
+    let (server, nights) = (server().await, Nights::new().await);
+    run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
+    let old = nights.age_a_copy(40);
+    cleanup(&nights, &[], 0);
+    assert!(nights.home.manifests().iter().all(|manifest| manifest.id != old.id));
+    assert_eq!(nights.subjects().await, Vec::<String>::new());
+    // A failure does not mention the cleanup, and does not use the line up.
+    nights.run(NOWHERE, &["backup"]).ends(1);
+    assert!(!nights.last().await.contains("Cleanup"));
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    let text = nights.last().await.split_whitespace().collect::<Vec<_>>().join(" ");
+    holds(&text, &["Cleanup ", ": 1 backup deleted, ", " freed; 1 backup kept, "]);
+    nights.run(&server.uri(), &["backup"]).ends(0);
+    assert!(!nights.last().await.contains("Cleanup"), "once");
+    assert_eq!(nights.mails().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleanup_mails_what_it_deleted_if_the_setting_names_it() {
     let (server, nights) = (server().await, Nights::new().await);
     run(nights.home.to_dir(&server.uri()).env("BACKUP_JOB", JOB).arg("backup")).ends(0);
     cleanup(&nights, &[], 0);
     assert_eq!(nights.subjects().await, Vec::<String>::new(), "a cleanup with nothing to do sends no mail");
     let old = nights.age_a_copy(40);
+    let cleanup = |nights: &Nights, args: &[&str], code| {
+        let mut command = nights.tool(NOWHERE);
+        command.env("BACKUP_KEEP_MIN", "1").env("BACKUP_NOTIFY", "success,cleanup");
+        run(command.arg("cleanup").args(args)).ends(code);
+    };
     cleanup(&nights, &["--dry-run"], 0);
     assert_eq!(nights.subjects().await, Vec::<String>::new(), "nothing was done");
     cleanup(&nights, &[], 0);

@@ -61,8 +61,13 @@ async fn a_failed_mail_is_printed_for_cron() {
     holds(&ran.stderr, &["error: ", "next step: "]);
     run(nights.tool(NOWHERE).env("BACKUP_FORMAT", "rar").arg("backup")).ends(2);
     nights.age_a_copy(40);
-    let cleaned =
-        run(nights.tool(NOWHERE).env("BACKUP_KEEP_MIN", "1").args(["cleanup", "--json"])).ends(3).json();
+    let cleaned = run(nights
+        .tool(NOWHERE)
+        .env("BACKUP_KEEP_MIN", "1")
+        .env("BACKUP_NOTIFY", "cleanup")
+        .args(["cleanup", "--json"]))
+    .ends(3)
+    .json();
     holds(&cleaned["problems"].to_string(), &["a mail could not be sent: "]);
     assert_eq!(nights.home.manifests().len(), 1, "the old backup is deleted anyway");
 }

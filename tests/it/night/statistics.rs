@@ -29,7 +29,7 @@ async fn stats_counts_all_kinds_of_runs() {
     let uri = server.uri();
     recorded(&uri, &["backup"], 0);
     let old = nights.age_a_copy(40);
-    recorded(&uri, &["backup", "--db", "shpo"], 1);
+    recorded(&uri, &["backup", "--db", "shpo", "--job", JOB], 1);
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
     let stalled = proxy.add(Rule::on("find").namespace("shop.*").then(Action::Stall(STALL)));
     let mut command = nights.home.to_dir(&proxy.uri(&uri));
@@ -150,7 +150,7 @@ async fn the_page_is_written_beside_the_other_output() {
     let (server, nights) = (server().await.0, Nights::new().await);
     nights.run(&server.uri(), &["backup"]).ends(0);
     let old = nights.age_a_copy(20);
-    nights.run(&server.uri(), &["backup", "--db", "shpo"]).ends(1);
+    nights.run(&server.uri(), &["backup", "--db", "shpo", "--job", JOB]).ends(1);
     let page = nights.home.path().join("page.html");
     std::fs::write(&page, "the old page").expect("a file");
     let path = page.to_str().expect("a path");

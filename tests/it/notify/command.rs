@@ -38,6 +38,25 @@ async fn notify_test_sends_a_sample_of_each_mail() {
     assert!(!home.state().exists(), "a test is no run");
 }
 
+/// A test mail is about the configured job and place, so that a filter of mails that is tried with it works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_mail_shows_the_configured_job_and_place() {
+    let (server, home) = (service(vec![accepted()]).await, Home::new());
+    let mut command = home.to_dir(crate::cli::support::NOWHERE);
+    command.envs([
+        ("RESEND_API_KEY", KEY),
+        ("ADMIN_EMAILS", "ops@example.com"),
+        ("BACKUP_JOB", "orders@db7"),
+    ]);
+    run(command.env("RESEND_BASE_URL", server.uri()).args(["notify", "--test", "--event", "success"]))
+        .ends(0);
+    let mail = mails(&server).await.remove(0);
+    let subject = mail["subject"].as_str().expect("a subject");
+    assert!(subject.starts_with("[uzima-backup] TEST: backup done: orders@db7 ("), "{subject}");
+    let text = mail["text"].as_str().expect("a text");
+    assert!(text.contains(home.backups().to_str().expect("a path")), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_mail_is_exit_code_1_with_the_reason() {
     let unverified = refused(403, "validation_error", "The example.com domain is not verified.");

@@ -97,6 +97,7 @@ async fn a_failure_without_a_job_ends_with_the_success_of_any_job() {
         job: UNKNOWN_JOB.into(),
         operation: RunKind::Backup,
         run: format!("run-{hours}"),
+        partial: false,
     };
     let notifier = |place: &NotifierSetup| {
         let state = place.folder.path().join("state");

@@ -45,7 +45,7 @@ async fn a_failed_mail_is_reported_and_sent_by_the_next_run() {
 async fn without_mail_settings_nothing_is_sent_or_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let notifier = Notifier::new(None, Some(folder.path().join("state")), Redactor::default(), "h");
-    let of = NotifiedRun { job: "j".into(), operation: RunKind::Backup, run: "r".into() };
+    let of = NotifiedRun { job: "j".into(), operation: RunKind::Backup, run: "r".into(), partial: false };
     assert!(notifier.outcome(&of, success(), at(0)).await.is_empty());
     assert!(!folder.path().join("state").exists() && !notifier.is_configured());
 }

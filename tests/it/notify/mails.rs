@@ -27,7 +27,8 @@ async fn no_secret_is_in_a_mail() {
     let server = service(vec![accepted()]).await;
     let uri = "mongodb://u:canary%40Pa55%3Aword@db1";
     let redactor = Redactor::new(&[uri], &[KEY]);
-    let of = NotifiedRun { job: PASSWORD.into(), operation: RunKind::Backup, run: "run".into() };
+    let of =
+        NotifiedRun { job: PASSWORD.into(), operation: RunKind::Backup, run: "run".into(), partial: false };
     let notifier = Notifier::new(Some(options(&server.uri())), None, redactor, PASSWORD);
     let problems = notifier.outcome(&of, failure(), chrono::Utc::now()).await;
     assert_eq!(problems, Vec::<String>::new());

@@ -1,5 +1,6 @@
 //! Mails: the requests to the service, its answers, and the stored state.
 
+mod cleanups;
 mod command;
 mod flood;
 mod hardship;

@@ -43,12 +43,12 @@ pub fn success() -> RunOutcome {
         timing: None,
         partial: None,
     };
-    RunOutcome::Success(BackupSuccess { facts, problems: vec![], notes: vec![] })
+    RunOutcome::Success(BackupSuccess { facts, problems: vec![], notes: vec![], losses: None })
 }
 
 /// The run of an operation so many hours after the first one.
 pub fn occasion(operation: RunKind, hours: i64) -> NotifiedRun {
-    NotifiedRun { job: "all@db1".into(), operation, run: format!("run-{hours}") }
+    NotifiedRun { job: "all@db1".into(), operation, run: format!("run-{hours}"), partial: false }
 }
 
 /// A mail service, and a notifier with its state in a folder.

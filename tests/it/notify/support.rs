@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use uzima_backup::base::secret::Secret;
 use uzima_backup::config::notify::MailOptions;
 use uzima_backup::config::notify::{EVENTS, Event};
-use uzima_backup::notify::message::{Message, Sender};
+use uzima_backup::notify::message::{Message, Sender, Tone};
 use uzima_backup::notify::resend::Mailer;
-use uzima_backup::notify::samples;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -41,7 +40,7 @@ pub fn refused(status: u16, name: &str, message: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_json(body)
 }
 
-/// The settings that send to a service.
+/// The settings that send every mail to a service.
 pub fn options(base_url: &str) -> MailOptions {
     MailOptions {
         key: Secret::from(KEY),
@@ -49,6 +48,7 @@ pub fn options(base_url: &str) -> MailOptions {
         to: vec!["ops@example.com".into(), "oncall@example.org".into()],
         base_url: base_url.into(),
         events: EVENTS.into(),
+        each_cleanup: true,
     }
 }
 
@@ -59,7 +59,14 @@ pub fn mailer(server: &MockServer) -> Mailer {
 
 /// A sample message.
 pub fn message() -> Message {
-    samples::of(Event::Failure, &Sender::here("db1"))
+    let message = Message::new(
+        Event::Failure,
+        Tone::Bad,
+        "backup failed: all@db1",
+        "The backup of all@db1 failed",
+        &Sender::here("db1"),
+    );
+    message.fact("What failed", "cannot connect")
 }
 
 /// All requests that the service received.

@@ -6,6 +6,7 @@ use insta::assert_snapshot;
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, FailedRun, Mark};
 use uzima_backup::catalog::verdict::{Drill, Verdict};
+use uzima_backup::model::losses::{Losses, NamespaceLoss};
 use uzima_backup::model::manifest::{IndexEntry, Manifest, NamespaceEntry, OplogSlice};
 use uzima_backup::model::namespace::Type;
 use uzima_backup::model::optime::OpTime;
@@ -66,6 +67,16 @@ fn rich() -> Manifest {
     backup.selection.exclude = vec!["shop.carts".into(), "tmp.*".into()];
     backup.warnings = vec!["collapsed: 90,042 documents where the last good backup had 200,000".into()];
     backup.notes = vec!["the cursor of shop.orders was lost; it was read on from the last document".into()];
+    let since = "20261122T030000Z-b2x7nd".parse().expect("an id");
+    let loss = |namespace: &str, documents_before, documents: Option<u64>| NamespaceLoss {
+        namespace: namespace.into(),
+        documents_before,
+        documents,
+        raw_bytes_before: documents_before * 1000,
+        raw_bytes: documents.map(|documents| documents * 1000),
+    };
+    let losses = vec![loss("shop.orders", 190_000, Some(90_000)), loss("crm.l\u{202e}eads", 9_958, None)];
+    backup.losses = Losses::new(since, losses);
     backup
 }
 
@@ -162,6 +173,11 @@ fn list_with_an_id_shows_everything_about_a_backup() {
         logs.day16           1    1000 B     300 B  1: _id_
         logs.day17           1    1000 B     300 B  1: _id_
         and 5 smaller namespaces (--json lists all)
+
+        vanished or shrank since the last good backup 00000000T000000Z-000002
+        NAMESPACE                     BEFORE               NOW
+        shop.orders        190,000 documents  90,000 documents
+        crm.l\\u{202e}eads    9,958 documents          vanished
     ");
     assert_eq!(text(&place, &["list", "latest", "--job", "nightly"]).lines().count(), shown.lines().count());
     for line in shown.lines().filter(|line| line.contains(" KiB") && !line.contains("stored")) {
@@ -196,6 +212,7 @@ fn list_with_an_id_and_json_has_the_row_and_the_manifest() {
             "consistency": "none",
             "key": "0000/00/00000000T000000Z-000001/dump.tar.gz",
             "warnings": [],
+            "losses": null,
             "verified": null,
             "error": null
           },
@@ -269,6 +286,7 @@ fn list_with_an_id_explains_a_failed_run_and_a_fault() {
         started_at: id.started(),
         failed_at: id.started() + TimeDelta::minutes(4),
         exit: 1,
+        partial: None,
         error: "cannot read shop.orders: connection to db1:27017 was lost 5 times: timed out".into(),
         next_step: Some("See whether the server is up".into()),
         notes: vec!["waited 90 s for db1:27017".into()],

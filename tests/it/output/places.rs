@@ -66,6 +66,7 @@ fn list_prints_a_line_for_each_backup() {
               "consistency": "none",
               "key": "0000/00/00000000T000000Z-000001/dump.tar.gz",
               "warnings": [],
+              "losses": null,
               "verified": null,
               "error": null
             },
@@ -87,6 +88,7 @@ fn list_prints_a_line_for_each_backup() {
               "consistency": "none",
               "key": "0000/00/00000000T000000Z-000002/dump.tar.gz",
               "warnings": [],
+              "losses": null,
               "verified": null,
               "error": null
             },
@@ -275,7 +277,7 @@ fn a_frozen_cleanup_prints_why() {
     assert_snapshot!(text(&place, &["cleanup", "--quiet"]), @"
         exit code 3
         --- stderr
-        needs a look: nothing is deleted: the newest backup 00000000T000000Z-000001 collapsed: 499 documents where 00000000T000000Z-000002 had 1,000; if that is right, use --accept 00000000T000000Z-000001
+        needs a look: nothing is deleted: the newest backup 00000000T000000Z-000001 collapsed: 499 documents where the last good backup 00000000T000000Z-000002 had 1,000: shop.orders shrank from 1,000 documents to 499 documents; if that is right, use --accept 00000000T000000Z-000001
     ");
     let printed = text(&place, &["cleanup"]);
     // One line for each backup, all alike.
@@ -286,7 +288,7 @@ fn a_frozen_cleanup_prints_why() {
     assert_snapshot!(other.join("\n"), @"
         exit code 3
         --- stdout
-        frozen, nothing is deleted: the newest backup 00000000T000000Z-000001 collapsed: 499 documents where 00000000T000000Z-000002 had 1,000; if that is right, use --accept 00000000T000000Z-000001
+        frozen, nothing is deleted: the newest backup 00000000T000000Z-000001 collapsed: 499 documents where the last good backup 00000000T000000Z-000002 had 1,000: shop.orders shrank from 1,000 documents to 499 documents; if that is right, use --accept 00000000T000000Z-000001
         frozen: 2 of 32 backups of all@db1 in [HOME]/backups would go
     ");
 }
@@ -314,6 +316,7 @@ fn stats_prints_runs_sizes_and_expiry() {
             {"days": null, "made": 0, "ended": 0, "percent": null}
           ],
           "backups": 0,
+          "backups_partial": 0,
           "backups_not_good": 0,
           "backups_lost": 0,
           "stored_bytes": 0,
@@ -386,6 +389,7 @@ fn stats_prints_runs_sizes_and_expiry() {
             {"days": null, "made": 3, "ended": 3, "percent": 100.0}
           ],
           "backups": 3,
+          "backups_partial": 0,
           "backups_not_good": 0,
           "backups_lost": 0,
           "stored_bytes": 36,

@@ -58,6 +58,7 @@ async fn backup_prints_its_plan_and_its_result() {
           "timing": "[TIMING]",
           "warnings": [],
           "notes": [],
+          "losses": null,
           "problems": []
         }
     "#);
@@ -71,15 +72,15 @@ async fn backup_prints_its_plan_and_its_result() {
           1 namespace, 2 documents, [SIZE] raw, [SIZE] stored, in [TIME]
           engine native, consistency none
           [HOME]/backups/0000/00/00000000T000000Z-000001/dump.tar.gz
-          needs a look: collapsed: 2 documents where the last backup had 5
+          needs a look: collapsed: 2 documents where the last good backup 00000000T000000Z-000002 had 5: shop.orders with 3 documents vanished
         --- stderr
         0000-00-00T00:00:00Z INFO  [00000000T000000Z-000001] backing up 1 namespace of 127.0.0.1:00000 (nightly) with the native engine: engine = native
-        0000-00-00T00:00:00Z WARN  [00000000T000000Z-000001] collapsed: 2 documents where the last backup had 5
+        0000-00-00T00:00:00Z WARN  [00000000T000000Z-000001] collapsed: 2 documents where the last good backup 00000000T000000Z-000002 had 5: shop.orders with 3 documents vanished
     ");
     assert_snapshot!(shop.text(&["backup", "--db", "shop", "--job", "nightly", "--quiet"]), @"
         exit code 3
         --- stderr
-        needs a look: collapsed: 2 documents where the last backup had 5
+        needs a look: collapsed: 2 documents where the last good backup 00000000T000000Z-000001 had 5: shop.orders with 3 documents vanished
     ");
 }
 

@@ -187,7 +187,7 @@ fn notify_render_prints_the_files() {
           "mails": [
             {
               "event": "failure",
-              "subject": "[uzima-backup] backup failed: all@db1 (00000000T000000Z-000001)",
+              "subject": "[uzima-backup] backup failed: nightly (00000000T000000Z-000001)",
               "outcome": "written",
               "files": ["[HOME]/mails/failure.html", "[HOME]/mails/failure.txt"],
               "error": null,
@@ -211,7 +211,7 @@ fn notify_test_prints_an_unreachable_service() {
     assert_snapshot!(normalize(&all(&test(&[])), &home), @"
         exit code 1
         --- stdout
-        failure    failed: the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
+        failure    failed: the mail '[uzima-backup] TEST: backup failed: nightly (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)
                    next step: Check that http://127.0.0.1:1 can be reached from this machine
     ");
     assert_snapshot!(normalize(&compact(&test(&["--json"]).json()), &home), @r#"
@@ -220,10 +220,10 @@ fn notify_test_prints_an_unreachable_service() {
           "mails": [
             {
               "event": "failure",
-              "subject": "[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)",
+              "subject": "[uzima-backup] TEST: backup failed: nightly (00000000T000000Z-000001)",
               "outcome": "failed",
               "files": [],
-              "error": "the mail '[uzima-backup] TEST: backup failed: all@db1 (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)",
+              "error": "the mail '[uzima-backup] TEST: backup failed: nightly (00000000T000000Z-000001)' was not sent: no answer from the service: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)",
               "next_step": "Check that http://127.0.0.1:1 can be reached from this machine"
             }
           ],

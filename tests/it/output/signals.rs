@@ -97,7 +97,8 @@ async fn the_webhook_receives_the_failure_and_the_success() {
               "stored_bytes": 0,
               "timing": "[TIMING]",
               "problems": [],
-              "notes": []
+              "notes": [],
+              "losses": null
             },
             "failure": null,
             "cleanup": null,

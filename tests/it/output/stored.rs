@@ -124,6 +124,7 @@ async fn a_backup_stores_its_manifest_and_its_marks() {
           "started_at": "0000-00-00T00:00:00Z",
           "failed_at": "0000-00-00T00:00:00Z",
           "exit": 1,
+          "partial": "the database shpo",
           "error": "the database 'shpo' does not exist on 127.0.0.1:00000",
           "next_step": "Check the spelling in --db, BACKUP_DATABASES or MONGO_URI, names are case-sensitive; similar names: shop",
           "notes": []

@@ -30,6 +30,27 @@ async fn a_backup_pings_its_start_and_its_success() {
     assert_eq!(signalled.pings().await.len(), 2);
 }
 
+/// A monitor waits for whole backups: neither the success nor the failure of a partial one is about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_backup_changes_neither_monitor_nor_metrics() {
+    let (server, signalled) = (server().await, Signalled::new().await);
+    let partial = |uri: &str, code| {
+        let mut command = signalled.pinging(uri);
+        command.env("METRICS_FILE", signalled.metrics()).env("WEBHOOK_URL", signalled.webhook_url());
+        run(command.args(["backup", "--exclude", "shop.none"])).ends(code);
+    };
+    partial(&server.uri(), 0);
+    partial(NOWHERE, 1);
+    assert_eq!(signalled.paths().await, Vec::<String>::new());
+    assert!(!signalled.metrics().exists());
+    let documents = signalled.documents().await;
+    let events: Vec<_> =
+        documents.iter().map(|document| (&document["event"], &document["partial"])).collect();
+    assert_eq!(events, [(&"success".into(), &true.into()), (&"failure".into(), &true.into())]);
+    run(signalled.pinging(NOWHERE).arg("backup")).ends(1);
+    assert_eq!(signalled.paths().await, ["/start", "/fail"], "a whole backup");
+}
+
 /// The monitor measures from the start ping, so the ping comes before any request to MongoDB.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_start_is_pinged_before_any_request_to_mongodb() {

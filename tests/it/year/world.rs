@@ -217,7 +217,7 @@ impl World {
     }
 
     async fn tell(&self, job: usize, operation: RunKind, run: String, outcome: RunOutcome) -> Vec<String> {
-        let of = NotifiedRun { job: JOBS[job].name.into(), operation, run };
+        let of = NotifiedRun { job: JOBS[job].name.into(), operation, run, partial: false };
         self.notifier().outcome(&of, outcome, clock::machine()).await
     }
 

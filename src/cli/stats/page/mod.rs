@@ -60,7 +60,9 @@ struct KeptRow {
     size: String,
     until: String,
     why: String,
-    /// Why the backup is not good.
+    /// The selection of a partial backup.
+    partial: Option<String>,
+    /// Why a backup of the whole job is not good.
     wrong: Option<String>,
 }
 
@@ -272,7 +274,8 @@ fn kept_row(stay: &Stay, report: &StatsReport, clean: impl Fn(&str) -> String) -
             (None, _) => format!("later than in {HORIZON} days"),
         },
         why: stay.rule.word().into(),
-        wrong: stay.wrong.as_deref().map(|why| shortened(&clean(why))),
+        partial: stay.partial.as_deref().map(|what| shortened(&clean(what))),
+        wrong: stay.wrong.as_deref().filter(|_| stay.partial.is_none()).map(|why| shortened(&clean(why))),
     }
 }
 
