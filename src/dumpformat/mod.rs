@@ -4,6 +4,7 @@ pub mod demux;
 pub mod extjson;
 pub mod metadata;
 pub mod names;
+pub(crate) mod oplog;
 
 use crate::base::error::Result;
 use crate::base::waits::Waits;

@@ -10,6 +10,8 @@ use super::namespaces::{BackupNamespace, ChosenNamespace, is_ordinary};
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
 use crate::config::selection::{self, Pattern};
+use crate::dumpformat::oplog::{ReplayNames, TargetNamespace, is_users_or_roles};
+use crate::model::namespace::BUCKETS;
 
 /// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone, Default)]
@@ -262,9 +264,6 @@ pub fn renamed(pairs: &[Rename], namespace: &str) -> String {
     pairs.iter().rev().find_map(|pair| pair.apply(namespace)).unwrap_or_else(|| namespace.to_string())
 }
 
-/// The prefix of the bucket collection of a time series.
-pub(super) const BUCKETS: &str = "system.buckets.";
-
 /// The namespaces to restore, and their names at the target.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplayFilter {
@@ -273,51 +272,8 @@ pub(crate) struct ReplayFilter {
     pub users: bool,
 }
 
-/// A namespace of an oplog slice, with its name at the target.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TargetNamespace {
-    pub db: String,
-    /// The name that users see.
-    pub collection: String,
-    /// True for the bucket collection of a time series.
-    pub buckets: bool,
-    pub from_db: String,
-    /// The name in the backup that users see.
-    pub from: String,
-}
-
-impl TargetNamespace {
-    /// The name of the collection with the documents.
-    pub(crate) fn stored(&self) -> String {
-        if self.buckets { format!("{BUCKETS}{}", self.collection) } else { self.collection.clone() }
-    }
-
-    pub(crate) fn key(&self) -> (String, String) {
-        (self.db.clone(), self.collection.clone())
-    }
-
-    pub(super) fn name(&self) -> String {
-        format!("{}.{}", self.db, self.collection)
-    }
-
-    /// The name in the backup, `db.collection`.
-    pub(super) fn backup_name(&self) -> String {
-        format!("{}.{}", self.from_db, self.from)
-    }
-
-    pub(super) fn is_users_or_roles(&self) -> bool {
-        is_users_or_roles(&self.from_db, &self.from)
-    }
-}
-
-fn is_users_or_roles(db: &str, collection: &str) -> bool {
-    db == "admin" && ["system.users", "system.roles"].contains(&collection)
-}
-
-impl ReplayFilter {
-    /// The name of a namespace at the target; `None` if its operations are not replayed. Returns a usage
-    /// error if the new name is not a namespace.
-    pub(crate) fn target(&self, db: &str, stored: &str) -> Result<Option<TargetNamespace>> {
+impl ReplayNames for ReplayFilter {
+    fn target(&self, db: &str, stored: &str) -> Result<Option<TargetNamespace>> {
         let (collection, buckets) = match stored.strip_prefix(BUCKETS) {
             Some(collection) => (collection, true),
             None => (stored, false),
@@ -343,6 +299,10 @@ impl ReplayFilter {
             return Ok(None);
         }
         self.filter.target(&full).map(named).map(Some)
+    }
+
+    fn wants_index(&self, name: &str) -> bool {
+        self.filter.wants_index(name)
     }
 }
 

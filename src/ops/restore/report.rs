@@ -82,23 +82,6 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Counts and times of an oplog slice.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SliceCounts {
-    pub entries: u64,
-    /// The length of the entries in bytes.
-    pub raw_bytes: u64,
-    /// Operations, also inside `applyOps`, that are not replayed because they change other namespaces or no
-    /// data.
-    pub left_out: u64,
-    /// Transactions that are neither committed nor aborted at the slice's end. They are not replayed.
-    pub open_transactions: u64,
-    /// The beginning of the time in which the slice has every entry.
-    pub first: Option<OpTime>,
-    /// The end of the time in which the slice has every entry.
-    pub last: Option<OpTime>,
-}
-
 /// The result of a replay.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct Replayed {

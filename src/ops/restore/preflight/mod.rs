@@ -12,17 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::filter::{BUCKETS, TargetNamespace};
 use super::namespaces::{NamespaceKey, Planned, TargetContents, full_name, name_list};
 use super::options::RestoreOptions;
 use super::remedy::{Obstacle, Remedy};
 use super::replay::SliceSurvey;
-use super::replay::script::{ChangeForm, ReplayStep};
 use super::replay::survey::ReplayCatalog;
 use super::views;
 use crate::base::error::Result;
 use crate::dumpformat::metadata;
-use crate::model::namespace::{Namespace, Type};
+use crate::dumpformat::oplog::TargetNamespace;
+use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep};
+use crate::model::namespace::{BUCKETS, Namespace, Type};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, collections, trial};
 use trials::TrialRunner;

@@ -13,12 +13,12 @@ use tokio::sync::OnceCell;
 
 use super::{Candidate, OWN, PreflightResult, is_everyday, plain, refuse_database, staying, trial_key};
 use crate::base::error::{Error, Result};
+use crate::dumpformat::oplog::script::with_first;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::server::Fcv;
 use crate::ops::restore::namespaces::{NamespaceKey, TargetContents, full_name};
 use crate::ops::restore::remedy::{Obstacle, Remedy};
 use crate::ops::restore::replay::SliceSurvey;
-use crate::ops::restore::replay::script::with_first;
 use crate::ops::restore::views;
 use crate::restore_target::trial::{self, TrialAnswer};
 use crate::restore_target::users_and_roles::UsersAndRoles;

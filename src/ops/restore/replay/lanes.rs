@@ -6,7 +6,7 @@ use std::hash::Hasher;
 use bson::{RawBsonRef, RawDocument};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::ops::restore::filter::TargetNamespace;
+use crate::dumpformat::oplog::TargetNamespace;
 
 /// The number of lanes.
 pub(super) const LANES: usize = 4;

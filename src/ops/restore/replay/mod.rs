@@ -5,10 +5,8 @@
 //! before anything is touched. The second time, when all documents are restored and counted, its steps are taken at the
 //! target. Then the indexes are built that exist at the slice's end.
 
-mod entry;
 mod lanes;
 mod player;
-pub(crate) mod script;
 pub(super) mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +14,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Restore;
-use super::filter::TargetNamespace;
 use super::namespaces::{NamespaceKey, full_name};
 use super::report::{NamespaceOutcome, ProblemKind, Replayed};
 use crate::base::error::{Error, Result};
 use crate::base::progress::{Meter, Phase};
+use crate::dumpformat::oplog::TargetNamespace;
+use crate::dumpformat::oplog::script::{ReplayStep, Script};
 use player::{Exceptions, Player};
-use script::{ReplayStep, Script};
 use survey::ReplayCatalog;
 
 pub use survey::SliceSurvey;

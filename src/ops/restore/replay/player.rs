@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 
 use super::Skip;
 use super::lanes::{LANES, lane_of};
-use super::script::{ChangeForm, ReplayStep, Script};
 use super::survey::{ReplayCatalog, follow_slice};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
-use crate::ops::restore::filter::TargetNamespace;
+use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
+use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
+use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
-use crate::ops::restore::report::SliceCounts;
 use crate::restore_target::RestoreTarget;
 use crate::restore_target::insert::{BATCH, Destination};
 
@@ -99,7 +99,7 @@ impl<'a> Player<'a> {
     pub(super) async fn play(
         &mut self,
         origin: &RestoreOrigin,
-        script: Script,
+        script: Script<ReplayFilter>,
         meter: &Meter,
     ) -> Result<SliceCounts> {
         let (sender, mut steps) = mpsc::channel(WAITING);

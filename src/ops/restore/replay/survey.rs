@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::script::{IndexEdit, ReplayStep, Script, TakeStep};
 use crate::base::error::{Error, Result};
+use crate::dumpformat::oplog::script::{IndexEdit, ReplayStep, Script, TakeStep};
+use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
 use crate::model::namespace::Type;
-use crate::ops::restore::filter::{ReplayFilter, TargetNamespace};
+use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, Planned, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
-use crate::ops::restore::report::SliceCounts;
 use crate::restore_target::collections;
 
 /// The effects of a slice on this restore.
@@ -134,7 +134,11 @@ fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
 }
 
 /// Reads the whole slice and passes its steps to `act`, until the first error. Blocks the thread.
-pub(super) fn follow_slice(origin: &RestoreOrigin, mut script: Script, act: TakeStep) -> Result<Script> {
+pub(super) fn follow_slice(
+    origin: &RestoreOrigin,
+    mut script: Script<ReplayFilter>,
+    act: TakeStep,
+) -> Result<Script<ReplayFilter>> {
     let mut failed = None;
     // Damage is reported before any error that the damaged bytes may cause.
     origin.scan_slice(&mut |raw| {

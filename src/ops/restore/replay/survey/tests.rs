@@ -1,7 +1,7 @@
 use bson::rawdoc;
 
 use super::*;
-use crate::ops::restore::replay::script::ChangeForm;
+use crate::dumpformat::oplog::script::ChangeForm;
 
 fn named(collection: &str, buckets: bool) -> TargetNamespace {
     let collection = collection.to_string();

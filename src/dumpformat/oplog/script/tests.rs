@@ -2,8 +2,9 @@ use bson::Timestamp;
 
 use super::*;
 use crate::ops::restore::RestoreFilter;
+use crate::ops::restore::filter::ReplayFilter;
 
-fn script() -> Script {
+fn script() -> Script<ReplayFilter> {
     Script::new(ReplayFilter { filter: RestoreFilter::default(), users: true }, vec!["admin.me".into()], None)
 }
 
@@ -11,7 +12,7 @@ fn entry(op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
     rawdoc! {"ts": Timestamp { time: 9, increment: 1 }, "ui": "a uuid", "wall": 5, "v": 2_i64, "op": op, "ns": ns, "o": o}
 }
 
-fn taken(script: &mut Script, entry: &RawDocumentBuf) -> Result<Vec<ReplayStep>> {
+fn taken(script: &mut Script<ReplayFilter>, entry: &RawDocumentBuf) -> Result<Vec<ReplayStep>> {
     let mut actions = Vec::new();
     script.take(entry.as_bytes(), &mut |action| {
         actions.push(action);

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use bson::raw::cstr;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::entry::{OplogEntry, SliceTransactions, broken, documents};
+use super::entry::{OplogEntry, SliceTransactions, broken, documents, ends_transaction};
+use super::{ReplayNames, SliceCounts, TargetNamespace};
 use crate::base::error::{Error, Result};
+use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
-use crate::ops::restore::filter::{BUCKETS, ReplayFilter, TargetNamespace};
-use crate::ops::restore::report::SliceCounts;
 
 /// The server's limit for nested `applyOps`.
 const DEPTH: usize = 10;
@@ -58,12 +58,12 @@ pub(crate) enum ReplayStep {
 impl ReplayStep {
     /// Returns true if the step counts as a replayed operation. The oplog also has a drop of each collection
     /// before the drop of their database, so `DropAll` does not count.
-    pub(super) fn counts(&self) -> bool {
+    pub(crate) fn counts(&self) -> bool {
         !matches!(self, ReplayStep::DropAll { .. })
     }
 
     /// The namespaces that the step names. `DropAll` names none.
-    pub(super) fn namespaces(&self) -> Vec<&TargetNamespace> {
+    pub(crate) fn namespaces(&self) -> Vec<&TargetNamespace> {
         match self {
             ReplayStep::Write { to, .. }
             | ReplayStep::Create { to, .. }
@@ -87,14 +87,14 @@ pub(crate) enum ChangeForm {
 
 impl ChangeForm {
     /// The command's document, as the oplog has it.
-    pub(super) fn options(&self) -> &RawDocument {
+    pub(crate) fn options(&self) -> &RawDocument {
         match self {
             ChangeForm::Operation(operation) => operation.get_document("o").unwrap_or(operation),
             ChangeForm::Command(command) => command,
         }
     }
 
-    pub(super) fn converts_to_capped(&self) -> bool {
+    pub(crate) fn converts_to_capped(&self) -> bool {
         self.options().iter().flatten().next().is_some_and(|(name, _)| name.as_str() == "convertToCapped")
     }
 }
@@ -110,30 +110,26 @@ pub(crate) enum IndexEdit {
     Change(RawDocumentBuf),
 }
 
-pub(super) type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
+pub(crate) type TakeStep<'a> = &'a mut dyn FnMut(ReplayStep) -> Result<()>;
 
 #[derive(Debug)]
-pub(crate) struct Script {
-    names: ReplayFilter,
+pub(crate) struct Script<N> {
+    names: N,
     /// The `_id`s of users that must stay unchanged.
     connected: Vec<String>,
     open: SliceTransactions,
     bounds: Option<(OpTime, OpTime)>,
-    pub(super) read: SliceCounts,
+    pub(crate) read: SliceCounts,
     /// The namespaces of all entries so far, wanted or not.
-    pub(super) seen: BTreeSet<String>,
+    pub(crate) seen: BTreeSet<String>,
     /// The indexes that were built, wanted or not: `database.collection.index`.
-    pub(super) indexes: BTreeSet<String>,
+    pub(crate) indexes: BTreeSet<String>,
 }
 
-impl Script {
+impl<N: ReplayNames> Script<N> {
     /// `bounds` are the times between which the slice has every entry. If they are unknown, the times of the
     /// first and last entry count.
-    pub(crate) fn new(
-        names: ReplayFilter,
-        connected: Vec<String>,
-        bounds: Option<(OpTime, OpTime)>,
-    ) -> Script {
+    pub(crate) fn new(names: N, connected: Vec<String>, bounds: Option<(OpTime, OpTime)>) -> Script<N> {
         let (first, last) = bounds.unzip();
         let read = SliceCounts { first, last, ..SliceCounts::default() };
         let (open, seen, indexes) = Default::default();
@@ -160,6 +156,17 @@ impl Script {
         }
         self.read.open_transactions = self.open.count();
         Ok(())
+    }
+
+    /// Checks that the next entry can be replayed, and returns an error with the reason if not. The operations of a
+    /// transaction are checked with the entry that contains them, so nothing of it is kept until its commit.
+    pub(crate) fn check(&mut self, raw: &RawDocument) -> Result<()> {
+        let entry = OplogEntry::parse(raw)?;
+        match (entry.op, entry.op == "c" && ends_transaction(&entry)?) {
+            ("i" | "u" | "d", _) => entry.place().map(drop),
+            (_, true) => Ok(()),
+            (_, false) => self.operation(&entry, 0, &mut |_| Ok(())),
+        }
     }
 
     fn operation(&mut self, entry: &OplogEntry, depth: usize, act: TakeStep) -> Result<()> {
@@ -261,7 +268,7 @@ impl Script {
             let ReplayStep::Index { to, edit: IndexEdit::Put(specs) } = step else { continue };
             specs.retain(|spec| {
                 let name = format!("{}.{}", to.backup_name(), spec.get_str("name").unwrap_or_default());
-                let wanted = self.names.filter.wants_index(&name);
+                let wanted = self.names.wants_index(&name);
                 self.indexes.insert(name);
                 wanted
             });

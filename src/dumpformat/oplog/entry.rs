@@ -147,6 +147,11 @@ fn part(entry: &OplogEntry) -> Result<Option<(Id, TransactionPart)>> {
     Ok(Some(((session.as_bytes().to_vec(), number), part)))
 }
 
+/// Returns true for a command that commits or aborts a prepared transaction.
+pub(super) fn ends_transaction(entry: &OplogEntry) -> Result<bool> {
+    Ok(matches!(entry.command()?.0, "commitTransaction" | "abortTransaction"))
+}
+
 /// The time of the transaction's previous entry; `None` for the first one, which has a zero time.
 fn previous(entry: &OplogEntry) -> Option<OpTime> {
     match entry.raw.get_document("prevOpTime").ok()?.get("ts") {
