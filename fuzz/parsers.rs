@@ -18,18 +18,19 @@ use crate::catalog::verdict::Verdict;
 use crate::config::selection::Selection;
 use crate::dumpformat::demux::{Demux, whole_documents};
 use crate::dumpformat::extjson::{self, Json};
+use crate::dumpformat::oplog::script::Script;
 use crate::dumpformat::{Sink, metadata};
 use crate::model::index::Index;
 use crate::model::manifest::Manifest;
 use crate::model::namespace::{Namespace, Type};
 use crate::model::optime::OpTime;
+use crate::model::slice::{EventsFile, SliceManifest};
 use crate::mongo::commands::Unfit;
 use crate::mongo::{commands, meaning};
 use crate::ops::restore::RestoreFilter;
 use crate::ops::restore::dump::files;
 use crate::ops::restore::dump::{Content, legacy_dumps};
 use crate::ops::restore::filter::ReplayFilter;
-use crate::ops::restore::replay::script::Script;
 use crate::restore_target::legacy_indexes;
 use crate::source::native::cursor;
 use crate::source::oplog::filter::OplogFilter;
@@ -61,6 +62,11 @@ pub fn run(name: &str, bytes: &[u8]) {
 /// A manifest, and the other JSON objects of a store.
 fn manifest(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Verdict>(bytes);
+    let _ = EventsFile::decode(bytes);
+    if let Ok(slice) = SliceManifest::decode(bytes) {
+        let again = slice.encode().expect("a slice that was read can be written");
+        assert_eq!(SliceManifest::decode(&again), Ok(slice), "the encoded slice decodes to the same slice");
+    }
     let Ok(manifest) = Manifest::decode(bytes) else { return };
     let _ = (manifest.source.needs(), manifest.collapsed(), manifest.slice_place());
     let _ = BackupRun::completed(&manifest, "s3://bucket/");

@@ -4,7 +4,7 @@
 //! archive ([`tar`], [`writer`]), and cut into parts for the store ([`parts`]). [`read`] reads artifacts again.
 //! docs/format.md is the specification.
 
-mod codec;
+pub mod codec;
 pub mod pack;
 pub mod parts;
 pub mod read;

@@ -10,14 +10,22 @@
 //! <YYYY>/<MM>/<backup-id>/verified-<time>.json  the result of a verify
 //! <YYYY>/<MM>/<backup-id>/failed.json       the reason why the run failed and left no backup
 //! .health/<machine>                         written by `health`, which deletes it if it may
+//! oplog/<job>/<chain>/<start>/slice-<random>.bson.zst   the entries of an oplog slice
+//! oplog/<job>/<chain>/<start>/events-<random>.json.zst  the slice's events
+//! oplog/<job>/<chain>/<start>/slice.json                written last; with it, the slice exists
 //! ```
+//!
+//! The manifest of a slice is not called `manifest.json`: commands in RECOVERY.txt find the newest backup by that name.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::choices;
 use crate::config::choices::Format;
 use crate::model::id::BackupId;
 use crate::model::index;
+use crate::model::optime::OpTime;
+use crate::model::slice::ChainId;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const PIN: &str = "pin.json";
@@ -25,6 +33,15 @@ pub const ACCEPTED: &str = "accepted.json";
 pub const TOMBSTONE: &str = "tombstone.json";
 const VERIFIED: &str = "verified-";
 pub const FAILED: &str = "failed.json";
+/// The manifest of an oplog slice.
+pub const SLICE: &str = "slice.json";
+const OPLOG: &str = "oplog/";
+
+/// The characters that stay unchanged in the folder of a job's oplog slices. The name of a job that is named after its server
+/// may contain others (a socket's path).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'-');
+/// The most bytes of a job's name in a key.
+const LONGEST_JOB: usize = 180;
 
 /// Returns the folder of a backup, with a slash at the end.
 pub fn folder(id: &BackupId) -> String {
@@ -82,6 +99,46 @@ pub fn probe(host: &str) -> String {
     format!(".health/{}", host.chars().take(128).map(plain).collect::<String>())
 }
 
+/// Returns the prefix of all oplog slices of a job, with a slash at the end. Different jobs have different prefixes.
+pub fn slices_of(job: &str) -> String {
+    let mut name = utf8_percent_encode(job, PLAIN).to_string();
+    if name.len() > LONGEST_JOB {
+        let hash = blake3::hash(job.as_bytes()).to_hex();
+        // No other name contains a tilde.
+        name = format!("{}~{}", &name[..LONGEST_JOB - 33], &hash[..32]);
+    }
+    if name.bytes().all(|b| b == b'.') {
+        name = name.replace('.', "%2E");
+    }
+    format!("{OPLOG}{name}/")
+}
+
+/// Returns the folder of the slice that starts at `start`, with a slash at the end.
+pub fn slice_folder(job: &str, chain: &ChainId, start: OpTime) -> String {
+    format!("{}{chain}/{}/", slices_of(job), start.padded())
+}
+
+pub fn slice(job: &str, chain: &ChainId, start: OpTime) -> String {
+    format!("{}{SLICE}", slice_folder(job, chain, start))
+}
+
+/// Returns the keys of a slice's body and events. `random` makes them different for each run.
+pub fn slice_objects(job: &str, chain: &ChainId, start: OpTime, random: &str) -> (String, String) {
+    let folder = slice_folder(job, chain, start);
+    (format!("{folder}slice-{random}.bson.zst"), format!("{folder}events-{random}.json.zst"))
+}
+
+/// Returns chain, start and file name of a key below [`slices_of`] `job`; `None` for a foreign key.
+pub fn parse_slice<'a>(job: &str, key: &'a str) -> Option<(ChainId, OpTime, &'a str)> {
+    let mut parts = key.strip_prefix(&slices_of(job))?.split('/');
+    let (chain, start, file) =
+        (parts.next()?.parse().ok()?, OpTime::from_padded(parts.next()?)?, parts.next()?);
+    let known = file == SLICE
+        || file.starts_with("slice-") && file.ends_with(".bson.zst")
+        || file.starts_with("events-") && file.ends_with(".json.zst");
+    (parts.next().is_none() && known).then_some((chain, start, file))
+}
+
 /// Returns true for the file name of an artifact.
 pub fn is_artifact(file: &str) -> bool {
     file.strip_prefix("dump.").is_some_and(|format| choices::NAMES.contains(&format))
@@ -125,6 +182,39 @@ mod tests {
         {
             assert_eq!(probe(host), key);
             assert_eq!(parse(key), None);
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_slice_belong_to_no_backup_and_read_back() {
+        let start = OpTime { t: 1_795_489_212, i: 5 };
+        let chain = ChainId::new("6563a1b2c3d4e5f60718293a", start).unwrap();
+        let long = "ü".repeat(200);
+        let mut folders = std::collections::BTreeSet::new();
+        for job in
+            ["all@db1", ".", "..", "%2E", "x~y", "shop@/tmp/mongodb-27017.sock", &long, &format!("{long}x")]
+        {
+            let (body, events) = slice_objects(job, &chain, start, "7k3q9d");
+            for (key, file) in [
+                (slice(job, &chain, start), "slice.json"),
+                (body, "slice-7k3q9d.bson.zst"),
+                (events, "events-7k3q9d.json.zst"),
+            ] {
+                assert!(crate::store::is_key(&key) && key.len() < 300, "{key}");
+                assert_eq!(parse_slice(job, &key), Some((chain.clone(), start, file)));
+                assert_eq!((parse(&key), parse_slice("other", &key)), (None, None));
+            }
+            assert!(folders.insert(slices_of(job)), "{job}");
+        }
+        let key = slice("all@db1", &chain, start);
+        assert_eq!(
+            key,
+            "oplog/all@db1/6563a1b2c3d4e5f60718293a-1795489212.0000000005/1795489212.0000000005/slice.json"
+        );
+        for foreign in
+            [key.replace("slice.json", "manifest.json"), format!("{key}/x"), key.replace(".00", ".0")]
+        {
+            assert_eq!(parse_slice("all@db1", &foreign), None, "{foreign}");
         }
     }
 

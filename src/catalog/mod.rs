@@ -1,6 +1,7 @@
 //! The backups of a store. The manifests in the store decide which backups exist. [`records`] in MongoDB are a cache of
 //! this, and [`history`] joins both.
 
+pub mod chain;
 pub mod choose;
 pub mod compare;
 pub mod fault;

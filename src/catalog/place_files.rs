@@ -49,13 +49,13 @@ const EXPANDED: u64 = 1 << 30;
 
 /// A file about a place in the state directory.
 #[derive(Debug, Clone)]
-struct PlaceFile {
+pub(super) struct PlaceFile {
     state_dir: PathBuf,
     name: PathBuf,
 }
 
 impl PlaceFile {
-    fn new(state_dir: &Path, place: &str, ending: &str) -> PlaceFile {
+    pub(super) fn new(state_dir: &Path, place: &str, ending: &str) -> PlaceFile {
         let name = blake3::hash(place.as_bytes()).to_hex();
         let name = PathBuf::from(FOLDER).join(format!("{}.{ending}", &name[..16]));
         PlaceFile { state_dir: state_dir.into(), name }
@@ -66,7 +66,14 @@ impl PlaceFile {
         Folder::open(&self.state_dir)?.read(&self.name)
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Reads the file, and at most `most` bytes of it.
+    pub(super) fn read_all(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open()?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         let state_dir = Folder::create(&self.state_dir, 0o700)?;
         state_dir.make_folder(Path::new(FOLDER), 0o700)?;
         let (folder, name) = state_dir.folder_of(&self.name)?;
@@ -74,7 +81,7 @@ impl PlaceFile {
     }
 
     /// Logs a failed write. It costs the next run a check or time, but never fails a run.
-    fn log_failure(&self, written: io::Result<()>) {
+    pub(super) fn log_failure(&self, written: io::Result<()>) {
         if let Err(e) = written {
             log::debug!("{} cannot be written: {e}", self.state_dir.join(&self.name).display());
         }
@@ -95,9 +102,7 @@ pub struct KnownBackups {
 impl KnownBackups {
     /// Reads the file of a place. Returns `None` if it does not exist or cannot be used.
     pub fn load(state_dir: Option<&Path>, place: &str) -> Option<KnownBackups> {
-        let file = PlaceFile::new(state_dir?, place, "known.json").open().ok()?;
-        let mut bytes = Vec::new();
-        file.take(LARGEST_KNOWN).read_to_end(&mut bytes).ok()?;
+        let bytes = PlaceFile::new(state_dir?, place, "known.json").read_all(LARGEST_KNOWN).ok()?;
         let known: KnownBackups = serde_json::from_slice(&bytes).ok()?;
         (known.format == FORMAT && known.place == place).then_some(known)
     }

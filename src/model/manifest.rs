@@ -123,6 +123,21 @@ pub struct ConsistencyAchieved {
     pub at: Option<OpTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oplog: Option<OplogSlice>,
+    /// What a chain of oplog slices needs to begin at this backup. `None` if the data is of no instant, the user could not
+    /// read the oplog, or a version before 0.2.0 made the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ChainBase>,
+}
+
+/// The place of a backup in the oplog of its replica set.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct ChainBase {
+    /// All transactions that were open at the backup's instant began after this optime.
+    pub from: OpTime,
+    /// The term of the oplog entry at the backup's instant.
+    pub term: i64,
+    /// BLAKE3 of this entry, hex.
+    pub blake3: String,
 }
 
 /// The oplog entries from the time of the backup, filtered to its namespaces.
@@ -143,7 +158,7 @@ pub struct OplogSlice {
 }
 
 /// The selection of databases and collections for the backup.
-#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct SelectionAsked {
     /// Empty for all databases.
     pub databases: Vec<String>,

@@ -7,6 +7,7 @@ pub mod manifest;
 pub mod namespace;
 pub mod optime;
 pub mod server;
+pub mod slice;
 pub mod tally;
 pub mod timing;
 pub mod versions;

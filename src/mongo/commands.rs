@@ -216,6 +216,11 @@ impl Hello {
         })
     }
 
+    /// Returns true if the member accepted writes when it was asked.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.primary
+    }
+
     /// The member in words: `replica set rs0, db1:27017`.
     pub fn words(&self) -> String {
         let kind = match (self.topology, &self.set_name) {

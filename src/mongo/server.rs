@@ -42,6 +42,8 @@ pub struct Server {
 
 /// The bounds for how long the driver searches for a server. Within them, the patience decides.
 const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
+/// How long another member of the set may take to answer.
+const OTHER_MEMBER: Duration = Duration::from_secs(5);
 /// How long the first answers may take, the selection of a server included.
 const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
@@ -121,6 +123,36 @@ impl Server {
             notes: notes.clone(),
             hello,
         })
+    }
+
+    /// Connects to the other members of the set that can be read. A member that does not answer soon is left out. Returns the
+    /// members, and the addresses of those that were left out.
+    pub(crate) async fn others(&self) -> (Vec<Server>, Vec<String>) {
+        let Ok(reply) = self.command("admin", rawdoc! {"hello": 1}).await else { return Default::default() };
+        let listed = ["hosts", "passives"].iter().filter_map(|key| reply.get_array(*key).ok()).flatten();
+        let mut names: Vec<String> = listed.filter_map(|name| Some(name.as_str()?.to_string())).collect();
+        let me = reply.get_str("me").unwrap_or(&self.hello.address).to_string();
+        names.retain(|name| *name != me);
+        let asking = names.into_iter().map(async |name| self.other(&name).await.ok_or(name));
+        let (mut found, mut silent) = (Vec::new(), Vec::new());
+        for answer in futures_util::future::join_all(asking).await {
+            match answer {
+                Ok(server) => found.push(server),
+                Err(name) => silent.push(name),
+            }
+        }
+        (found, silent)
+    }
+
+    async fn other(&self, name: &str) -> Option<Server> {
+        let mut options = self.options.clone();
+        options.hosts = vec![ServerAddress::parse(name).ok()?];
+        options.direct_connection = Some(true);
+        options.server_selection_timeout = Some(OTHER_MEMBER);
+        let client = Client::with_options(options.clone()).ok()?;
+        let hello = bounded(OTHER_MEMBER, Hello::ask(&client, &options.hosts[0])).await.ok()?;
+        let fits = hello.unfit.is_none() && hello.set_name == self.hello.set_name;
+        fits.then(|| Server { client, options, hello, ..self.clone() })
     }
 
     /// Opens connections of its own to the same member, for the caller's runtime.

@@ -36,7 +36,7 @@ impl From<Error> for ReadFailure {
 
 /// Does work on a runtime of the calling thread, until the run is cancelled. A member that does not answer must not delay the
 /// end of a cancelled run.
-fn run_here<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn run_here<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

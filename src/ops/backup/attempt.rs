@@ -25,7 +25,7 @@ use crate::model::versions::newer;
 use crate::source::describe::{self, Uuids};
 use crate::source::engine::{self, ChosenEngine};
 use crate::source::native::{self, Gone, ReadOptions};
-use crate::source::oplog::SliceBounds;
+use crate::source::oplog::{self, SliceBounds};
 use crate::source::snapshot;
 
 /// Makes one attempt as `plan` says. Sets `seen` as soon as the server is known.
@@ -369,7 +369,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
 
 fn consistency(work: &Work<'_>, checked: &CheckedArtifact) -> manifest::ConsistencyAchieved {
     let known = &work.known.consistency;
-    let slice = checked.written.slice.as_ref().zip(checked.bounds);
+    let slice = checked.written.slice.as_ref().zip(checked.bounds.as_ref());
     manifest::ConsistencyAchieved {
         achieved: match (&slice, known.at) {
             (Some(_), _) => "oplog",
@@ -378,7 +378,11 @@ fn consistency(work: &Work<'_>, checked: &CheckedArtifact) -> manifest::Consiste
         }
         .into(),
         why: known.beside.iter().fold(known.why.clone(), |why, beside| format!("{why}; {beside}")),
-        at: checked.bounds.map(|bounds| bounds.end).or(known.at),
+        at: slice.map(|(_, bounds)| bounds.end).or(known.at),
+        base: match slice {
+            Some((_, bounds)) => bounds.last.as_ref().map(|last| oplog::chain_base(bounds.start, last)),
+            None => known.base.clone(),
+        },
         oplog: slice.map(|(tally, bounds)| manifest::OplogSlice {
             start: bounds.start,
             end: bounds.end,

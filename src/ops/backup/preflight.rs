@@ -7,14 +7,14 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Phase;
 use crate::catalog::{self, CatalogEntry, layout};
 use crate::config::choices::ConsistencyChoice;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{ChainBase, Manifest};
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::retention::CLOCK_TOLERANCE;
 use crate::source::describe::{self, Description};
-use crate::source::oplog::{self, OplogObstacle, SliceStart};
+use crate::source::oplog::{self, OplogObstacle, SliceStart, SnapshotBase};
 use crate::source::snapshot;
 
 /// The answers of server and store before a backup begins.
@@ -85,12 +85,14 @@ pub(super) struct Consistency {
     pub why: String,
     /// The collections that are not read at the snapshot's instant.
     pub beside: Option<String>,
+    /// The place of the snapshot in the oplog.
+    pub base: Option<ChainBase>,
 }
 
 impl Consistency {
     /// Chooses the consistency, and begins the oplog slice if there will be one.
     async fn begin(server: &Server, version: &str, options: &BackupOptions) -> Result<Consistency> {
-        let none = |why: String| Consistency { oplog: None, at: None, why, beside: None };
+        let none = |why: String| Consistency { oplog: None, at: None, why, beside: None, base: None };
         let why = match options.settings.consistency {
             ConsistencyChoice::None => return Ok(none("consistency = none".into())),
             ConsistencyChoice::Snapshot => {
@@ -118,7 +120,9 @@ impl Consistency {
             Some(without) => Err(without),
         };
         match begun {
-            Ok(begun) => Ok(Consistency { oplog: Some(begun), at: None, why: why.into(), beside: None }),
+            Ok(begun) => {
+                Ok(Consistency { oplog: Some(begun), at: None, why: why.into(), beside: None, base: None })
+            }
             Err(without) if options.settings.consistency == ConsistencyChoice::Auto => {
                 // A standalone would log the same line every night. The manifest, `health` and --dry-run have it.
                 let alone = server.hello.topology == Topology::Standalone;
@@ -147,8 +151,12 @@ impl Consistency {
         if options.settings.consistency != ConsistencyChoice::Snapshot {
             return Ok(());
         }
+        let base = SnapshotBase::before(server).await?;
         let at = snapshot::choose(server, &options.settings.selection, description).await?;
         self.at = Some(at);
+        if let Some(base) = base {
+            self.base = base.at(server, at).await?;
+        }
         match snapshot::window(server).await {
             Some(seconds) => {
                 log::info!("reading as of {at}, which MongoDB keeps for at least {seconds} s")

@@ -12,6 +12,7 @@ use bson::{RawDocument, RawDocumentBuf, Timestamp};
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::{CONFIG, Selection};
+use crate::dumpformat::oplog::{ReplayNames, TargetNamespace};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
 
@@ -34,13 +35,21 @@ pub(crate) enum KeptEntry {
 /// Filters the entries of a slice, which it must see in order.
 pub(crate) struct OplogFilter<'a> {
     selection: &'a Selection,
-    transactions: OpenTransactions,
+    /// `None` for a slice of a chain. Its transactions may have begun in an earlier slice, and end in a later one.
+    transactions: Option<OpenTransactions>,
 }
 
 impl<'a> OplogFilter<'a> {
     /// Makes a filter for `selection`. The documents in the backup contain every write up to `ready`.
     pub(crate) fn new(selection: &'a Selection, ready: OpTime) -> OplogFilter<'a> {
-        OplogFilter { selection, transactions: OpenTransactions { ready, open: HashSet::new() } }
+        let transactions = Some(OpenTransactions { ready, open: HashSet::new() });
+        OplogFilter { selection, transactions }
+    }
+
+    /// Makes a filter for the slices of a chain. It keeps renames of the selected namespaces, because the entries are replayed
+    /// on data of one instant.
+    pub(crate) fn of_chain(selection: &'a Selection) -> OplogFilter<'a> {
+        OplogFilter { selection, transactions: None }
     }
 
     /// Decides about the next entry. Returns a [`Kind::Moved`] if the entry changes a namespace of the backup in a way that a
@@ -49,7 +58,10 @@ impl<'a> OplogFilter<'a> {
         if entry.get_str("op").is_ok_and(|op| op == "c") {
             bounds::check_depth(entry).map_err(malformed)?;
         }
-        let link = self.transactions.link(entry)?;
+        let link = match &mut self.transactions {
+            Some(open) => open.link(entry)?,
+            None => TransactionEntry::of(entry)?.map_or(TransactionLink::Alone, |part| part.link()),
+        };
         if link == TransactionLink::Over {
             return Ok(KeptEntry::Nothing);
         }
@@ -112,6 +124,9 @@ impl<'a> OplogFilter<'a> {
             ("applyOps", RawBsonRef::Array(operations)) => return self.apply_ops(operation, operations),
             // MongoDB 8.3 and later write these commands about the server's own storage. mongorestore leaves them out, too.
             ("dropIdent" | "createDatabaseMetadata" | "dropDatabaseMetadata", _) => false,
+            ("renameCollection", RawBsonRef::String(from)) if self.transactions.is_none() => {
+                self.wants_namespace(from) || self.wants_namespace(command.get_str("to").unwrap_or_default())
+            }
             // `refuse_command` refuses these commands on namespaces of the backup.
             ("renameCollection" | "importCollection" | "upgradeDowngradeViewlessTimeseries", _) => false,
             (_, RawBsonRef::String(collection)) => self.wants_command(db, name, collection),
@@ -197,6 +212,7 @@ impl<'a> OplogFilter<'a> {
                 match self.wants_namespace(value) || self.wants_namespace(to) {
                     false => Ok(()),
                     true if value.contains(".system.resharding.") => Err(resharded(to)),
+                    true if self.transactions.is_none() => Ok(()),
                     true => Err(refused(
                         &format!("{value} was renamed to {to}"),
                         "Back up while no collections are renamed ($out, mapReduce and convertToCapped also rename them), \
@@ -259,6 +275,73 @@ enum TransactionLink {
     Over,
 }
 
+/// An entry of a transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TransactionEntry {
+    /// Session and number of the transaction.
+    pub(crate) key: (Vec<u8>, i64),
+    /// No entry of the transaction is before this one.
+    first: bool,
+    /// More operations follow, or the commit of a prepared transaction.
+    pub(crate) more: bool,
+    /// Commits or aborts a prepared transaction.
+    ends: bool,
+}
+
+impl TransactionEntry {
+    /// Returns `None` if the entry does not belong to a transaction.
+    pub(crate) fn of(entry: &RawDocument) -> Result<Option<TransactionEntry>> {
+        if entry.get_str("op").map_err(malformed)? != "c" {
+            return Ok(None);
+        }
+        let command = entry.get_document("o").map_err(malformed)?;
+        let is_on = |field: &str| command.get_bool(field).unwrap_or(false);
+        let operations = command.get("applyOps").map_err(malformed)?.is_some();
+        let has = |name: &str| matches!(command.get(name), Ok(Some(_)));
+        let ends = has("commitTransaction") || has("abortTransaction");
+        let (Ok(session), Ok(number)) = (entry.get_document("lsid"), entry.get_i64("txnNumber")) else {
+            return Ok(None);
+        };
+        // Retryable inserts share session and number, too, but each of their entries is complete in itself.
+        if !(operations || ends) || entry.get_i32("multiOpType").is_ok_and(|kind| kind == 1) {
+            return Ok(None);
+        }
+        let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
+        let first = previous.is_err() || previous.is_ok_and(|ts| ts == Timestamp { time: 0, increment: 0 });
+        let more = operations && (is_on("partialTxn") || is_on("prepare"));
+        Ok(Some(TransactionEntry { key: (session.as_bytes().to_vec(), number), first, more, ends }))
+    }
+
+    fn link(&self) -> TransactionLink {
+        match (self.first && !self.more, self.ends) {
+            (true, _) => TransactionLink::Alone,
+            (false, true) => TransactionLink::End,
+            (false, false) => TransactionLink::Part,
+        }
+    }
+}
+
+/// The namespaces of a job, by their own names, for the checks of a replay.
+#[derive(Debug)]
+pub(crate) struct SelectedNames<'a>(pub(crate) &'a Selection);
+
+impl ReplayNames for SelectedNames<'_> {
+    fn target(&self, db: &str, stored: &str) -> Result<Option<TargetNamespace>> {
+        let (collection, buckets) = match stored.strip_prefix(BUCKETS) {
+            Some(collection) => (collection, true),
+            None => (stored, false),
+        };
+        let named = || TargetNamespace {
+            db: db.into(),
+            collection: collection.into(),
+            buckets,
+            from_db: db.into(),
+            from: collection.into(),
+        };
+        Ok(OplogFilter::of_chain(self.0).wants(db, collection).then(named))
+    }
+}
+
 /// Finds the entries that belong to one transaction: a large transaction is written in parts, and a prepared one is
 /// committed by a separate entry.
 struct OpenTransactions {
@@ -272,25 +355,8 @@ impl OpenTransactions {
     /// Classifies the next entry. `lsid` and `txnNumber` name the transaction; `prevOpTime` is the time of its previous
     /// entry, or 0 in the first one (server source, `transaction_oplog_application.cpp`).
     fn link(&mut self, entry: &RawDocument) -> Result<TransactionLink> {
-        if entry.get_str("op").map_err(malformed)? != "c" {
-            return Ok(TransactionLink::Alone);
-        }
-        let command = entry.get_document("o").map_err(malformed)?;
-        let is_on = |field: &str| command.get_bool(field).unwrap_or(false);
-        let operations = command.get("applyOps").map_err(malformed)?.is_some();
-        let has = |name: &str| matches!(command.get(name), Ok(Some(_)));
-        let ends = has("commitTransaction") || has("abortTransaction");
-        let (Ok(session), Ok(number)) = (entry.get_document("lsid"), entry.get_i64("txnNumber")) else {
-            return Ok(TransactionLink::Alone);
-        };
-        // Retryable inserts share session and number, too, but each of their entries is complete in itself.
-        if !(operations || ends) || entry.get_i32("multiOpType").is_ok_and(|kind| kind == 1) {
-            return Ok(TransactionLink::Alone);
-        }
-        let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
-        let first = previous.is_err() || previous.is_ok_and(|ts| ts == Timestamp { time: 0, increment: 0 });
-        let more = operations && (is_on("partialTxn") || is_on("prepare"));
-        let key = (session.as_bytes().to_vec(), number);
+        let Some(part) = TransactionEntry::of(entry)? else { return Ok(TransactionLink::Alone) };
+        let TransactionEntry { key, first, more, .. } = part.clone();
         match (first, more) {
             (true, false) => return Ok(TransactionLink::Alone),
             (true, true) => {
@@ -302,7 +368,7 @@ impl OpenTransactions {
                 self.open.remove(&key);
             }
         }
-        Ok(if ends { TransactionLink::End } else { TransactionLink::Part })
+        Ok(part.link())
     }
 
     /// Classifies an entry of a transaction that began before the slice.

@@ -7,6 +7,7 @@
 //! end go through the [`filter`] into the artifact, raw.
 
 pub(crate) mod filter;
+pub mod tail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,11 @@ use crate::base::waits::{Waits, WaitsFor};
 use crate::config::choices::ConsistencyChoice;
 use crate::config::selection::Selection;
 use crate::dumpformat::Sink;
+use crate::model::manifest::ChainBase;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
+use crate::model::slice::EntryMark;
 use crate::mongo::commands::{self, Progress};
 use crate::mongo::errors::{self, Class};
 use crate::mongo::notes::Notes;
@@ -46,12 +49,14 @@ const CATCHING_UP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The first and the last moment of a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceBounds {
     /// Exclusive.
     pub start: OpTime,
     /// Inclusive.
     pub end: OpTime,
+    /// The entry at `end`.
+    pub last: Option<EntryMark>,
 }
 
 /// Why a server can have no oplog slice, and what to do about it.
@@ -124,15 +129,11 @@ impl SliceStart {
     pub async fn take(server: &Server) -> Result<Option<SliceStart>> {
         // The oplog has no gaps up to the entry that a majority has, so all later reads see the writes up to it. After that
         // entry, an entry may become visible later than a newer one.
-        let committed = committed(server).await?.time;
-        // A transaction under way may have older entries. A transaction that ended before this request is not found, but all
-        // later reads see its writes.
-        let transaction = oldest_transaction(server).await?;
+        let start = unfinished_since(server).await?;
         let ready = newest(server).await?;
         if wait(server, ready.time, CATCHING_UP).await?.is_none() {
             return Ok(None);
         }
-        let start = transaction.map_or(committed, |began| began.before().min(committed));
         reaches_back(server, start).await?;
         Ok(Some(SliceStart { start, ready }))
     }
@@ -168,7 +169,8 @@ impl SliceStart {
         let waiting = waits.begin(WaitsFor::Mongodb);
         let server = &server.reconnect()?;
         let newest = newest(server).await?;
-        let bounds = SliceBounds { start: self.start, end: newest.time };
+        let last = entry_at(server, newest.time).await?;
+        let bounds = SliceBounds { start: self.start, end: newest.time, last };
         let committed = wait(server, bounds.end, server.stall).await?;
         server.prove_unchanged().await?;
         let committed = committed.ok_or_else(|| behind(server, bounds.end))?;
@@ -194,7 +196,7 @@ impl SliceStart {
             entries += 1;
             bytes
         };
-        read_entries(server, bounds, (notes, &waits), &mut hand_on).await?;
+        read_entries(server, &bounds, (notes, &waits), &mut hand_on).await?;
         let waiting = waits.begin(WaitsFor::Mongodb);
         // If the oplog dropped entries while it was read, the slice has a gap.
         reaches_back(server, self.start).await?;
@@ -210,7 +212,7 @@ impl SliceStart {
 /// last entry.
 async fn read_entries(
     server: &Server,
-    bounds: SliceBounds,
+    bounds: &SliceBounds,
     (notes, waits): (&Notes, &Waits),
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<()> {
@@ -240,7 +242,7 @@ async fn read_entries(
 /// Hands on the entries after `last`, or all entries, and moves `last`.
 async fn drain(
     server: &Server,
-    bounds: SliceBounds,
+    bounds: &SliceBounds,
     last: &mut Option<OpTime>,
     waits: &Waits,
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
@@ -305,6 +307,62 @@ async fn last_write(server: &Server, which: &str) -> Result<OplogPosition> {
         let text = format!("MongoDB at {address} does not report the last write that a majority has");
         Error::new(Kind::NoSlice, text).hint("Back up with --consistency none (BACKUP_CONSISTENCY)")
     })
+}
+
+/// Returns a time after which all transactions begin that are under way now or begin later. The majority has everything up to
+/// it.
+pub(super) async fn unfinished_since(server: &Server) -> Result<OpTime> {
+    let committed = committed(server).await?.time;
+    // A transaction under way may have older entries. A transaction that ended before this request is not found, but all
+    // later reads see its writes.
+    let transaction = oldest_transaction(server).await?;
+    Ok(transaction.map_or(committed, |began| began.before().min(committed)))
+}
+
+/// The entry at exactly this time; `None` if there is none.
+pub(super) async fn entry_at(server: &Server, at: OpTime) -> Result<Option<EntryMark>> {
+    let find = rawdoc! {
+        "find": "oplog.rs",
+        "filter": {"ts": {"$gte": Timestamp::from(at), "$lte": Timestamp::from(at)}},
+        "limit": 1,
+        "singleBatch": true,
+    };
+    Ok(first(server, "local", find).await?.as_deref().and_then(mark))
+}
+
+/// Time, term and hash of an entry; `None` if it is malformed.
+pub(super) fn mark(entry: &RawDocument) -> Option<EntryMark> {
+    let at = entry.get_timestamp("ts").ok()?.into();
+    // The first entry of a set, which initiates it, has no term (6.0.5).
+    let term = entry.get_i64("t").unwrap_or(-1);
+    Some(EntryMark { at, term, blake3: blake3::hash(entry.as_bytes()).to_hex().to_string() })
+}
+
+/// The beginning of a snapshot in the oplog.
+#[derive(Debug, Clone)]
+pub struct SnapshotBase {
+    from: OpTime,
+}
+
+impl SnapshotBase {
+    /// Must be called before the instant of the snapshot is chosen. Returns `None` if the user may not read the oplog, which a
+    /// snapshot does not need.
+    pub async fn before(server: &Server) -> Result<Option<SnapshotBase>> {
+        match may_read(server).await? {
+            Ok(()) => Ok(Some(SnapshotBase { from: unfinished_since(server).await? })),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The place of the snapshot that was taken at `at`.
+    pub async fn at(&self, server: &Server, at: OpTime) -> Result<Option<ChainBase>> {
+        Ok(entry_at(server, at).await?.map(|entry| chain_base(self.from, &entry)))
+    }
+}
+
+/// The place of a backup whose last entry is `entry`.
+pub fn chain_base(from: OpTime, entry: &EntryMark) -> ChainBase {
+    ChainBase { from, term: entry.term, blake3: entry.blake3.clone() }
 }
 
 /// The time of the first entry of the oldest transaction that is under way.

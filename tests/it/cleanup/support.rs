@@ -151,7 +151,13 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             set_id: None,
         },
         engine: EngineUsed { name: "native".into(), version: None, why: "asked for".into() },
-        consistency: ConsistencyAchieved { achieved: "none".into(), why: "x".into(), at: None, oplog: None },
+        consistency: ConsistencyAchieved {
+            achieved: "none".into(),
+            why: "x".into(),
+            at: None,
+            oplog: None,
+            base: None,
+        },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         partial: false,
         artifact: ArtifactObject {

@@ -59,7 +59,13 @@ fn full_manifest() -> serde_json::Value {
             set_id: Some(text()),
         },
         engine: EngineUsed { name: text(), version: Some(text()), why: text() },
-        consistency: ConsistencyAchieved { achieved: text(), why: text(), at: Some(at), oplog: Some(slice) },
+        consistency: ConsistencyAchieved {
+            achieved: text(),
+            why: text(),
+            at: Some(at),
+            oplog: Some(slice),
+            base: Some(ChainBase { from: at, term: 1, blake3: text() }),
+        },
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         partial: true,
         artifact: ArtifactObject {
@@ -109,6 +115,47 @@ pub fn failure() -> FailedRun {
         next_step: Some("x".into()),
         notes: vec!["x".into()],
     }
+}
+
+/// A slice and its events in which every optional field is set.
+fn full_slice() -> (uzima_backup::model::slice::SliceManifest, uzima_backup::model::slice::EventsFile) {
+    use uzima_backup::model::manifest::SelectionAsked;
+    use uzima_backup::model::optime::OpTime;
+    use uzima_backup::model::slice::*;
+    let (text, at) = (|| String::from("x"), OpTime { t: 1, i: 1 });
+    let mark = EntryMark { at, term: 1, blake3: text() };
+    let slice = SliceManifest {
+        format: FORMAT,
+        job: text(),
+        chain: ChainId::new("6563a1b2c3d4e5f60718293a", at).unwrap(),
+        start: at,
+        after: Some(mark.clone()),
+        end: mark,
+        tool: text(),
+        host: text(),
+        stored_at: "2026-11-23T03:00:00Z".parse().unwrap(),
+        member: text(),
+        version: text(),
+        set_name: Some(text()),
+        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        entries: 1,
+        raw_bytes: 1,
+        read_entries: 1,
+        body: Some(SliceBody { key: text(), size: 1, crc64nvme: text(), blake3: text(), raw_blake3: text() }),
+        events: Some(SliceEvents { key: text(), size: 1, blake3: text() }),
+        barriers: vec![Barrier { at, why: text() }],
+        gap: Some(OplogGap { from: at, why: text() }),
+    };
+    let minute = MinuteWrites { minute: 0, ns: text(), inserts: 1, updates: 1, deletes: 1 };
+    let change = NamespaceChange {
+        at,
+        command: text(),
+        ns: text(),
+        to: Some(text()),
+        indexes: vec![text()],
+        documents: Some(1),
+    };
+    (slice, EventsFile { format: FORMAT, minutes: vec![minute], changes: vec![change] })
 }
 
 #[test]
@@ -165,12 +212,15 @@ fn format_md_describes_every_field() {
         Tombstone { format: 1, id, job: "x".into(), at, reason: "x".into(), keys: vec!["x".into()] };
     keys(&serde_json::to_value(pin).unwrap(), &mut all);
     keys(&serde_json::to_value(tombstone).unwrap(), &mut all);
+    let (slice, events) = full_slice();
+    keys(&serde_json::to_value(slice).unwrap(), &mut all);
+    keys(&serde_json::to_value(events).unwrap(), &mut all);
     assert!(all.len() > 40, "{all:?}");
     let page = read("docs/format.md");
     let missing: Vec<&String> = all.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/format.md does not describe {missing:?}");
     use uzima_backup::catalog::layout;
-    for file in [layout::MANIFEST, layout::PIN, layout::ACCEPTED, layout::TOMBSTONE] {
+    for file in [layout::MANIFEST, layout::PIN, layout::ACCEPTED, layout::TOMBSTONE, layout::SLICE] {
         assert!(page.contains(file), "docs/format.md does not name {file}");
     }
 }

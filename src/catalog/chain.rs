@@ -1,0 +1,440 @@
+//! The chains of oplog slices in a store, and whether they are continuous.
+//!
+//! [`JobSlices`] is one listing. The manifests of slices are read only when they are needed: a run of `oplog` needs only the
+//! newest one, which [`find_tip`] finds with two requests if this machine remembers it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::layout;
+use super::place_files::PlaceFile;
+use crate::base::error::Result;
+use crate::model::optime::OpTime;
+use crate::model::slice::{self, Barrier, ChainId, SliceManifest};
+use crate::store::{self, Store, StoreErrorKind, StoredObject};
+
+/// The number of manifests that are fetched at once.
+const FETCHING: usize = 16;
+/// A body that no manifest names may belong to a run under way until it is this old.
+const YOUNG: TimeDelta = TimeDelta::days(1);
+/// The largest file with the newest slice that is read, in bytes.
+const LARGEST_TIP: u64 = 64 << 10;
+
+/// The objects of a slice, by file name.
+pub type SliceFolder = BTreeMap<String, StoredObject>;
+
+/// The slices of a job, from one listing.
+#[derive(Debug, Default)]
+pub struct JobSlices {
+    job: String,
+    chains: BTreeMap<ChainId, BTreeMap<OpTime, SliceFolder>>,
+}
+
+/// The object under the key of a slice's manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SliceEntry {
+    Slice(Box<SliceManifest>),
+    /// A manifest that cannot be decoded, is too large, or is in an archive class.
+    Unreadable {
+        key: String,
+        start: OpTime,
+        why: String,
+    },
+}
+
+impl JobSlices {
+    /// Lists the slices of a job. Foreign objects are left out.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn list(store: &dyn Store, job: &str) -> Result<JobSlices> {
+        Ok(JobSlices::of(job, store.list(&layout::slices_of(job)).await?))
+    }
+
+    /// The slices among listed objects.
+    pub fn of(job: &str, objects: impl IntoIterator<Item = StoredObject>) -> JobSlices {
+        let mut chains: BTreeMap<ChainId, BTreeMap<OpTime, SliceFolder>> = BTreeMap::new();
+        for object in objects {
+            if let Some((chain, start, file)) = layout::parse_slice(job, &object.key) {
+                let file = file.to_string();
+                chains.entry(chain).or_default().entry(start).or_default().insert(file, object);
+            }
+        }
+        JobSlices { job: job.into(), chains }
+    }
+
+    /// The chains that have a slice, oldest first.
+    pub fn chains(&self) -> impl DoubleEndedIterator<Item = &ChainId> {
+        self.chains.iter().filter(|(_, slices)| slices.values().any(exists)).map(|(chain, _)| chain)
+    }
+
+    /// The newest chain of a replica set.
+    pub fn newest_of(&self, set_id: &str) -> Option<&ChainId> {
+        self.chains().rev().find(|chain| chain.set_id == set_id)
+    }
+
+    /// The start of the newest slice of a chain.
+    pub fn newest_slice(&self, chain: &ChainId) -> Option<OpTime> {
+        self.starts(chain).next_back()
+    }
+
+    fn starts(&self, chain: &ChainId) -> impl DoubleEndedIterator<Item = OpTime> {
+        let slices = self.chains.get(chain).into_iter().flatten();
+        slices.filter(|(_, folder)| exists(folder)).map(|(start, _)| *start)
+    }
+
+    /// Reads the manifests of a chain, in order, without those that were deleted since the listing.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read(&self, store: &dyn Store, chain: &ChainId) -> Result<Vec<SliceEntry>> {
+        let reading = self.starts(chain).map(|start| read_slice(store, &self.job, chain, start));
+        let found: Vec<Option<SliceEntry>> = stream::iter(reading).buffered(FETCHING).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The listed objects of a slice.
+    pub fn folder(&self, chain: &ChainId, start: OpTime) -> Option<&SliceFolder> {
+        self.chains.get(chain)?.get(&start)
+    }
+
+    /// Bodies and events that no manifest names, because their run was killed or lost against another one. `named` has the
+    /// keys in all manifests of the job. Young ones may belong to a run under way. `clock` is the store's.
+    pub fn orphans(&self, named: &BTreeSet<&str>, clock: DateTime<Utc>) -> Vec<&StoredObject> {
+        let all = self.chains.values().flat_map(BTreeMap::values).flat_map(BTreeMap::iter);
+        let orphan = |(file, object): &(&String, &StoredObject)| {
+            *file != layout::SLICE && !named.contains(object.key.as_str()) && clock - object.modified > YOUNG
+        };
+        all.filter(orphan).map(|(_, object)| object).collect()
+    }
+}
+
+fn exists(folder: &SliceFolder) -> bool {
+    folder.contains_key(layout::SLICE)
+}
+
+/// Reads the manifest of a slice. Returns `None` if it does not exist.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn read_slice(
+    store: &dyn Store,
+    job: &str,
+    chain: &ChainId,
+    start: OpTime,
+) -> Result<Option<SliceEntry>> {
+    let key = layout::slice(job, chain, start);
+    let unreadable = |key, why| Ok(Some(SliceEntry::Unreadable { key, start, why }));
+    match store.get(&key, slice::LARGEST).await {
+        Ok(bytes) => match decode(job, chain, start, &bytes) {
+            Ok(slice) => Ok(Some(SliceEntry::Slice(Box::new(slice)))),
+            Err(why) => unreadable(key, why),
+        },
+        Err(e) => match e.kind {
+            StoreErrorKind::NotFound => Ok(None),
+            StoreErrorKind::Damaged => unreadable(key, e.cause),
+            StoreErrorKind::Archived => unreadable(key, e.reason()),
+            _ => Err(e.into()),
+        },
+    }
+}
+
+/// Decodes a manifest. It must belong to its key, and may name only objects in its own folder, because these are read, and
+/// deleted with the slice.
+fn decode(job: &str, chain: &ChainId, start: OpTime, bytes: &[u8]) -> Result<SliceManifest, String> {
+    let slice = SliceManifest::decode(bytes)?;
+    if (slice.job.as_str(), &slice.chain, slice.start) != (job, chain, start) {
+        return Err(format!("it is the manifest of the slice {} of {}", slice.start, slice.job));
+    }
+    let own = |key: &str, beginning: &str| {
+        let parsed = layout::parse_slice(job, key);
+        let fits = |(of, at, file): (ChainId, OpTime, &str)| {
+            of == *chain && at == start && file.starts_with(beginning)
+        };
+        store::is_key(key) && parsed.is_some_and(fits)
+    };
+    let body = slice.body.iter().map(|body| (&body.key, "slice-"));
+    let mut objects = body.chain(slice.events.iter().map(|events| (&events.key, "events-")));
+    match objects.find(|(key, beginning)| !own(key, beginning)) {
+        Some((key, _)) => Err(format!("it names {key:?}, which is not in its folder")),
+        None => Ok(slice),
+    }
+}
+
+/// The newest slice of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainTip {
+    pub chain: ChainId,
+    pub slice: SliceEntry,
+}
+
+/// Finds the newest slice of a replica set. If this machine remembers a slice, two requests are enough: one reads it, and
+/// one shows that no slice follows it. Otherwise all slices of the job are listed.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn find_tip(
+    store: &dyn Store,
+    job: &str,
+    set_id: &str,
+    remembered: Option<&RememberedTip>,
+) -> Result<Option<ChainTip>> {
+    if let Some(RememberedTip { chain, start }) = remembered.filter(|tip| tip.chain.set_id == set_id)
+        && let Some(slice @ SliceEntry::Slice(_)) = read_slice(store, job, chain, *start).await?
+    {
+        return Ok(Some(follow(store, job, chain, slice).await?));
+    }
+    let slices = JobSlices::list(store, job).await?;
+    tip_of(store, &slices, set_id).await
+}
+
+/// Finds the newest slice of a replica set in a listing.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn tip_of(store: &dyn Store, slices: &JobSlices, set_id: &str) -> Result<Option<ChainTip>> {
+    let Some(chain) = slices.newest_of(set_id) else { return Ok(None) };
+    let Some(start) = slices.newest_slice(chain) else { return Ok(None) };
+    let slice = read_slice(store, &slices.job, chain, start).await?;
+    Ok(slice.map(|slice| ChainTip { chain: chain.clone(), slice }))
+}
+
+/// Follows a chain from one of its slices to the newest one, which other machines may have stored.
+async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceEntry) -> Result<ChainTip> {
+    while let SliceEntry::Slice(manifest) = &slice {
+        let next = layout::slice_folder(job, chain, manifest.end.at);
+        let listed = JobSlices::of(job, store.list(&next).await?);
+        let Some(start) = listed.newest_slice(chain) else { break };
+        let Some(found) = read_slice(store, job, chain, start).await? else { break };
+        slice = found;
+    }
+    Ok(ChainTip { chain: chain.clone(), slice })
+}
+
+/// The newest slice that this machine knows, in its state directory. It saves requests; losing it costs a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedTip {
+    pub chain: ChainId,
+    pub start: OpTime,
+}
+
+impl RememberedTip {
+    /// Reads the file of a place and job. Returns `None` if it does not exist or cannot be used.
+    pub fn load(state_dir: Option<&Path>, place: &str, job: &str) -> Option<RememberedTip> {
+        let bytes = tip_file(state_dir?, place, job).read_all(LARGEST_TIP).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Replaces the file. A failure is only logged.
+    pub fn save(&self, state_dir: Option<&Path>, place: &str, job: &str) {
+        let Some(state_dir) = state_dir else { return };
+        let file = tip_file(state_dir, place, job);
+        let json = serde_json::to_vec(self).map_err(std::io::Error::from);
+        file.log_failure(json.and_then(|json| file.replace(&json)));
+    }
+}
+
+fn tip_file(state_dir: &Path, place: &str, job: &str) -> PlaceFile {
+    let job = blake3::hash(job.as_bytes()).to_hex();
+    PlaceFile::new(state_dir, place, &format!("oplog-{}.json", &job[..16]))
+}
+
+/// A time without a gap within a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OplogRange {
+    /// The range has every wanted entry after this optime.
+    pub start: OpTime,
+    /// The last entry that was read.
+    pub end: OpTime,
+    pub slices: u64,
+    /// The changes in it that no restore can repeat.
+    pub barriers: Vec<Barrier>,
+}
+
+/// A place at which a chain is not continuous.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainBreak {
+    /// The start of the first slice after the break, or of the unreadable slice.
+    pub at: OpTime,
+    pub why: String,
+}
+
+/// The slices of a chain, judged by their manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChainHistory {
+    /// In order.
+    pub ranges: Vec<OplogRange>,
+    /// In order. Empty if the chain is continuous.
+    pub breaks: Vec<ChainBreak>,
+}
+
+impl ChainHistory {
+    /// Judges the slices of a chain, which must be in order.
+    pub fn of(entries: &[SliceEntry]) -> ChainHistory {
+        let mut history = ChainHistory::default();
+        let mut before: Option<&SliceManifest> = None;
+        for entry in entries {
+            let slice = match entry {
+                SliceEntry::Slice(slice) => slice,
+                SliceEntry::Unreadable { key, start, why } => {
+                    let why = format!("{key} cannot be understood: {why}");
+                    history.breaks.push(ChainBreak { at: *start, why });
+                    before = None;
+                    continue;
+                }
+            };
+            let continues = before.is_some_and(|before| slice.continues(before));
+            match history.ranges.last_mut().filter(|_| continues) {
+                Some(range) => {
+                    range.end = slice.end.at;
+                    range.slices += 1;
+                    range.barriers.extend(slice.barriers.iter().cloned());
+                }
+                None => {
+                    // The oldest slices of a chain may have been deleted, which is no break.
+                    if let Some(before) = before {
+                        let why = mismatch(before, slice);
+                        history.breaks.push(ChainBreak { at: slice.start, why });
+                    }
+                    history.ranges.push(OplogRange {
+                        start: slice.start,
+                        end: slice.end.at,
+                        slices: 1,
+                        barriers: slice.barriers.clone(),
+                    });
+                }
+            }
+            before = Some(slice);
+        }
+        history
+    }
+}
+
+/// Why a slice does not continue the one before it.
+fn mismatch(before: &SliceManifest, slice: &SliceManifest) -> String {
+    match slice.start == before.end.at {
+        true => format!(
+            "the slice that starts at {} does not start with the entry at which the slice before it ended",
+            slice.start
+        ),
+        false => format!("the slices between {} and {} are missing", before.end, slice.start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::slice::tests::{mark, slice};
+
+    fn at(t: u32) -> OpTime {
+        OpTime { t, i: 1 }
+    }
+
+    fn entries(slices: Vec<SliceManifest>) -> Vec<SliceEntry> {
+        slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect()
+    }
+
+    fn ranges(history: &ChainHistory) -> Vec<(u32, u32, u64)> {
+        history.ranges.iter().map(|range| (range.start.t, range.end.t, range.slices)).collect()
+    }
+
+    #[test]
+    fn slices_whose_ends_meet_are_one_range_with_all_barriers() {
+        let mut second = slice(110, 120);
+        second.barriers = vec![Barrier { at: at(115), why: "x".into() }];
+        let history = ChainHistory::of(&entries(vec![slice(100, 110), second.clone(), slice(120, 130)]));
+        assert_eq!((ranges(&history), history.breaks.len()), (vec![(100, 130, 3)], 0));
+        assert_eq!(history.ranges[0].barriers, second.barriers);
+        // The oldest slices were deleted.
+        let history = ChainHistory::of(&entries(vec![slice(110, 120), slice(120, 130)]));
+        assert_eq!((ranges(&history), history.breaks.len()), (vec![(110, 130, 2)], 0));
+    }
+
+    #[test]
+    fn a_missing_a_foreign_and_an_unreadable_slice_are_breaks() {
+        let missing = ChainHistory::of(&entries(vec![slice(100, 110), slice(120, 130)]));
+        assert_eq!(ranges(&missing), [(100, 110, 1), (120, 130, 1)]);
+        assert!(missing.breaks[0].why.contains("are missing") && missing.breaks[0].at == at(120));
+        let mut foreign = slice(110, 120);
+        foreign.after.as_mut().unwrap().term = 9;
+        let foreign = ChainHistory::of(&entries(vec![slice(100, 110), foreign]));
+        assert_eq!((ranges(&foreign).len(), foreign.breaks.len()), (2, 1));
+        assert!(foreign.breaks[0].why.contains("does not start with the entry"), "{foreign:?}");
+        let mut with_damage = entries(vec![slice(100, 110), slice(120, 130)]);
+        let why = "it is not JSON".to_string();
+        with_damage.insert(1, SliceEntry::Unreadable { key: "k".into(), start: at(110), why });
+        let damaged = ChainHistory::of(&with_damage);
+        assert_eq!((ranges(&damaged).len(), damaged.breaks.len()), (2, 1));
+        assert_eq!(damaged.breaks[0].at, at(110));
+    }
+
+    #[test]
+    fn a_manifest_of_another_slice_or_with_foreign_keys_is_refused() {
+        let good = slice(110, 120);
+        let check = |slice: &SliceManifest| {
+            decode("nightly", &good.chain, at(110), &slice.encode().unwrap()).map(drop)
+        };
+        assert_eq!(check(&good), Ok(()));
+        let mut other = slice(110, 120);
+        other.job = "weekly".into();
+        assert!(check(&other).unwrap_err().contains("of weekly"));
+        assert!(check(&slice(120, 130)).unwrap_err().contains("manifest of the slice"));
+        let folder = layout::slice_folder("nightly", &good.chain, at(110));
+        for (key, right) in [
+            (format!("{folder}slice-a.bson.zst"), true),
+            (format!("{folder}events-a.json.zst"), false),
+            ("2026/11/20261123T030000Z-7k3q9d/manifest.json".into(), false),
+            (format!("{folder}../slice-a.bson.zst"), false),
+        ] {
+            let mut named = slice(110, 120);
+            named.entries = 1;
+            let hash = mark(1).blake3;
+            let body = slice::SliceBody {
+                key: key.clone(),
+                size: 1,
+                crc64nvme: "0".into(),
+                blake3: hash.clone(),
+                raw_blake3: hash,
+            };
+            named.body = Some(body);
+            assert_eq!(check(&named).is_ok(), right, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_listing_shows_chains_slices_and_old_orphans() {
+        let good = slice(110, 120);
+        let clock: DateTime<Utc> = "2026-11-23T03:00:00Z".parse().unwrap();
+        let object = |key: String, hours| StoredObject {
+            key,
+            size: 1,
+            modified: clock - TimeDelta::hours(hours),
+            tag: None,
+            archive: None,
+        };
+        let (body, events) = layout::slice_objects("nightly", &good.chain, at(110), "a");
+        let (orphan, _) = layout::slice_objects("nightly", &good.chain, at(110), "b");
+        let (young, _) = layout::slice_objects("nightly", &good.chain, at(120), "c");
+        let manifest = layout::slice("nightly", &good.chain, at(110));
+        let listed = [
+            object(body.clone(), 48),
+            object(events.clone(), 48),
+            object(orphan.clone(), 48),
+            object(young, 1),
+            object(manifest, 48),
+            object(format!("{}notes.txt", layout::slices_of("nightly")), 48),
+        ];
+        let slices = JobSlices::of("nightly", listed);
+        assert_eq!(slices.chains().collect::<Vec<_>>(), [&good.chain]);
+        assert_eq!(slices.newest_of(&good.chain.set_id), Some(&good.chain));
+        assert_eq!(slices.newest_of("0000000000000000000000ff"), None);
+        assert_eq!(slices.newest_slice(&good.chain), Some(at(110)), "120 has no manifest");
+        let named = BTreeSet::from([body.as_str(), events.as_str()]);
+        let orphans: Vec<&str> = slices.orphans(&named, clock).iter().map(|o| o.key.as_str()).collect();
+        assert_eq!(orphans, [orphan.as_str()]);
+    }
+}

@@ -1,0 +1,404 @@
+//! Oplog slices, which `uzima-backup oplog` stores: the manifest of a slice, and its events.
+//!
+//! A chain is a sequence of slices without a gap: each slice starts with the entry at which the slice before it ended. A slice
+//! exists if its `slice.json` exists. docs/format.md describes every field.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock;
+use crate::base::error::{Error, Result};
+use crate::base::units;
+use crate::model::manifest::SelectionAsked;
+use crate::model::optime::OpTime;
+
+/// The version of the format of slices and events.
+pub const FORMAT: u32 = 1;
+
+/// The largest `slice.json` that is written or read, in bytes.
+pub const LARGEST: u64 = 1 << 20;
+/// The largest events object when it is decompressed, in bytes.
+pub const LARGEST_EVENTS: u64 = 64 << 20;
+/// The largest body of a slice when it is decompressed, in bytes: the size at which a slice is cut, and one more entry.
+pub const LARGEST_BODY: u64 = CUT + (32 << 20);
+/// A slice ends when it has this many bytes of entries.
+pub const CUT: u64 = 256 << 20;
+/// The most barriers that a slice lists: the first ones and the last one.
+pub const BARRIERS: usize = 100;
+
+/// The name of a chain: the id of its replica set, and the chain's start. It has no random part, so that two machines which
+/// start the same chain write the same keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct ChainId {
+    /// The start comes first in the order: of two chains, the one that starts later is the newer one.
+    pub start: OpTime,
+    /// 24 hex digits.
+    pub set_id: String,
+}
+
+impl ChainId {
+    /// Returns `None` if `set_id` is not 24 hex digits.
+    pub fn new(set_id: &str, start: OpTime) -> Option<ChainId> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        (set_id.len() == 24 && set_id.bytes().all(hex)).then(|| ChainId { start, set_id: set_id.into() })
+    }
+}
+
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.set_id, self.start.padded())
+    }
+}
+
+impl FromStr for ChainId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ChainId, String> {
+        let parts = text.split_once('-');
+        let id = parts.and_then(|(set, start)| ChainId::new(set, OpTime::from_padded(start)?));
+        id.ok_or_else(|| format!("{text:?} is not the name of a chain"))
+    }
+}
+
+impl TryFrom<String> for ChainId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ChainId, String> {
+        text.parse()
+    }
+}
+
+impl From<ChainId> for String {
+    fn from(id: ChainId) -> String {
+        id.to_string()
+    }
+}
+
+/// An oplog entry by its time and content.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct EntryMark {
+    pub at: OpTime,
+    /// The term of the primary that wrote the entry.
+    pub term: i64,
+    /// BLAKE3 of the entry's BSON, hex.
+    pub blake3: String,
+}
+
+impl fmt::Display for EntryMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.at.fmt(f)
+    }
+}
+
+/// A slice: `slice.json`.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct SliceManifest {
+    pub format: u32,
+    pub job: String,
+    pub chain: ChainId,
+    /// The slice contains entries after this optime.
+    pub start: OpTime,
+    /// The entry at `start`, which is the `end` of the slice before. `None` in the first slice of a chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<EntryMark>,
+    /// The last entry that was read, whether or not the slice contains it.
+    pub end: EntryMark,
+    /// The name and version of the program.
+    pub tool: String,
+    /// The machine that stored the slice.
+    pub host: String,
+    /// When the slice was stored.
+    #[serde(deserialize_with = "clock::deserialize_clamped")]
+    pub stored_at: DateTime<Utc>,
+    /// `host:port` of the member that was read.
+    pub member: String,
+    /// The version of this member.
+    pub version: String,
+    /// The name of the replica set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_name: Option<String>,
+    /// The namespaces whose entries the slice contains.
+    pub selection: SelectionAsked,
+    /// The number of entries in the body.
+    pub entries: u64,
+    /// The length of these entries in bytes.
+    pub raw_bytes: u64,
+    /// The number of entries that were read.
+    pub read_entries: u64,
+    /// The entries. `None` if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<SliceBody>,
+    /// The events. `None` if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<SliceEvents>,
+    /// The changes that no restore can repeat, in order: the first ones, and the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barriers: Vec<Barrier>,
+    /// Only in the first slice of a chain: why the chain did not continue an earlier chain or begin at a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<OplogGap>,
+}
+
+/// The object with the entries of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct SliceBody {
+    /// The key, relative to the root of the store.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// CRC-64/NVME of the object, 16 hex digits.
+    pub crc64nvme: String,
+    /// BLAKE3 of the object, hex.
+    pub blake3: String,
+    /// BLAKE3 of the decompressed entries, hex.
+    pub raw_blake3: String,
+}
+
+/// The object with the events of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct SliceEvents {
+    /// The key, relative to the root of the store.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// BLAKE3 of the object, hex.
+    pub blake3: String,
+}
+
+/// A change that no restore can repeat. A restore to a time before it is possible; a restore to a later time needs a backup
+/// that was made after it.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Barrier {
+    pub at: OpTime,
+    pub why: String,
+}
+
+/// Writes that no slice contains: those between `from` and the chain's start.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct OplogGap {
+    /// The end of the chain before, or the instant of the backup at which the chain should have begun.
+    pub from: OpTime,
+    pub why: String,
+}
+
+/// The events of a slice: `events-<random>.json.zst`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct EventsFile {
+    pub format: u32,
+    /// The writes of each minute and namespace, in order.
+    pub minutes: Vec<MinuteWrites>,
+    /// The changes of namespaces and indexes, in order.
+    pub changes: Vec<NamespaceChange>,
+}
+
+/// The writes to a namespace within a minute.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct MinuteWrites {
+    /// The start of the minute, in Unix seconds.
+    pub minute: u32,
+    /// `database.collection`; for a time series its own name, and buckets are counted.
+    pub ns: String,
+    pub inserts: u64,
+    pub updates: u64,
+    pub deletes: u64,
+}
+
+/// A change of a namespace or its indexes.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct NamespaceChange {
+    pub at: OpTime,
+    /// The command, for example `drop`, `dropDatabase`, `renameCollection`, `createIndexes` or `dropIndexes`.
+    pub command: String,
+    /// `database.collection`, or the database of `dropDatabase`.
+    pub ns: String,
+    /// The new name of a renamed collection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The names of the indexes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<String>,
+    /// Approximately how many documents a dropped or replaced collection had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u64>,
+}
+
+impl SliceManifest {
+    /// Encodes the manifest as indented JSON.
+    ///
+    /// # Errors
+    /// Returns an error if the JSON is larger than [`LARGEST`].
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::failed("cannot write the manifest of an oplog slice").caused_by(e))?;
+        json.push(b'\n');
+        if json.len() as u64 > LARGEST {
+            let (size, most) = (units::bytes(json.len() as u64), units::bytes(LARGEST));
+            let text =
+                format!("the manifest of an oplog slice has {size}, but at most {most} can be read back");
+            return Err(Error::failed(text).hint("Choose fewer and shorter patterns (include, exclude)"));
+        }
+        Ok(json)
+    }
+
+    /// Decodes a manifest.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes are not a manifest, have a format that only a newer version knows, or contradict
+    /// themselves.
+    pub fn decode(bytes: &[u8]) -> Result<SliceManifest, String> {
+        let slice: SliceManifest = decode(bytes)?;
+        match slice.contradiction() {
+            Some(why) => Err(why.into()),
+            None => Ok(slice),
+        }
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let hex = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let bodies = self.body.iter().flat_map(|body| [&body.blake3, &body.raw_blake3]);
+        let events = self.events.iter().map(|events| &events.blake3);
+        let marks = self.after.iter().chain([&self.end]).map(|mark| &mark.blake3);
+        let wrong = [
+            (self.end.at <= self.start, "it ends before it starts"),
+            (
+                self.after.as_ref().is_some_and(|mark| mark.at != self.start),
+                "the entry before it is not at its start",
+            ),
+            (
+                self.start < self.chain.start || (self.start == self.chain.start) != self.after.is_none(),
+                "its start does not fit its chain",
+            ),
+            (
+                (self.entries > 0) != self.body.is_some() || self.raw_bytes > LARGEST_BODY,
+                "its counts do not fit its body",
+            ),
+            (!bodies.chain(events).chain(marks).all(hex), "it has a hash that is not hexadecimal"),
+            (!self.barriers.is_sorted_by_key(|barrier| barrier.at), "its barriers are out of order"),
+        ];
+        wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why)
+    }
+
+    /// Returns true if this slice starts with the entry at which `before` ended.
+    pub fn continues(&self, before: &SliceManifest) -> bool {
+        self.chain == before.chain && self.job == before.job && self.after.as_ref() == Some(&before.end)
+    }
+}
+
+impl EventsFile {
+    /// Decodes decompressed events.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes are not events, or have a format that only a newer version knows.
+    pub fn decode(bytes: &[u8]) -> Result<EventsFile, String> {
+        decode(bytes)
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct FormatVersion {
+        format: u32,
+    }
+    let version: FormatVersion = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if version.format != FORMAT {
+        return Err(format!(
+            "it has the format {}, but this version only knows {FORMAT}: use a newer uzima-backup",
+            version.format
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    const SET: &str = "6563a1b2c3d4e5f60718293a";
+
+    pub fn mark(t: u32) -> EntryMark {
+        let at = OpTime { t, i: 1 };
+        EntryMark { at, term: 1, blake3: blake3::hash(&t.to_le_bytes()).to_hex().to_string() }
+    }
+
+    /// A slice without entries of the chain that starts at 100.
+    pub fn slice(start: u32, end: u32) -> SliceManifest {
+        let first = start == 100;
+        SliceManifest {
+            format: FORMAT,
+            job: "nightly".into(),
+            chain: ChainId::new(SET, OpTime { t: 100, i: 1 }).unwrap(),
+            start: OpTime { t: start, i: 1 },
+            after: (!first).then(|| mark(start)),
+            end: mark(end),
+            tool: "uzima-backup 0.0.0".into(),
+            host: "db1".into(),
+            stored_at: "2026-11-23T03:00:00Z".parse().unwrap(),
+            member: "db1:27017".into(),
+            version: "6.0.5".into(),
+            set_name: Some("rs0".into()),
+            selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+            entries: 0,
+            raw_bytes: 0,
+            read_entries: 1,
+            body: None,
+            events: None,
+            barriers: vec![],
+            gap: None,
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_chain_reads_back_and_sorts_by_start() {
+        let id = ChainId::new(SET, OpTime { t: 100, i: 7 }).unwrap();
+        assert_eq!(id.to_string(), format!("{SET}-0000000100.0000000007"));
+        assert_eq!(id.to_string().parse::<ChainId>().unwrap(), id);
+        let later = ChainId::new("0000a1b2c3d4e5f60718293a", OpTime { t: 101, i: 1 }).unwrap();
+        assert!(id < later);
+        for wrong in ["", SET, "6563a1b2c3d4e5f60718293A-0000000100.0000000007", "../x-0000000100.0000000007"]
+        {
+            assert!(wrong.parse::<ChainId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_slice_reads_back_and_one_that_contradicts_itself_is_refused() {
+        for good in [slice(100, 110), slice(110, 120)] {
+            assert_eq!(SliceManifest::decode(&good.encode().unwrap()), Ok(good));
+        }
+        let broken = |change: fn(&mut SliceManifest)| {
+            let mut slice = slice(110, 120);
+            change(&mut slice);
+            SliceManifest::decode(&slice.encode().unwrap()).unwrap_err()
+        };
+        assert!(broken(|s| s.end = mark(110)).contains("ends before"));
+        assert!(broken(|s| s.after = Some(mark(109))).contains("not at its start"));
+        assert!(broken(|s| s.after = None).contains("does not fit its chain"));
+        assert!(broken(|s| s.start = OpTime { t: 99, i: 1 }).contains("not at its start"));
+        assert!(broken(|s| s.entries = 1).contains("counts"));
+        assert!(broken(|s| s.end.blake3 = "x".into()).contains("hexadecimal"));
+        assert!(broken(|s| s.format = 2).contains("newer uzima-backup"));
+        let barrier = |t| Barrier { at: OpTime { t, i: 1 }, why: "x".into() };
+        let mut unsorted = slice(110, 120);
+        unsorted.barriers = vec![barrier(118), barrier(115)];
+        assert!(SliceManifest::decode(&unsorted.encode().unwrap()).unwrap_err().contains("out of order"));
+    }
+
+    #[test]
+    fn a_slice_continues_only_the_slice_whose_last_entry_it_starts_with() {
+        let (first, second) = (slice(100, 110), slice(110, 120));
+        assert!(second.continues(&first) && !first.continues(&second));
+        let mut other = second.clone();
+        other.after.as_mut().unwrap().term = 2;
+        assert!(!other.continues(&first));
+        other = second;
+        other.after.as_mut().unwrap().blake3 = mark(111).blake3;
+        assert!(!other.continues(&first));
+    }
+}
