@@ -83,6 +83,26 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(oplog)
+_arguments "${_arguments_options[@]}" : \
+'*--db=[Only this database (may be given several times)]:NAME:' \
+'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
+'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'--job=[The job whose backups the slices belong to; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
+'--dir=[The directory of the backups]:DIR:_files -/' \
+'--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--dry-run[Read and compress the oplog, print how much would be stored, and store nothing]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (restore)
 _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
@@ -292,6 +312,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(oplog)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (restore)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -350,6 +374,7 @@ _uzima-backup_commands() {
     local commands; commands=(
 'init:Write a configuration file for this machine, try it, and install the schedule' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'oplog:Store what the server wrote since the last run, in slices of its oplog' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
@@ -389,6 +414,7 @@ _uzima-backup__subcmd__help_commands() {
     local commands; commands=(
 'init:Write a configuration file for this machine, try it, and install the schedule' \
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
+'oplog:Store what the server wrote since the last run, in slices of its oplog' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
@@ -443,6 +469,11 @@ _uzima-backup__subcmd__help__subcmd__notify_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help notify commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__oplog_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__oplog_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help oplog commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
@@ -482,6 +513,11 @@ _uzima-backup__subcmd__list_commands() {
 _uzima-backup__subcmd__notify_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup notify commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__oplog_commands] )) ||
+_uzima-backup__subcmd__oplog_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup oplog commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__pin_commands] )) ||
 _uzima-backup__subcmd__pin_commands() {

@@ -143,6 +143,7 @@ fn beat(file: &File) -> io::Result<()> {
 pub enum Operation {
     Backup,
     Cleanup,
+    Oplog,
 }
 
 impl fmt::Display for Operation {
@@ -150,6 +151,7 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Operation::Backup => "backup",
             Operation::Cleanup => "cleanup",
+            Operation::Oplog => "oplog",
         })
     }
 }

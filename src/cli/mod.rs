@@ -11,6 +11,7 @@ mod init;
 mod list;
 mod logging;
 mod notify;
+mod oplog;
 mod output;
 mod pin;
 mod progress;
@@ -119,6 +120,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                     Box::pin(init::run(args, cli.common.config.as_deref(), &run, &output, &log))
                 }
                 Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
+                Command::Oplog(args) => Box::pin(oplog::run(args, &run, &output, &log)),
                 Command::Restore(args) => Box::pin(restore::run(args, &run, &output, &log.bars)),
                 Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
                 Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
@@ -157,7 +159,8 @@ fn is_help(error: &clap::Error) -> bool {
 fn fail_without_settings(cli: &Cli, machine: &Machine, error: &Error) -> Exit {
     let is_for_notices = |name: &str| {
         let name = name.strip_suffix("_FILE").unwrap_or(name);
-        let others = ["notify", "ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
+        let others =
+            ["notify", "ping_url", "oplog_ping_url", "metrics_file", "webhook_url", "job", "state_dir"];
         let matches = |key: &str| key.starts_with("mail.") || others.contains(&key);
         name == "UZIMA_BACKUP_CONFIG" || SETTINGS.iter().any(|s| s.env == name && matches(s.key))
     };
@@ -216,6 +219,7 @@ fn notified_kind(command: &Command) -> Option<RunKind> {
     match command {
         Command::Backup(args) if !args.dry_run => Some(RunKind::Backup),
         Command::Cleanup(args) if !args.dry_run => Some(RunKind::Cleanup),
+        Command::Oplog(args) if !args.dry_run => Some(RunKind::Oplog),
         _ => None,
     }
 }

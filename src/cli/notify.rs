@@ -85,8 +85,8 @@ pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Ex
     }
     let (mail, every_run) = (config.mail.as_ref()?.as_ref(), config.signals.as_ref()?);
     let webhook = config.webhook.as_ref()?.as_ref();
-    let SignalOptions { ping, metrics } = every_run;
-    if mail.is_none() && ping.is_none() && metrics.is_none() && webhook.is_none() {
+    let SignalOptions { ping, oplog_ping, metrics } = every_run;
+    if mail.is_none() && ping.is_none() && oplog_ping.is_none() && metrics.is_none() && webhook.is_none() {
         return Err(Error::usage(
             "no notices are set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
         )
@@ -146,7 +146,7 @@ fn write(folder: &Path, message: &Message) -> Result<MailResult> {
 
 /// Sends a test by each configured signal, or only the webhook documents of the requested events.
 async fn signal(
-    SignalOptions { ping, metrics }: &SignalOptions,
+    SignalOptions { ping, oplog_ping, metrics }: &SignalOptions,
     webhook: Option<&WebhookOptions>,
     requested: &[Event],
     samples: &Samples,
@@ -162,6 +162,10 @@ async fn signal(
     if requested.is_empty() {
         if let Some(address) = ping {
             add("ping_url", None, signals::ping(address, PingKind::Log, PING_TEXT.into()).await);
+        }
+        if let Some(address) = oplog_ping {
+            let pinged = signals::ping_of(signals::OPLOG_PING, address, PingKind::Log, PING_TEXT.into());
+            add("oplog_ping_url", None, pinged.await);
         }
         if let Some(path) = metrics.clone() {
             add("metrics_file", None, MetricsFile::new(path).update("", &[]).await.map(drop));

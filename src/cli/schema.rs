@@ -12,12 +12,14 @@ use crate::catalog::records;
 use crate::catalog::verdict::Verdict;
 use crate::model::index::Index;
 use crate::model::manifest::Manifest;
+use crate::model::slice::{EventsFile, SliceManifest};
 use crate::notify::signals;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::cleanup::CleanupReport;
 use crate::ops::health::HealthReport;
 use crate::ops::list::ListReport;
 use crate::ops::list::details::BackupDetails;
+use crate::ops::oplog::OplogReport;
 use crate::ops::pin::PinReport;
 use crate::ops::restore::{RestorePlan, RestoreReport};
 use crate::ops::stats::StatsReport;
@@ -38,6 +40,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("list", "The output of `list --json`", ListReport::json_schema),
     ("list-backup", "The output of `list ID --json`", BackupDetails::json_schema),
     ("notify", "The output of `notify --json`", NotifyReport::json_schema),
+    ("oplog", "The output of `oplog --json`", OplogReport::json_schema),
     ("pin", "The output of `pin --json` and `unpin --json`", PinReport::json_schema),
     ("restore", "The output of `restore --json`", RestoreReport::json_schema),
     ("restore-dry-run", "The output of `restore --dry-run --json`", RestorePlan::json_schema),
@@ -50,6 +53,8 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("stored-mark", "The pin.json or accepted.json of a backup", Mark::json_schema),
     ("stored-record", "The record of a run in MongoDB, as Extended JSON (relaxed)", records::schema),
     ("stored-tombstone", "The tombstone.json of a backup", Tombstone::json_schema),
+    ("stored-slice", "The slice.json of an oplog slice", SliceManifest::json_schema),
+    ("stored-slice-events", "The events of an oplog slice, decompressed", EventsFile::json_schema),
     ("stored-verified", "A verified-<time>.json of a backup", Verdict::json_schema),
 ];
 

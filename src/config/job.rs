@@ -53,6 +53,8 @@ pub struct JobSettings {
     pub max_age: Duration,
     /// The age of the newest drill at which `health` fails; `None` if no drills are expected.
     pub drill_max_age: Option<Duration>,
+    /// The age of the end of the stored oplog at which it is too old.
+    pub oplog_max_age: Duration,
     pub records: RecordsAt,
 }
 
@@ -99,6 +101,7 @@ impl JobSettings {
             retention: retention(layers)?,
             max_age: layers.duration("max_age")?,
             drill_max_age: layers.parsed("drill_max_age", duration_in("drill_max_age"))?,
+            oplog_max_age: layers.duration("oplog_max_age")?,
             records: RecordsAt::resolve(layers)?,
         })
     }
@@ -156,7 +159,7 @@ pub(super) fn uri_warnings(layers: &Layers) -> Vec<String> {
 /// Collects the secrets of the settings.
 pub(super) fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
-    let addresses = set(&["ping_url", "webhook_url"]);
+    let addresses = set(&["ping_url", "oplog_ping_url", "webhook_url"]);
     let uris = [set(&URIS), addresses.clone()].concat();
     let mut words = set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key"]);
     words.extend(addresses.into_iter().flat_map(secret_parts));

@@ -247,6 +247,7 @@ pub(super) fn duration_in(key: &'static str) -> impl Fn(&str) -> Result<Duration
     let seconds = match by_key(key).and_then(|setting| setting.unit) {
         Some("days") => 86_400,
         Some("hours") => 3600,
+        Some("minutes") => 60,
         _ => 1,
     };
     move |text| at_least(1_u32)(text).map(|number| Duration::from_secs(u64::from(number) * seconds))

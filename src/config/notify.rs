@@ -90,6 +90,8 @@ pub struct MailOptions {
 pub struct SignalOptions {
     /// The address of a monitor that receives pings.
     pub ping: Option<Address>,
+    /// The address of a monitor that receives the pings of `oplog`.
+    pub oplog_ping: Option<Address>,
     /// The metrics file for Prometheus.
     pub metrics: Option<PathBuf>,
 }
@@ -270,7 +272,9 @@ pub(super) fn signals(layers: &Layers) -> Result<SignalOptions> {
         let why = "its name must end in .prom: node_exporter's textfile collector reads no other files";
         return Err(layers.wrong("metrics_file", why));
     }
-    Ok(SignalOptions { ping: layers.parsed("ping_url", Address::from_str)?, metrics })
+    let ping = layers.parsed("ping_url", Address::from_str)?;
+    let oplog_ping = layers.parsed("oplog_ping_url", Address::from_str)?;
+    Ok(SignalOptions { ping, oplog_ping, metrics })
 }
 
 pub(super) fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {

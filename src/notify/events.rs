@@ -24,6 +24,7 @@ use crate::store::Store;
 pub enum RunKind {
     Backup,
     Cleanup,
+    Oplog,
     /// The name of another operation that runs unattended.
     Other(&'static str),
 }
@@ -33,6 +34,7 @@ impl fmt::Display for RunKind {
         f.write_str(match self {
             RunKind::Backup => "backup",
             RunKind::Cleanup => "cleanup",
+            RunKind::Oplog => "oplog",
             RunKind::Other(word) => word,
         })
     }
@@ -54,7 +56,7 @@ impl NotifiedRun {
     pub(super) fn name(&self) -> String {
         match self.operation {
             RunKind::Backup => format!("{} ({})", self.job, self.run),
-            RunKind::Cleanup | RunKind::Other(_) => self.job.clone(),
+            RunKind::Cleanup | RunKind::Oplog | RunKind::Other(_) => self.job.clone(),
         }
     }
 }
@@ -68,6 +70,8 @@ pub enum RunOutcome {
     Cleanup(CleanupSuccess),
     /// A cleanup that deletes nothing until a person has looked.
     Frozen(CleanupFrozen),
+    /// The oplog was stored.
+    Oplog(OplogSuccess),
 }
 
 impl RunOutcome {
@@ -76,7 +80,11 @@ impl RunOutcome {
         match self {
             RunOutcome::Success(s) if s.problems.is_empty() => Exit::Done,
             RunOutcome::Cleanup(c) if c.problems.is_empty() => Exit::Done,
-            RunOutcome::Success(_) | RunOutcome::Cleanup(_) | RunOutcome::Frozen(_) => Exit::NeedsLook,
+            RunOutcome::Oplog(o) if o.problems.is_empty() => Exit::Done,
+            RunOutcome::Success(_)
+            | RunOutcome::Cleanup(_)
+            | RunOutcome::Frozen(_)
+            | RunOutcome::Oplog(_) => Exit::NeedsLook,
             RunOutcome::Failure(f) => f.exit,
         }
     }
@@ -91,7 +99,7 @@ impl RunOutcome {
 
     /// Returns true if the run ended well. A frozen cleanup did not: it waits for a person.
     pub(super) fn is_good(&self) -> bool {
-        matches!(self, RunOutcome::Success(_) | RunOutcome::Cleanup(_))
+        matches!(self, RunOutcome::Success(_) | RunOutcome::Cleanup(_) | RunOutcome::Oplog(_))
     }
 }
 
@@ -296,6 +304,24 @@ pub struct CleanupFrozen {
     pub waiting: u64,
     pub backups: u64,
     pub problems: Vec<String>,
+}
+
+/// The facts of a run that stored the oplog.
+#[derive(Debug, Clone, Default, JsonSchema, Serialize)]
+pub struct OplogSuccess {
+    pub place: String,
+    /// The number of slices that the run stored.
+    pub slices: u64,
+    pub entries: u64,
+    pub raw_bytes: u64,
+    pub stored_bytes: u64,
+    /// The time up to which points in time can be restored; `None` if nothing is stored yet.
+    #[serde(rename = "end_at")]
+    pub end: Option<DateTime<Utc>>,
+    /// Gaps, barriers, and other problems that a person should look at.
+    pub problems: Vec<String>,
+    /// Problems that the run solved.
+    pub notes: Vec<String>,
 }
 
 /// The report of `stats` or `health` for a mail.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::events::{
     BackupSuccess, CheckOutcome, CheckRow, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun,
-    ReportMail, RunFailure, RunKind, RunOutcome, between,
+    OplogSuccess, ReportMail, RunFailure, RunKind, RunOutcome, between,
 };
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
@@ -35,6 +35,7 @@ pub(super) fn outcome(
         RunOutcome::Frozen(f) => return frozen(run, f, sender),
         RunOutcome::Success(s) => success(run, s, sender),
         RunOutcome::Cleanup(c) => cleanup(run, c, sender),
+        RunOutcome::Oplog(o) => oplog(run, o, sender),
     };
     match streak {
         Some(streak) => recovered(run, streak, good),
@@ -196,7 +197,7 @@ fn roughly(age: Duration) -> String {
 fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Message {
     let headline = match run.operation {
         RunKind::Backup => format!("Backups of {} work again", run.job),
-        operation @ (RunKind::Cleanup | RunKind::Other(_)) => {
+        operation @ (RunKind::Cleanup | RunKind::Oplog | RunKind::Other(_)) => {
             format!("The {operation} of {} works again", run.job)
         }
     };
@@ -249,6 +250,31 @@ fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
         let rows = c.deleted.iter().map(row).collect();
         message.tables.push(Table::new("Deleted", &["Backup", "Age", "Size", "Why"], &[1, 2], rows));
     }
+    message
+}
+
+/// The mail about an oplog that was stored. Without problems, only a recovery is mailed.
+fn oplog(run: &NotifiedRun, o: &OplogSuccess, sender: &Sender) -> Message {
+    let (event, tone, status, headline) = match o.problems.len() {
+        0 => (Event::Success, Tone::Good, "oplog stored", format!("The oplog of {} is stored", run.job)),
+        _ => (
+            // A gap is as bad as a failed run for those who are mailed only about failures.
+            Event::Failure,
+            Tone::Warning,
+            "oplog stored, needs a look",
+            format!("The oplog of {} is stored, but something needs a look", run.job),
+        ),
+    };
+    let size = format!("{} raw, {} stored", units::bytes(o.raw_bytes), units::bytes(o.stored_bytes));
+    let mut message = Message::new(event, tone, &format!("{status}: {}", run.name()), &headline, sender)
+        .fact("Job", &run.job)
+        .fact("Stored", format!("{}, {size}", units::several(o.entries, "entry")))
+        .fact("Place", &o.place);
+    if let Some(end) = o.end {
+        message = message.fact("Up to", time(end));
+    }
+    message.paragraphs = needs_a_look(&o.problems).collect();
+    message.facts.extend(o.notes.iter().map(|note| ("Note".into(), note.clone())));
     message
 }
 

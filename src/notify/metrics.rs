@@ -64,6 +64,15 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_cleanup_last_run_duration_seconds", "How long the last run of cleanup took."),
     ("uzima_backup_cleanup_last_run_exit_code", "The exit code of the last run of cleanup."),
     ("uzima_backup_cleanup_last_run_success", "1 if the last cleanup did its work, else 0 (also frozen)."),
+    ("uzima_backup_oplog_end_timestamp_seconds", "Up to when the stored oplog reaches."),
+    ("uzima_backup_oplog_last_success_timestamp_seconds", "When oplog last did its work."),
+    ("uzima_backup_oplog_stored_bytes", "The size of the oplog slices that the last run of oplog stored."),
+    ("uzima_backup_oplog_raw_bytes", "The length of the oplog entries that the last run of oplog stored."),
+    ("uzima_backup_oplog_entries", "How many oplog entries the last run of oplog stored."),
+    ("uzima_backup_oplog_last_run_timestamp_seconds", "When oplog last ended, well or badly."),
+    ("uzima_backup_oplog_last_run_duration_seconds", "How long the last run of oplog took."),
+    ("uzima_backup_oplog_last_run_exit_code", "The exit code of the last run of oplog."),
+    ("uzima_backup_oplog_last_run_success", "1 if the last run of oplog did its work, else 0."),
 ];
 
 /// A sample of a job.
@@ -104,6 +113,12 @@ pub(super) fn samples(
             "last_run_exit_code",
             "last_run_success",
         ],
+        RunKind::Oplog => &[
+            "oplog_last_run_timestamp_seconds",
+            "oplog_last_run_duration_seconds",
+            "oplog_last_run_exit_code",
+            "oplog_last_run_success",
+        ],
         RunKind::Other(_) => &[],
     };
     let mut samples: Vec<Sample> = Vec::new();
@@ -130,6 +145,16 @@ pub(super) fn samples(
                 ("cleanup_kept_bytes", c.kept_bytes as f64),
             ];
             samples.extend(figures.map(Sample::from));
+        }
+        RunOutcome::Oplog(o) => {
+            let end = o.end.map(|end| ("oplog_end_timestamp_seconds", seconds(end)));
+            let figures = [
+                ("oplog_last_success_timestamp_seconds", seconds(now)),
+                ("oplog_stored_bytes", o.stored_bytes as f64),
+                ("oplog_raw_bytes", o.raw_bytes as f64),
+                ("oplog_entries", o.entries as f64),
+            ];
+            samples.extend(end.into_iter().chain(figures).map(Sample::from));
         }
         RunOutcome::Failure(_) | RunOutcome::Frozen(_) => {}
     }

@@ -134,6 +134,12 @@ impl Notifier {
             MailDecision::Recovered(streak) => Some(streak).filter(|_| self.mails_event(Event::Recovered)),
             MailDecision::Failure(streak) => Some(streak),
         };
+        // The oplog is stored every few minutes.
+        if let (RunOutcome::Oplog(o), None) = (outcome, streak)
+            && o.problems.is_empty()
+        {
+            return None;
+        }
         let each = self.mail.as_ref().is_some_and(Mailer::wants_each_cleanup);
         if let (RunOutcome::Cleanup(c), None) = (outcome, streak)
             && (c.is_idle() || (c.is_routine() && !each))
@@ -195,7 +201,7 @@ impl Notifier {
     ) -> impl Future<Output = Option<String>> + use<'a> {
         let wanted = self.webhook.as_ref().and_then(|options| {
             let wants = |event| options.events.contains(&event);
-            let event = signals::event(outcome, failed_before, wants(Event::Recovered));
+            let event = signals::event(outcome, failed_before, wants(Event::Recovered))?;
             let now = (now, self.sender.host.as_str());
             let document = || signals::document(event, run, outcome, failed_before, now, false);
             wants(event).then(|| (options, event, signals::cleaned(document(), &self.redactor)))

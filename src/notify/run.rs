@@ -75,6 +75,7 @@ pub struct RunNotices<'a> {
     run: &'a Run<'a>,
     notifier: Notifier,
     ping: Option<Address>,
+    oplog_ping: Option<Address>,
     metrics: Option<MetricsFile>,
 }
 
@@ -91,7 +92,8 @@ impl<'a> RunNotices<'a> {
         let notifier = Notifier::new(mail, config.state_dir.clone(), redactor, host);
         let notifier = Notifier { webhook, cancel: run.cancel.clone(), ..notifier };
         let signals = config.signals.clone()?;
-        Ok(RunNotices { run, notifier, ping: signals.ping, metrics: signals.metrics.map(MetricsFile::new) })
+        let metrics = signals.metrics.map(MetricsFile::new);
+        Ok(RunNotices { run, notifier, ping: signals.ping, oplog_ping: signals.oplog_ping, metrics })
     }
 
     /// Pings that a backup starts. Returns the problem if the ping failed.
@@ -115,7 +117,7 @@ impl<'a> RunNotices<'a> {
         let channel = if self.notifier.mails() { "a mail could not be sent" } else { "webhook_url" };
         let (mut problems, ping) = tokio::join!(
             self.in_time(channel, self.notifier.outcome(&of, outcome.clone(), now)),
-            self.in_time("ping_url", self.ping_end(&of, &outcome, now)),
+            self.in_time(self.ping_of(operation).1.0, self.ping_end(&of, &outcome, now)),
         );
         problems.extend(ping);
         let exit = match outcome.exit() {
@@ -127,13 +129,23 @@ impl<'a> RunNotices<'a> {
         problems
     }
 
-    /// Pings the end of a backup. A monitor of backups waits for no other operation.
+    /// The monitor of an operation, and the setting with its address. Backups and `oplog` have a monitor each, and no other
+    /// operation has one.
+    fn ping_of(&self, operation: RunKind) -> (Option<&Address>, (&'static str, &'static str)) {
+        match operation {
+            RunKind::Backup => (self.ping.as_ref(), signals::PING),
+            RunKind::Oplog => (self.oplog_ping.as_ref(), signals::OPLOG_PING),
+            RunKind::Cleanup | RunKind::Other(_) => (None, signals::PING),
+        }
+    }
+
+    /// Pings the end of a run.
     async fn ping_end(&self, run: &NotifiedRun, outcome: &RunOutcome, now: DateTime<Utc>) -> Option<String> {
-        let pinged = run.operation == RunKind::Backup && !run.partial;
-        let address = self.ping.as_ref().filter(|_| pinged)?;
+        let (address, setting) = self.ping_of(run.operation);
+        let address = address.filter(|_| !run.partial)?;
         let Notifier { sender, redactor, .. } = &self.notifier;
         let (kind, body) = signals::ping_about(run, outcome, now, sender, redactor);
-        self.problem(signals::ping(address, kind, body).await)
+        self.problem(signals::ping_of(setting, address, kind, body).await)
     }
 
     async fn write_metrics(&self, run: &NotifiedRun, outcome: &RunOutcome, exit: Exit) -> Option<String> {
@@ -214,7 +226,10 @@ impl<'a> RunNotices<'a> {
 
     /// Returns true if a failing run sends a notice: mail, ping, metrics or webhook.
     pub fn is_configured(&self) -> bool {
-        self.notifier.is_configured() || self.ping.is_some() || self.metrics.is_some()
+        self.notifier.is_configured()
+            || self.ping.is_some()
+            || self.oplog_ping.is_some()
+            || self.metrics.is_some()
     }
 
     /// Checks that mails are set up, for `--email`.

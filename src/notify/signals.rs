@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::events::{BackupSuccess, CleanupFrozen, CleanupSuccess, NotifiedRun, RunFailure, RunOutcome};
+use super::events::{
+    BackupSuccess, CleanupFrozen, CleanupSuccess, NotifiedRun, OplogSuccess, RunFailure, RunOutcome,
+};
 use super::http::{self, HttpFailure};
 use super::message::Sender;
 use super::{SIGNAL_LIMIT, mails};
@@ -52,11 +54,26 @@ impl PingKind {
 /// # Errors
 /// Returns an error if the monitor did not accept it.
 pub async fn ping(address: &Address, kind: PingKind, body: String) -> Result<()> {
+    ping_of(PING, address, kind, body).await
+}
+
+/// The settings with the address of the monitor of backups, and of the monitor of `oplog`.
+pub const PING: PingSetting = ("ping_url", "PING_URL");
+pub const OPLOG_PING: PingSetting = ("oplog_ping_url", "OPLOG_PING_URL");
+
+/// The key and the variable of a setting.
+type PingSetting = (&'static str, &'static str);
+
+/// As [`ping`], with the setting that has the address.
+///
+/// # Errors
+/// Returns an error if the monitor did not accept it.
+pub async fn ping_of(setting: PingSetting, address: &Address, kind: PingKind, body: String) -> Result<()> {
     let deadline = Instant::now() + SIGNAL_LIMIT;
     let (segment, what) = kind.words();
     let request = http::client()?.request(Method::POST, ping_url(address, segment)).body(body);
     let answer = http::send("the monitor", request, TIMEOUT, deadline).await.and_then(accepted);
-    answer.map_err(|failure| failure.not_delivered(("ping_url", "PING_URL"), what, address))?;
+    answer.map_err(|failure| failure.not_delivered(setting, what, address))?;
     log::info!("sent {what} to {}", address.service());
     Ok(())
 }
@@ -110,7 +127,7 @@ pub(super) fn ping_about(
     (kind, message.text())
 }
 
-/// The JSON of a webhook. Exactly one of the last four fields is set.
+/// The JSON of a webhook. Exactly one of the last five fields is set.
 #[derive(Debug, JsonSchema, Serialize)]
 struct WebhookDocument<'a> {
     version: u32,
@@ -131,6 +148,8 @@ struct WebhookDocument<'a> {
     failure: Option<&'a RunFailure>,
     cleanup: Option<&'a CleanupSuccess>,
     frozen: Option<&'a CleanupFrozen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oplog: Option<&'a OplogSuccess>,
 }
 
 /// The JSON Schema of the document that a webhook gets.
@@ -156,15 +175,22 @@ pub async fn post(options: &WebhookOptions, event: Event, document: &Value, limi
     Ok(())
 }
 
-/// The event of an outcome. A success after failures is a recovery, if `recovered` is true.
-pub(super) fn event(outcome: &RunOutcome, failed_before: u32, recovered: bool) -> Event {
-    match outcome {
+/// The event of an outcome. A success after failures is a recovery, if `recovered` is true. `None` for an oplog that was
+/// stored as every few minutes.
+pub(super) fn event(outcome: &RunOutcome, failed_before: u32, recovered: bool) -> Option<Event> {
+    Some(match outcome {
         RunOutcome::Failure(_) => Event::Failure,
         RunOutcome::Frozen(_) => Event::Frozen,
-        RunOutcome::Success(_) | RunOutcome::Cleanup(_) if failed_before > 0 && recovered => Event::Recovered,
+        RunOutcome::Oplog(oplog) if !oplog.problems.is_empty() => Event::Failure,
+        RunOutcome::Success(_) | RunOutcome::Cleanup(_) | RunOutcome::Oplog(_)
+            if failed_before > 0 && recovered =>
+        {
+            Event::Recovered
+        }
         RunOutcome::Success(_) => Event::Success,
         RunOutcome::Cleanup(_) => Event::Cleanup,
-    }
+        RunOutcome::Oplog(_) => return None,
+    })
 }
 
 /// The document about a run that ends now. `failed_before` counts the failures before it; `test` is true for a sample.
@@ -192,6 +218,7 @@ pub(super) fn document(
         failure: None,
         cleanup: None,
         frozen: None,
+        oplog: None,
     };
     match outcome {
         RunOutcome::Success(success) => {
@@ -203,6 +230,7 @@ pub(super) fn document(
         RunOutcome::Failure(facts) => document.failure = Some(facts),
         RunOutcome::Cleanup(facts) => document.cleanup = Some(facts),
         RunOutcome::Frozen(facts) => document.frozen = Some(facts),
+        RunOutcome::Oplog(facts) => document.oplog = Some(facts),
     }
     serde_json::to_value(document).expect("the document is JSON")
 }

@@ -6,6 +6,7 @@ pub mod drill;
 pub mod health;
 pub mod init;
 pub mod list;
+pub mod oplog;
 pub mod pin;
 pub mod restore;
 pub mod stats;

@@ -18,6 +18,7 @@ mod mongodump;
 mod native;
 mod night;
 mod notify;
+mod oplog;
 mod output;
 mod packaging;
 mod pages;

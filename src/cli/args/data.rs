@@ -72,6 +72,45 @@ pub struct BackupArgs {
 
 #[derive(Debug, Default, Args)]
 #[command(
+    about = "Store what the server wrote since the last run, in slices of its oplog",
+    long_about = "Store what the server wrote since the last run, in slices of its oplog.\n\n\
+The server must be a replica set (of one member, at least), and the user needs the built-in role \"backup\". Run it every few \
+minutes, beside a nightly `backup` of the same job. A slice begins with the last entry of the slice before it. If the oplog no \
+longer has this entry on any member, a new chain of slices begins, and the gap is reported. Only entries that a majority of the \
+set has are stored.",
+    after_help = "Examples:\n  \
+BACKUP_DIR=/var/backups/mongodb uzima-backup oplog\n  \
+uzima-backup oplog --dry-run\n\n\
+Exit codes: 0 the oplog is stored, or there is nothing new · 1 the run failed; slices that it stored before stay · 2 wrong usage \
+or configuration; nothing was attempted · 3 the oplog is stored, but something needs a look: a gap, a change that no restore can \
+repeat, or a mail · 75 another run of `oplog` for this job is under way (--wait waits for it)"
+)]
+pub struct OplogArgs {
+    /// Only this database (may be given several times)
+    #[arg(long = "db", value_name = "NAME")]
+    pub db: Vec<String>,
+    /// Only namespaces that match, e.g. 'shop.*' (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// No namespace that matches (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The job whose backups the slices belong to; by default, it is named after the chosen data and the host of the server
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// The directory of the backups
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Read and compress the oplog, print how much would be stored, and store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
+    pub wait: Option<Duration>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(
     about = "Restore a backup, or chosen namespaces of it, into a server",
     long_about = "Restore a backup, or chosen namespaces of it, into a server.\n\n\
 The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". All data is read and \

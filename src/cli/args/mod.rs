@@ -15,7 +15,7 @@ use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 pub use self::admin::{
     CleanupArgs, HealthArgs, InitArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs, UnpinArgs,
 };
-pub use self::data::{BackupArgs, RestoreArgs, VerifyArgs};
+pub use self::data::{BackupArgs, OplogArgs, RestoreArgs, VerifyArgs};
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
@@ -74,6 +74,7 @@ pub struct Common {
 pub enum Command {
     Init(InitArgs),
     Backup(BackupArgs),
+    Oplog(OplogArgs),
     Restore(RestoreArgs),
     List(ListArgs),
     Cleanup(CleanupArgs),
@@ -159,6 +160,14 @@ impl Command {
                     ("check_compression", args.check_compression.then(|| "true".into())),
                     ("dir", path(args.dir.as_deref())),
                 ]
+            }
+            Command::Oplog(args) => {
+                lists.extend([
+                    ("databases", &args.db),
+                    ("include", &args.include),
+                    ("exclude", &args.exclude),
+                ]);
+                vec![("job", args.job.clone()), ("dir", path(args.dir.as_deref()))]
             }
             Command::Restore(RestoreArgs { backups, to_uri, .. }) => {
                 vec![("dir", path(backups.dir.as_deref())), ("restore_uri", to_uri.clone())]

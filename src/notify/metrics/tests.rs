@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, RunFailure};
+use crate::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, OplogSuccess, RunFailure};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -30,6 +30,8 @@ fn every_metric_has_a_sample_and_every_sample_a_metric() {
     let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
+    let stored = OplogSuccess { end: Some(times().0), ..OplogSuccess::default() };
+    all.extend(names(&samples(RunKind::Oplog, &RunOutcome::Oplog(stored), Exit::Done, times())));
     // A sample for each thing that was waited for.
     all.dedup();
     let listed: Vec<&str> = METRICS.iter().map(|(name, _)| &name[PREFIX.len()..]).collect();

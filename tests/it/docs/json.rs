@@ -23,6 +23,28 @@ fn json(env: &[(&str, &str)], args: &[&str]) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn json_md_describes_the_output_of_oplog() {
+    let mongod = uzima_testkit::mongod::Mongod::builder().replica_set("rs").start().await.unwrap();
+    uzima_testkit::load::many_tiny(&mongod.client().await.unwrap(), 3).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, state, uri) = (folder.path().join("backups"), folder.path().join("state"), mongod.uri());
+    std::fs::create_dir(&dir).unwrap();
+    let env = [
+        ("MONGO_URI", uri.as_str()),
+        ("BACKUP_DIR", dir.to_str().unwrap()),
+        ("BACKUP_MIN_FREE", "0"),
+        ("UZIMA_BACKUP_STATE_DIR", state.to_str().unwrap()),
+    ];
+    let report = json(&env, &["oplog"]);
+    let mut all = BTreeSet::new();
+    keys(&report, &mut all);
+    let page = read("docs/json.md");
+    let section = page.split("\n## `oplog`\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let missing: Vec<&String> = all.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
+    assert!(all.len() > 15 && missing.is_empty(), "{missing:?} of {all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_md_describes_every_field() {
     let mongod = uzima_testkit::mongod::Mongod::builder().start().await.unwrap();
     uzima_testkit::load::many_tiny(&mongod.client().await.unwrap(), 3).await.unwrap();

@@ -150,7 +150,7 @@ fn flags_are_found() {
     let flags = flags();
     assert_eq!(flags["drill_uri"], "`--to-uri` of verify");
     assert_eq!(flags["log_file"], "`--log-file`");
-    assert_eq!(flags["databases"], "`--db` of backup");
+    assert_eq!(flags["databases"], "`--db` of backup, oplog");
     assert_eq!(flags["check_compression"], "`--check-compression` of backup");
     assert!(!flags.contains_key("retention_days"));
 }

@@ -44,11 +44,13 @@ fn config_prints_every_setting_with_its_origin() {
         keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup stays)
         max_age = 30 hours  (default)
         drill_max_age is not set  (BACKUP_DRILL_MAX_AGE: days after which a drill is too old)
+        oplog_max_age = 60 minutes  (default)
         records = off  (environment, BACKUP_RECORDS)
         state_dir = [HOME]/state  (environment, UZIMA_BACKUP_STATE_DIR)
         log_file is not set  (BACKUP_LOG_FILE: the log goes to this file as well)
         notify is not set  (BACKUP_NOTIFY: the events to mail and to send to the webhook; else all)
         ping_url is not set  (PING_URL: a monitor, such as healthchecks.io, that every backup pings)
+        oplog_ping_url is not set  (OPLOG_PING_URL: a monitor that every run of `oplog` pings when it ends)
         metrics_file is not set  (METRICS_FILE: metrics for node_exporter's textfile collector)
         webhook_url is not set  (WEBHOOK_URL: receives a JSON message about every run)
         mail.resend_api_key is not set  (RESEND_API_KEY: the key of resend.com, which sends the mails)
@@ -118,6 +120,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "keep_yearly", "env": "BACKUP_KEEP_YEARLY", "value": null, "origin": null},
             {"key": "max_age", "env": "BACKUP_MAX_AGE", "value": "30", "origin": "default"},
             {"key": "drill_max_age", "env": "BACKUP_DRILL_MAX_AGE", "value": null, "origin": null},
+            {"key": "oplog_max_age", "env": "BACKUP_OPLOG_MAX_AGE", "value": "60", "origin": "default"},
             {"key": "records", "env": "BACKUP_RECORDS", "value": "off", "origin": "environment, BACKUP_RECORDS"},
             {
               "key": "state_dir",
@@ -128,6 +131,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "log_file", "env": "BACKUP_LOG_FILE", "value": null, "origin": null},
             {"key": "notify", "env": "BACKUP_NOTIFY", "value": null, "origin": null},
             {"key": "ping_url", "env": "PING_URL", "value": null, "origin": null},
+            {"key": "oplog_ping_url", "env": "OPLOG_PING_URL", "value": null, "origin": null},
             {"key": "metrics_file", "env": "METRICS_FILE", "value": null, "origin": null},
             {"key": "webhook_url", "env": "WEBHOOK_URL", "value": null, "origin": null},
             {"key": "mail.resend_api_key", "env": "RESEND_API_KEY", "value": null, "origin": null},

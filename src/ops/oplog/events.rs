@@ -1,0 +1,278 @@
+//! Counts the writes in the entries of a slice by minute and namespace, and lists its changes of namespaces and indexes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bson::{RawBsonRef, RawDocument};
+
+use crate::model::namespace::BUCKETS;
+use crate::model::optime::OpTime;
+use crate::model::slice::{EventsFile, FORMAT, MinuteWrites, NamespaceChange};
+use crate::source::oplog::filter::TransactionEntry;
+
+/// A slice ends when it has this many rows of events, which bounds the memory.
+const ROWS: usize = 100_000;
+/// The deepest nesting of `applyOps` that the server accepts.
+const DEPTH: usize = 10;
+
+/// Inserts, updates and deletes.
+type Writes = [u64; 3];
+
+/// The writes of a transaction that has not committed, and the minute of its last entry.
+#[derive(Debug, Default)]
+struct OpenWrites {
+    minute: u32,
+    writes: BTreeMap<String, Writes>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct EventCounter {
+    minutes: BTreeMap<(u32, String), Writes>,
+    open: HashMap<(Vec<u8>, i64), OpenWrites>,
+    /// The rows of open transactions.
+    open_rows: usize,
+    changes: Vec<NamespaceChange>,
+}
+
+impl EventCounter {
+    /// Counts an entry that the slice keeps. A part of an entry that cannot be understood counts nothing.
+    pub(super) fn take(&mut self, entry: &RawDocument, at: OpTime) {
+        let minute = at.t - at.t % 60;
+        let Some(part) = TransactionEntry::of(entry).ok().flatten() else {
+            let mut writes = BTreeMap::new();
+            self.operation(entry, at, 0, &mut writes);
+            return self.add(minute, writes);
+        };
+        let mut open = self.open.remove(&part.key).unwrap_or_default();
+        self.open_rows -= open.writes.len();
+        self.operation(entry, at, 0, &mut open.writes);
+        let aborts = matches!(entry.get_document("o").map(|o| o.get("abortTransaction")), Ok(Ok(Some(_))));
+        match (part.more, aborts) {
+            (true, _) => {
+                open.minute = minute;
+                self.open_rows += open.writes.len();
+                self.open.insert(part.key, open);
+            }
+            (false, true) => {}
+            (false, false) => self.add(minute, open.writes),
+        }
+    }
+
+    /// Returns true if the slice should end.
+    pub(super) fn is_full(&self) -> bool {
+        self.minutes.len() + self.open_rows + self.changes.len() >= ROWS
+    }
+
+    /// Returns the events; `None` if there are none.
+    pub(super) fn finish(mut self) -> Option<EventsFile> {
+        for open in std::mem::take(&mut self.open).into_values() {
+            self.add(open.minute, open.writes);
+        }
+        let row = |((minute, ns), [inserts, updates, deletes]): ((u32, String), Writes)| MinuteWrites {
+            minute,
+            ns,
+            inserts,
+            updates,
+            deletes,
+        };
+        let minutes: Vec<MinuteWrites> = self.minutes.into_iter().map(row).collect();
+        let empty = minutes.is_empty() && self.changes.is_empty();
+        (!empty).then_some(EventsFile { format: FORMAT, minutes, changes: self.changes })
+    }
+
+    fn add(&mut self, minute: u32, writes: BTreeMap<String, Writes>) {
+        for (ns, counts) in writes {
+            let sum = self.minutes.entry((minute, ns)).or_default();
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+
+    fn operation(
+        &mut self,
+        operation: &RawDocument,
+        at: OpTime,
+        depth: usize,
+        writes: &mut BTreeMap<String, Writes>,
+    ) {
+        let (Ok(op), Ok(ns)) = (operation.get_str("op"), operation.get_str("ns")) else { return };
+        let kind = match op {
+            "i" => 0,
+            "u" => 1,
+            "d" => 2,
+            "c" => return self.command(operation, ns, at, depth, writes).unwrap_or_default(),
+            _ => return,
+        };
+        let ns = match ns.split_once('.') {
+            // A view is a document of this collection; its changes are not writes of data.
+            Some((_, "system.views")) => return,
+            Some((db, collection)) => match collection.strip_prefix(BUCKETS) {
+                Some(series) => &format!("{db}.{series}"),
+                None => ns,
+            },
+            None => return,
+        };
+        match writes.get_mut(ns) {
+            Some(counts) => counts[kind] += 1,
+            None => writes.entry(ns.to_string()).or_default()[kind] += 1,
+        }
+    }
+
+    fn command(
+        &mut self,
+        operation: &RawDocument,
+        ns: &str,
+        at: OpTime,
+        depth: usize,
+        writes: &mut BTreeMap<String, Writes>,
+    ) -> Option<()> {
+        let o = operation.get_document("o").ok()?;
+        let (name, value) = o.iter().next()?.ok()?;
+        if let ("applyOps", RawBsonRef::Array(operations)) = (name.as_str(), value) {
+            if depth < DEPTH {
+                for inner in operations.into_iter().flatten() {
+                    if let RawBsonRef::Document(inner) = inner {
+                        self.operation(inner, at, depth + 1, writes);
+                    }
+                }
+            }
+            return Some(());
+        }
+        let db = ns.split_once('.').map_or(ns, |(db, _)| db);
+        let index = |index: RawBsonRef<'_>| Some(index.as_document()?.get_str("name").ok()?.to_string());
+        let mut change = NamespaceChange {
+            at,
+            command: name.as_str().into(),
+            ns: value.as_str().map_or_else(|| db.into(), |collection| series(db, collection)),
+            to: None,
+            indexes: Vec::new(),
+            documents: operation.get_document("o2").ok().and_then(|o2| count(o2.get("numRecords").ok()??)),
+        };
+        match name.as_str() {
+            "create" | "drop" | "dropDatabase" | "collMod" | "convertToCapped" | "emptycapped" => {}
+            "renameCollection" => {
+                change.ns = value.as_str()?.into();
+                change.to = Some(o.get_str("to").ok()?.into());
+            }
+            "createIndexes" => change.indexes.extend(o.get_str("name").map(str::to_string)),
+            "commitIndexBuild" => {
+                change.command = "createIndexes".into();
+                change.indexes =
+                    o.get_array("indexes").ok()?.into_iter().flatten().filter_map(index).collect();
+            }
+            "dropIndexes" | "dropIndex" | "deleteIndexes" | "deleteIndex" => {
+                change.command = "dropIndexes".into();
+                change.indexes.extend(o.get_str("index").map(str::to_string));
+            }
+            // The start of an index build and the server's own commands change nothing.
+            _ => return None,
+        }
+        self.changes.push(change);
+        Some(())
+    }
+}
+
+fn series(db: &str, collection: &str) -> String {
+    format!("{db}.{}", collection.strip_prefix(BUCKETS).unwrap_or(collection))
+}
+
+fn count(value: RawBsonRef<'_>) -> Option<u64> {
+    match value {
+        RawBsonRef::Int32(n) => u64::try_from(n).ok(),
+        RawBsonRef::Int64(n) => u64::try_from(n).ok(),
+        RawBsonRef::Double(n) if n >= 0.0 => Some(n as u64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{RawDocumentBuf, Timestamp, rawdoc};
+
+    use super::*;
+
+    fn at(t: u32) -> OpTime {
+        OpTime { t, i: 1 }
+    }
+
+    fn entry(op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
+        rawdoc! {"op": op, "ns": ns, "o": o}
+    }
+
+    fn rows(counter: EventCounter) -> Vec<(u32, String, Writes)> {
+        let minutes = counter.finish().map(|events| events.minutes).unwrap_or_default();
+        minutes.into_iter().map(|m| (m.minute, m.ns, [m.inserts, m.updates, m.deletes])).collect()
+    }
+
+    #[test]
+    fn writes_are_counted_by_minute_and_namespace() {
+        let mut counter = EventCounter::default();
+        counter.take(&entry("i", "a.b", rawdoc! {"_id": 1}), at(61));
+        counter.take(&entry("u", "a.b", rawdoc! {"$v": 2}), at(119));
+        counter.take(&entry("d", "a.b", rawdoc! {"_id": 1}), at(120));
+        counter.take(&entry("i", "a.system.buckets.w", rawdoc! {"_id": 1}), at(120));
+        let nested = rawdoc! {"applyOps": [entry("i", "a.c", rawdoc! {}), entry("d", "a.b", rawdoc! {})]};
+        counter.take(&entry("c", "admin.$cmd", nested), at(121));
+        let want = [
+            (60, "a.b".to_string(), [1, 1, 0]),
+            (120, "a.b".into(), [0, 0, 2]),
+            (120, "a.c".into(), [1, 0, 0]),
+            (120, "a.w".into(), [1, 0, 0]),
+        ];
+        assert_eq!(rows(counter), want);
+        assert_eq!(EventCounter::default().finish(), None);
+    }
+
+    fn part(number: i64, previous: u32, o: RawDocumentBuf) -> RawDocumentBuf {
+        let previous = Timestamp { time: previous, increment: u32::from(previous > 0) };
+        rawdoc! {"op": "c", "ns": "admin.$cmd", "lsid": {"id": 1}, "txnNumber": number,
+        "prevOpTime": {"ts": previous, "t": 1_i64}, "o": o}
+    }
+
+    #[test]
+    fn a_transaction_counts_when_it_commits() {
+        let write = || entry("i", "a.b", rawdoc! {});
+        let mut counter = EventCounter::default();
+        counter.take(&part(1, 0, rawdoc! {"applyOps": [write(), write()], "partialTxn": true}), at(10));
+        counter.take(&part(2, 0, rawdoc! {"applyOps": [write()], "prepare": true}), at(11));
+        counter.take(&part(3, 0, rawdoc! {"applyOps": [write()], "prepare": true}), at(12));
+        counter.take(&part(4, 0, rawdoc! {"applyOps": [write()], "prepare": true}), at(70));
+        counter.take(&part(1, 10, rawdoc! {"applyOps": [write()], "count": 3_i64}), at(130));
+        counter.take(&part(2, 11, rawdoc! {"commitTransaction": 1}), at(190));
+        counter.take(&part(3, 12, rawdoc! {"abortTransaction": 1}), at(191));
+        let want = [(60, [1, 0, 0]), (120, [3, 0, 0]), (180, [1, 0, 0])];
+        assert_eq!(rows(counter), want.map(|(minute, writes)| (minute, "a.b".to_string(), writes)));
+    }
+
+    #[test]
+    fn changes_of_namespaces_and_indexes_are_listed() {
+        let mut counter = EventCounter::default();
+        let mut drop = entry("c", "a.$cmd", rawdoc! {"drop": "b"});
+        drop.append(bson::raw::cstr!("o2"), rawdoc! {"numRecords": 7_i64});
+        let index = rawdoc! {"name": "x_1", "key": {"x": 1}};
+        for (second, entry) in [
+            drop,
+            entry("c", "a.$cmd", rawdoc! {"dropDatabase": 1}),
+            entry("c", "a.$cmd", rawdoc! {"renameCollection": "a.b", "to": "a.c", "dropTarget": true}),
+            entry("c", "a.$cmd", rawdoc! {"commitIndexBuild": "b", "indexes": [index]}),
+            entry("c", "a.$cmd", rawdoc! {"dropIndexes": "b", "index": "x_1"}),
+            entry("c", "a.$cmd", rawdoc! {"startIndexBuild": "b"}),
+        ]
+        .iter()
+        .enumerate()
+        {
+            counter.take(entry, at(second as u32));
+        }
+        let changes = counter.finish().unwrap().changes;
+        let shown: Vec<String> = changes
+            .iter()
+            .map(|c| format!("{} {} {:?} {:?} {:?}", c.command, c.ns, c.to, c.indexes, c.documents))
+            .collect();
+        let want = [
+            "drop a.b None [] Some(7)",
+            "dropDatabase a None [] None",
+            "renameCollection a.b Some(\"a.c\") [] None",
+            "createIndexes a.b None [\"x_1\"] None",
+            "dropIndexes a.b None [\"x_1\"] None",
+        ];
+        assert_eq!(shown, want);
+    }
+}

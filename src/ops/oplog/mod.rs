@@ -1,0 +1,611 @@
+//! `oplog`: stores what a replica set wrote since the last run, as slices of a chain.
+//!
+//! A run finds the newest slice of its job and replica set, and reads the oplog from the entry at which that slice ended up to
+//! the last entry that a majority of the set has ([`tail`]). If the oplog no longer has this entry on any member, there is a
+//! gap: a new chain begins ([`start`]). The entries are filtered and compressed in a thread ([`pack`]) and stored in slices, each
+//! committed on its own ([`upload`]). [`run_oplog`] adds the lock and the notices.
+
+mod events;
+mod pack;
+mod start;
+mod upload;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::RngExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::base::cancel::{Cancel, LastStep};
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::exit::Exit;
+use crate::base::lock::{LockOutcome, Operation};
+use crate::base::units;
+use crate::catalog::chain::{self, JobSlices, RememberedTip, SliceEntry};
+use crate::config::JobSettings;
+use crate::config::choices::Codec;
+use crate::model::manifest::{SelectionAsked, TOOL};
+use crate::model::optime::OpTime;
+use crate::model::slice::{self, Barrier, ChainId, OplogGap, SliceManifest};
+use crate::mongo::notes::Notes;
+use crate::mongo::server::Server;
+use crate::notify::events::{OplogSuccess, RunKind, RunOutcome};
+use crate::notify::run::{Run, RunNotices};
+use crate::source::oplog::tail::{self, Continuity, OplogState, TailEnd};
+use crate::source::{oplog, run_here};
+use crate::store::{self, Store, leftovers};
+use pack::{PackedSlice, SlicePacker};
+use start::{EndedChain, Position};
+use upload::{Commit, SentParts, SliceUpload};
+
+/// The compression level of slices if the format of backups is gzip.
+const LEVEL: i32 = 3;
+/// A run gives up after it has lost so many slices in a row to other runs.
+const CONTESTS: u32 = 100;
+
+/// The flags of `oplog`.
+#[derive(Debug, Clone, Default)]
+pub struct OplogRequest {
+    /// Reads and compresses, and stores nothing.
+    pub dry_run: bool,
+    /// How long to wait for another run of the job; `None`: the run fails at once if there is one.
+    pub wait: Option<Duration>,
+}
+
+/// A slice that was stored, or with `--dry-run` would be.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct StoredSlice {
+    /// The slice has entries after this optime.
+    pub start: OpTime,
+    /// The last entry that was read.
+    pub end: OpTime,
+    pub entries: u64,
+    pub raw_bytes: u64,
+    pub stored_bytes: u64,
+}
+
+/// The result of a run. Serializes as docs/json.md describes it.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct OplogReport {
+    version: u32,
+    pub job: String,
+    /// A path or an `s3://` address.
+    pub place: String,
+    pub dry_run: bool,
+    /// The address of the member that was read.
+    pub member: String,
+    /// The chain; `None` if there is none yet, because nothing could be read.
+    pub chain: Option<ChainId>,
+    /// The last entry of the chain, up to which points in time can be restored.
+    pub end: Option<OpTime>,
+    /// The slices of this run.
+    pub slices: Vec<StoredSlice>,
+    pub entries: u64,
+    pub raw_bytes: u64,
+    pub stored_bytes: u64,
+    /// The number of entries that were read.
+    pub read_entries: u64,
+    /// The writes that no slice contains, if this run began a new chain after a gap.
+    pub gap: Option<OplogGap>,
+    /// The changes in these slices that no restore can repeat.
+    pub barriers: Vec<Barrier>,
+    /// Texts that a person should look at: the gap, the barriers, failed notices.
+    pub problems: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl OplogReport {
+    /// [`Exit::NeedsLook`] if there are problems, else [`Exit::Done`].
+    pub fn exit(&self) -> Exit {
+        if self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
+    }
+
+    /// The facts for the notifications.
+    fn success(&self) -> OplogSuccess {
+        OplogSuccess {
+            place: self.place.clone(),
+            slices: self.slices.len() as u64,
+            entries: self.entries,
+            raw_bytes: self.raw_bytes,
+            stored_bytes: self.stored_bytes,
+            end: self.end.map(OpTime::date),
+            problems: self.problems.clone(),
+            notes: self.notes.clone(),
+        }
+    }
+}
+
+/// Stores the oplog as the settings say: locks the job, stores, and sends the notices. A dry run only reads.
+///
+/// # Errors
+/// Returns an error if the run failed. Slices that it stored before stay. The failure is reported before.
+pub async fn run_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogReport> {
+    let notices = RunNotices::new(run)?;
+    let mut report = match Box::pin(locked_oplog(run, request)).await {
+        Ok(report) => report,
+        Err(error) => {
+            if !request.dry_run {
+                notices.failed(RunKind::Oplog, &error).await;
+            }
+            return Err(error);
+        }
+    };
+    if !request.dry_run {
+        let outcome = RunOutcome::Oplog(report.success());
+        report.problems.extend(notices.ended(RunKind::Oplog, &report.job, run.fresh_id(), outcome).await);
+    }
+    Ok(report)
+}
+
+async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogReport> {
+    let settings = run.config.job.as_ref()?;
+    run.log.set_run(&format!("oplog {}", settings.job));
+    if settings.partial {
+        return Err(Error::usage(format!(
+            "the flags choose less than what the job {} is configured to have, and its slices must have all of it",
+            settings.job
+        ))
+        .hint("Leave --db, --include and --exclude out, or name another job with --job"));
+    }
+    let taken = match request.dry_run {
+        true => LockOutcome::default(),
+        false => run.lock(settings, Operation::Oplog, request.wait).await?,
+    };
+    let store = run.cancel.or(store::open_existing(run.config.place.as_ref()?)).await?;
+    let mut report = capture(&*store, settings, request, run.cancel, run.clock).await?;
+    report.problems.extend(taken.problem);
+    Ok(report)
+}
+
+/// The resources of a run.
+struct Capture<'a> {
+    store: &'a dyn Store,
+    settings: &'a JobSettings,
+    cancel: &'a Cancel,
+    clock: Clock,
+    notes: Notes,
+    set_id: String,
+    /// The version of the member.
+    version: String,
+    selection: SelectionAsked,
+    dry_run: bool,
+}
+
+/// Stores the oplog, without lock and notices.
+///
+/// # Errors
+/// Returns an error if the run failed. Slices that it stored before stay.
+pub async fn capture(
+    store: &dyn Store,
+    settings: &JobSettings,
+    request: &OplogRequest,
+    cancel: &Cancel,
+    clock: Clock,
+) -> Result<OplogReport> {
+    let notes = Notes::default();
+    let JobSettings { mongo_uri, patience, stall, state_dir, job, .. } = settings;
+    let ready = async {
+        let server = Server::connect(mongo_uri, patience, *stall, &notes).await?;
+        if let Some(obstacle) = oplog::obstacle(&server).await? {
+            let text =
+                format!("the oplog of MongoDB at {} cannot be read: {}", server.hello.address, obstacle.why);
+            return Err(Error::failed(text).hint(obstacle.hint));
+        }
+        let set_id = server.replica_set_id().await.ok_or_else(|| tail::no_set_id(&server))?;
+        let swept = match request.dry_run {
+            true => Vec::new(),
+            false => leftovers::sweep(state_dir.as_deref(), store).await,
+        };
+        Ok((server.version().await?, server, set_id, swept))
+    };
+    let (version, server, set_id, swept) = cancel.or(ready).await?;
+    swept.into_iter().for_each(|line| notes.add(line));
+    let mut report = OplogReport {
+        version: 1,
+        job: job.clone(),
+        place: store.place(),
+        dry_run: request.dry_run,
+        member: server.hello.address.clone(),
+        chain: None,
+        end: None,
+        slices: Vec::new(),
+        entries: 0,
+        raw_bytes: 0,
+        stored_bytes: 0,
+        read_entries: 0,
+        gap: None,
+        barriers: Vec::new(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
+    let selection = SelectionAsked::from(&settings.selection);
+    let dry_run = request.dry_run;
+    let capture = Capture { store, settings, cancel, clock, notes, set_id, version, selection, dry_run };
+    let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
+    let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
+    let state = match report.slices.len() {
+        0 => "nothing new was stored".to_string(),
+        n => format!("{} stored before that stay", units::several(n as u64, "oplog slice")),
+    };
+    outcome.map_err(|error| cancel.error_with(&state).unwrap_or(error))?;
+    report.notes = capture.notes.lines();
+    report.notes.extend(store.retries());
+    Ok(report)
+}
+
+impl Capture<'_> {
+    async fn run(&self, mut server: Server, report: &mut OplogReport) -> Result<()> {
+        let mut state = OplogState::of(&server).await?;
+        let mut position = self.position(&mut server, &mut state).await?;
+        report.member = server.hello.address.clone();
+        let Some(mut at) = position.take() else { return Ok(()) };
+        let (mut contests, mut restarts) = (0, 0);
+        loop {
+            report.chain = at.after.is_some().then(|| at.chain.clone());
+            report.end = at.after.as_ref().map(|entry| entry.at);
+            if state.committed <= at.start {
+                break;
+            }
+            let (upload, read) = self.read(&server, &state, &at).await?;
+            let ReadSlice { end, packed, sent } = read;
+            let (last, full) = match end {
+                TailEnd::Full { last } => (last, true),
+                TailEnd::All { last: Some(last) } => (last, false),
+                TailEnd::All { last: None } => {
+                    self.discard(sent).await;
+                    break;
+                }
+                TailEnd::Broken(why) => {
+                    self.discard(sent).await;
+                    restarts += 1;
+                    if restarts > 3 {
+                        return Err(Error::failed(format!("the oplog cannot be read: {why}")));
+                    }
+                    // The oplog was proven to have the entry, and overflowed since.
+                    at = match self.elsewhere(&mut server, &mut state, &at, why).await? {
+                        Some(at) => at,
+                        None => break,
+                    };
+                    continue;
+                }
+            };
+            report.read_entries += packed.read_entries;
+            if !full && !self.is_worth_a_slice(&state, &at, &packed, last.at) {
+                self.discard(sent).await;
+                break;
+            }
+            let stored = StoredSlice {
+                start: at.start,
+                end: last.at,
+                entries: packed.entries,
+                raw_bytes: packed.raw_bytes,
+                stored_bytes: packed.size,
+            };
+            let manifest = self.manifest(&server, &at, last, &packed);
+            let won = match self.dry_run {
+                true => Some(manifest),
+                false => self.store_slice(&upload, manifest, &packed, sent).await?,
+            };
+            let Some(manifest) = won else {
+                contests += 1;
+                at = self.winner(&at).await?.filter(|_| contests < CONTESTS).ok_or_else(|| {
+                    Error::failed(
+                        "other runs of this job store its oplog slices at the same time, again and again",
+                    )
+                    .hint("Let only one machine run `uzima-backup oplog` for this job")
+                })?;
+                continue;
+            };
+            contests = 0;
+            report.add(&manifest, stored);
+            if !self.dry_run {
+                let (state_dir, place) = (self.settings.state_dir.as_deref(), self.store.place());
+                let tip = RememberedTip { chain: manifest.chain.clone(), start: manifest.start };
+                tip.save(state_dir, &place, &self.settings.job);
+            }
+            at = Position::after(&manifest, &self.selection);
+            if let Some(error) = self.cancel.error() {
+                return Err(error);
+            }
+            if !full {
+                (report.chain, report.end) = (Some(at.chain), Some(at.start));
+                break;
+            }
+        }
+        server.close().await;
+        Ok(())
+    }
+
+    /// Finds where the run begins. May go to another member. Returns `None` if there is nothing to read yet.
+    async fn position(&self, server: &mut Server, state: &mut OplogState) -> Result<Option<Position>> {
+        let (state_dir, place) = (self.settings.state_dir.as_deref(), self.store.place());
+        let remembered = RememberedTip::load(state_dir, &place, &self.settings.job);
+        let found =
+            chain::find_tip(self.store, &self.settings.job, &self.set_id, remembered.as_ref()).await?;
+        let Some(tip) = found else { return Ok(Some(start::new_chain(self, server, state, None).await?)) };
+        let SliceEntry::Slice(slice) = &tip.slice else {
+            return Ok(Some(start::new_chain(self, server, state, EndedChain::at(&tip)).await?));
+        };
+        let tip = RememberedTip { chain: slice.chain.clone(), start: slice.start };
+        if remembered.as_ref() != Some(&tip) && !self.dry_run {
+            tip.save(state_dir, &place, &self.settings.job);
+        }
+        let at = Position::after(slice, &self.selection);
+        match tail::prove(server, state, &slice.end).await? {
+            Continuity::Proven | Continuity::Behind => Ok(Some(at)),
+            Continuity::Broken(why) => self.elsewhere(server, state, &at, why).await,
+        }
+    }
+
+    /// The member has lost the end of the chain. Asks the other members before a gap is declared: a freshly synced member has
+    /// a short oplog.
+    async fn elsewhere(
+        &self,
+        server: &mut Server,
+        state: &mut OplogState,
+        at: &Position,
+        why: String,
+    ) -> Result<Option<Position>> {
+        if let Some(last) = &at.after {
+            for (other, its) in self.others(server, &why).await {
+                if matches!(tail::prove(&other, &its, last).await, Ok(Continuity::Proven)) {
+                    self.go_to(server, state, (other, its), &why);
+                    return Ok(Some(at.clone()));
+                }
+            }
+        }
+        // Another machine may have begun a new chain.
+        let slices = JobSlices::list(self.store, &self.settings.job).await?;
+        if let Some(tip) = chain::tip_of(self.store, &slices, &self.set_id).await?
+            && tip.chain > at.chain
+            && let SliceEntry::Slice(slice) = &tip.slice
+            && matches!(
+                tail::prove(server, state, &slice.end).await?,
+                Continuity::Proven | Continuity::Behind
+            )
+        {
+            return Ok(Some(Position::after(slice, &self.selection)));
+        }
+        let ended = EndedChain { end: at.start, why };
+        Ok(Some(start::new_chain(self, server, state, Some(ended)).await?))
+    }
+
+    /// The other members of the set that answer. `why` is the fault of the member that was read.
+    async fn others(&self, server: &Server, why: &str) -> Vec<(Server, OplogState)> {
+        log::warn!("{why}; asking the other members of the set");
+        let (others, silent) = server.others().await;
+        let mut found = Vec::new();
+        for other in others {
+            let same_set = other.replica_set_id().await.as_deref() == Some(self.set_id.as_str());
+            if let Ok(its) = OplogState::of(&other).await
+                && same_set
+            {
+                found.push((other, its));
+            }
+        }
+        if !silent.is_empty() {
+            self.notes.add(format!("these members of the set did not answer: {}", silent.join(", ")));
+        }
+        found
+    }
+
+    /// Reads another member from now on.
+    fn go_to(
+        &self,
+        server: &mut Server,
+        state: &mut OplogState,
+        (other, its): (Server, OplogState),
+        why: &str,
+    ) {
+        self.notes.add(format!("read the oplog of {}, because {why}", other.hello.address));
+        (*server, *state) = (other, its);
+    }
+
+    /// Reads the entries of one slice in a thread, and sends full parts of its body.
+    async fn read<'s>(
+        &'s self,
+        server: &Server,
+        state: &OplogState,
+        at: &Position,
+    ) -> Result<(SliceUpload<'s>, ReadSlice)> {
+        let level = match self.settings.format.codec {
+            Codec::Zstd { level } => level,
+            Codec::Gzip { .. } => LEVEL,
+        };
+        let part_size = self.store.limits().min_part.max(1 << 20);
+        let upload = SliceUpload {
+            store: self.store,
+            state_dir: self.settings.state_dir.as_deref(),
+            job: &self.settings.job,
+            chain: at.chain.clone(),
+            start: at.start,
+            random: random_name(),
+            part_size,
+        };
+        let (parts, sending) = mpsc::channel(1);
+        let (own, selection, notes) = (server.clone(), self.settings.selection.clone(), self.notes.clone());
+        let (start, to, barriers) = (at.tail_start(), state.committed, at.barriers.clone());
+        let cancel = self.cancel.token().clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            run_here(&cancel, async {
+                let server = own.reconnect()?;
+                let codec = Codec::Zstd { level };
+                let mut packer = SlicePacker::new(&selection, codec, part_size as usize, parts, barriers)?;
+                let end = tail::read(&server, start, to, &notes, &mut packer).await?;
+                server.close().await;
+                Ok((end, packer.finish()?))
+            })
+        });
+        let sent = async {
+            match self.dry_run {
+                true => drop_all(sending).await,
+                false => upload.send(sending).await,
+            }
+        };
+        let (read, sent) = tokio::join!(reading, sent);
+        let broken = |e| Error::failed("the thread that reads the oplog ended unexpectedly").caused_by(e);
+        let read: Result<(TailEnd, PackedSlice)> = read.map_err(broken).and_then(|read| read);
+        match (read, sent) {
+            (Ok((end, packed)), Ok(sent)) => Ok((upload, ReadSlice { end, packed, sent })),
+            (Err(error), Ok(sent)) => {
+                self.discard(sent).await;
+                Err(error)
+            }
+            // The reading ended because the upload failed, or both failed for reasons of their own.
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    async fn discard(&self, sent: Option<SentParts>) {
+        if let Some(sent) = sent {
+            sent.abort().await;
+        }
+    }
+
+    /// Returns true if a slice is stored. A slice without entries only moves the end of the chain, which must not fall out of
+    /// the oplog, nor look as if nobody had stored anything.
+    fn is_worth_a_slice(&self, state: &OplogState, at: &Position, packed: &PackedSlice, end: OpTime) -> bool {
+        let moved = u64::from(end.t.saturating_sub(at.start.t));
+        let most = u64::from(state.window() / 4).min(self.settings.oplog_max_age.as_secs() / 2);
+        packed.entries > 0 || !packed.barriers.is_empty() || at.after.is_none() || moved >= most
+    }
+
+    fn manifest(
+        &self,
+        server: &Server,
+        at: &Position,
+        end: slice::EntryMark,
+        packed: &PackedSlice,
+    ) -> SliceManifest {
+        SliceManifest {
+            format: slice::FORMAT,
+            job: self.settings.job.clone(),
+            chain: at.chain.clone(),
+            start: at.start,
+            after: at.after.clone(),
+            end,
+            tool: TOOL.into(),
+            host: self.settings.host.clone(),
+            stored_at: self.clock.now(),
+            member: server.hello.address.clone(),
+            version: self.version.clone(),
+            set_name: server.hello.set_name.clone(),
+            selection: self.selection.clone(),
+            entries: packed.entries,
+            raw_bytes: packed.raw_bytes,
+            read_entries: packed.read_entries,
+            body: None,
+            events: None,
+            barriers: packed.barriers.clone(),
+            gap: at.gap.clone(),
+        }
+    }
+
+    /// Stores a slice. Returns its manifest, or `None` if another run stored a slice with the same start.
+    async fn store_slice(
+        &self,
+        upload: &SliceUpload<'_>,
+        mut manifest: SliceManifest,
+        packed: &PackedSlice,
+        sent: Option<SentParts>,
+    ) -> Result<Option<SliceManifest>> {
+        let stored = async {
+            manifest.body = upload.complete(packed, sent).await?;
+            if let Some(events) = &packed.events {
+                manifest.events = Some(upload.events(events).await?);
+            }
+            match self.cancel.error() {
+                Some(error) => Err(error),
+                None => upload.commit(&manifest).await,
+            }
+        };
+        match stored.await {
+            Ok(Commit::Done) => {
+                log::debug!(
+                    "the slice {} of {} exists: its manifest was written",
+                    manifest.start,
+                    manifest.chain
+                );
+                Ok(Some(manifest))
+            }
+            Ok(Commit::Lost) => {
+                upload.remove(true).await;
+                Ok(None)
+            }
+            Err(error) => {
+                upload.remove(false).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The position after the slice that another run stored at the same start.
+    async fn winner(&self, at: &Position) -> Result<Option<Position>> {
+        let found = chain::read_slice(self.store, &self.settings.job, &at.chain, at.start).await?;
+        match found {
+            Some(SliceEntry::Slice(slice)) if slice.after == at.after => {
+                self.notes.count("another run stored the same oplog slice first".into());
+                Ok(Some(Position::after(&slice, &self.selection)))
+            }
+            Some(SliceEntry::Slice(slice)) => Err(Error::failed(format!(
+                "another run stored a slice at {} that begins with another entry: two replica sets have the same id, or {} \
+                 was restored from a copy",
+                slice.start,
+                self.settings.job
+            ))
+            .hint("Give each replica set a job of its own (BACKUP_JOB)")),
+            Some(SliceEntry::Unreadable { key, why, .. }) => {
+                Err(Error::new(Kind::Mismatch, format!("{key} cannot be understood: {why}"))
+                    .hint("Put a copy of it back, or delete it; the next run then stores the slice again"))
+            }
+            None => Ok(Some(at.clone())),
+        }
+    }
+}
+
+impl OplogReport {
+    fn add(&mut self, manifest: &SliceManifest, stored: StoredSlice) {
+        self.entries += stored.entries;
+        self.raw_bytes += stored.raw_bytes;
+        self.stored_bytes += stored.stored_bytes;
+        self.slices.push(stored);
+        if let Some(gap) = &manifest.gap {
+            self.problems.push(format!(
+                "gap: the writes after {} and up to {} are in no oplog slice, because {}. No time between them can be restored; \
+                 make a backup now, and run `oplog` more often or make the oplog larger",
+                gap.from, manifest.start, gap.why
+            ));
+            self.gap = Some(gap.clone());
+        }
+        for barrier in &manifest.barriers {
+            self.problems.push(format!(
+                "no restore can go past {}: {}. Make a backup now: restores to later times begin there",
+                barrier.at, barrier.why
+            ));
+        }
+        self.barriers.extend(manifest.barriers.iter().cloned());
+    }
+}
+
+/// What the reading thread made of the entries of a slice.
+struct ReadSlice {
+    end: TailEnd,
+    packed: PackedSlice,
+    sent: Option<SentParts>,
+}
+
+/// Takes the parts of a dry run.
+async fn drop_all(mut parts: mpsc::Receiver<Bytes>) -> Result<Option<SentParts>> {
+    while parts.recv().await.is_some() {}
+    Ok(None)
+}
+
+/// Six random digits and letters.
+fn random_name() -> String {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut random = rand::rng();
+    (0..6).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
+}

@@ -1,0 +1,298 @@
+//! Packs the entries of one slice: filters them, notes barriers and events, and compresses the body.
+
+use bson::RawDocument;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use tokio::sync::mpsc;
+
+use super::events::EventCounter;
+use crate::artifact::codec::Encoder;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::units;
+use crate::config::choices::Codec;
+use crate::config::selection::Selection;
+use crate::dumpformat::oplog::script::Script;
+use crate::model::optime::OpTime;
+use crate::model::slice::{BARRIERS, Barrier, CUT, EventsFile};
+use crate::source::oplog::filter::{KeptEntry, OplogFilter, SelectedNames};
+use crate::source::oplog::tail::EntrySink;
+
+/// The raw length of a frame, in bytes.
+const FRAME: usize = 1 << 20;
+/// The longest reason of a barrier, in characters.
+const LONGEST_REASON: usize = 500;
+
+/// A packed slice. The parts of its body that are full were sent before.
+#[derive(Debug)]
+pub(super) struct PackedSlice {
+    /// The end of the body, which is shorter than a part.
+    pub rest: Bytes,
+    /// The number of parts before `rest`.
+    pub parts: u32,
+    pub entries: u64,
+    pub raw_bytes: u64,
+    pub read_entries: u64,
+    /// The size of the whole body in bytes.
+    pub size: u64,
+    pub crc64nvme: u64,
+    pub blake3: String,
+    pub raw_blake3: String,
+    pub barriers: Vec<Barrier>,
+    pub events: Option<EventsFile>,
+}
+
+/// Takes the entries of a slice. Memory holds one frame, its compressed form, and one part.
+pub(super) struct SlicePacker<'a> {
+    filter: OplogFilter<'a>,
+    script: Script<SelectedNames<'a>>,
+    events: EventCounter,
+    barriers: Vec<Barrier>,
+    encoder: Encoder,
+    frame: Vec<u8>,
+    compressed: Vec<u8>,
+    /// Compressed bytes that are not sent yet.
+    ready: Vec<u8>,
+    part_size: usize,
+    parts: mpsc::Sender<Bytes>,
+    sent: u32,
+    entries: u64,
+    raw_bytes: u64,
+    read_entries: u64,
+    size: u64,
+    crc: Digest,
+    stored: blake3::Hasher,
+    raw: blake3::Hasher,
+    /// The size at which the slice ends, in bytes.
+    cut: u64,
+}
+
+impl<'a> SlicePacker<'a> {
+    /// Full parts of `part_size` bytes go to `parts`. `barriers` are those at the start of the slice.
+    pub(super) fn new(
+        selection: &'a Selection,
+        codec: Codec,
+        part_size: usize,
+        parts: mpsc::Sender<Bytes>,
+        barriers: Vec<Barrier>,
+    ) -> Result<SlicePacker<'a>> {
+        Ok(SlicePacker {
+            filter: OplogFilter::of_chain(selection),
+            script: Script::new(SelectedNames(selection), Vec::new(), None),
+            events: EventCounter::default(),
+            barriers,
+            encoder: codec.encoder()?,
+            frame: Vec::new(),
+            compressed: Vec::new(),
+            ready: Vec::new(),
+            part_size,
+            parts,
+            sent: 0,
+            entries: 0,
+            raw_bytes: 0,
+            read_entries: 0,
+            size: 0,
+            crc: Digest::new(CrcAlgorithm::Crc64Nvme),
+            stored: blake3::Hasher::new(),
+            raw: blake3::Hasher::new(),
+            cut: CUT,
+        })
+    }
+
+    fn barrier(&mut self, at: OpTime, why: &Error) {
+        log::debug!("the change of {at} cannot be replayed: {}", why.chain());
+        let barrier = Barrier { at, why: units::brief_text(&why.chain(), LONGEST_REASON) };
+        // Two reasons for one entry are one barrier.
+        if self.barriers.last().is_some_and(|last| last.at == at) {
+            return;
+        }
+        self.barriers.truncate(BARRIERS - 1);
+        self.barriers.push(barrier);
+    }
+
+    fn close_frame(&mut self) -> Result<()> {
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        self.encoder.encode(&self.frame, &mut self.compressed)?;
+        self.size += self.compressed.len() as u64;
+        self.crc.update(&self.compressed);
+        self.stored.update(&self.compressed);
+        self.raw.update(&self.frame);
+        self.ready.extend_from_slice(&self.compressed);
+        // The buffer of a rare huge entry must not stay in memory.
+        match self.frame.capacity() > 4 * FRAME {
+            true => (self.frame, self.compressed) = Default::default(),
+            false => self.frame.clear(),
+        }
+        Ok(())
+    }
+
+    /// Ends the slice.
+    pub(super) fn finish(mut self) -> Result<PackedSlice> {
+        self.close_frame()?;
+        Ok(PackedSlice {
+            rest: self.ready.into(),
+            parts: self.sent,
+            entries: self.entries,
+            raw_bytes: self.raw_bytes,
+            read_entries: self.read_entries,
+            size: self.size,
+            crc64nvme: self.crc.finalize(),
+            blake3: self.stored.finalize().to_hex().to_string(),
+            raw_blake3: self.raw.finalize().to_hex().to_string(),
+            barriers: self.barriers,
+            events: self.events.finish(),
+        })
+    }
+}
+
+impl EntrySink for SlicePacker<'_> {
+    fn take(&mut self, entry: &RawDocument) -> Result<bool> {
+        let malformed = |e| Error::failed("MongoDB sent a malformed oplog entry").caused_by(e);
+        let at: OpTime = entry.get_timestamp("ts").map_err(malformed)?.into();
+        self.read_entries += 1;
+        let kept = match self.filter.take(entry) {
+            Ok(kept) => kept,
+            // A backup would begin again; a chain notes the barrier and goes on.
+            Err(why) if why.kind() == Kind::Moved => {
+                self.barrier(at, &why);
+                KeptEntry::Nothing
+            }
+            Err(why) => return Err(why.of_kind(Kind::Failed)),
+        };
+        let raw = match &kept {
+            KeptEntry::Whole => entry,
+            KeptEntry::Part(part) => part,
+            KeptEntry::Nothing => return Ok(false),
+        };
+        if let Err(why) = self.script.check(raw) {
+            self.barrier(at, &why);
+        }
+        self.events.take(raw, at);
+        let bytes = raw.as_bytes();
+        self.entries += 1;
+        self.raw_bytes += bytes.len() as u64;
+        self.frame.extend_from_slice(bytes);
+        if self.frame.len() >= FRAME {
+            self.close_frame()?;
+        }
+        Ok(self.raw_bytes >= self.cut || self.events.is_full())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        while self.ready.len() >= self.part_size {
+            let rest = self.ready.split_off(self.part_size);
+            let part = std::mem::replace(&mut self.ready, rest);
+            let sent = self.parts.send(part.into()).await;
+            sent.map_err(|_| Error::aftermath("the upload of the slice ended"))?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{RawDocumentBuf, Timestamp, rawdoc};
+
+    use super::*;
+
+    fn entry(t: u32, op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
+        rawdoc! {"ts": Timestamp { time: t, increment: 1 }, "t": 1_i64, "op": op, "ns": ns, "o": o}
+    }
+
+    /// Packs entries, and returns the slice, its decompressed body, and whether it was full after each entry.
+    async fn packed(
+        selection: &Selection,
+        entries: &[RawDocumentBuf],
+        cut: u64,
+    ) -> (PackedSlice, Vec<u8>, Vec<bool>) {
+        let (sender, mut receiver) = mpsc::channel(100);
+        let codec = Codec::Zstd { level: 3 };
+        let mut packer = SlicePacker::new(selection, codec, 1000, sender, Vec::new()).unwrap();
+        packer.cut = cut;
+        let mut full = Vec::new();
+        for entry in entries {
+            full.push(packer.take(entry).unwrap());
+            packer.flush().await.unwrap();
+        }
+        let packed = packer.finish().unwrap();
+        let mut body = Vec::new();
+        while let Some(part) = receiver.recv().await {
+            assert_eq!(part.len(), 1000);
+            body.extend_from_slice(&part);
+        }
+        assert_eq!(body.len(), packed.parts as usize * 1000);
+        body.extend_from_slice(&packed.rest);
+        assert_eq!(body.len() as u64, packed.size);
+        assert_eq!(blake3::hash(&body).to_hex().to_string(), packed.blake3);
+        let raw = if body.is_empty() { Vec::new() } else { codec.decode(&body, u64::MAX).unwrap() };
+        assert_eq!(blake3::hash(&raw).to_hex().to_string(), packed.raw_blake3);
+        (packed, raw, full)
+    }
+
+    #[tokio::test]
+    async fn the_body_has_the_wanted_entries_without_no_ops() {
+        let selection = Selection { databases: vec!["a".into()], ..Selection::default() };
+        let wanted = entry(1, "i", "a.b", rawdoc! {"_id": 1});
+        let entries = [
+            wanted.clone(),
+            entry(2, "n", "", rawdoc! {"msg": "periodic noop"}),
+            entry(3, "i", "z.b", rawdoc! {"_id": 1}),
+            entry(4, "d", "a.b", rawdoc! {"_id": 1}),
+        ];
+        let (packed, raw, full) = packed(&selection, &entries, 150).await;
+        assert_eq!((packed.entries, packed.read_entries, packed.barriers.len()), (2, 4, 0));
+        assert_eq!(raw, [wanted.as_bytes(), entries[3].as_bytes()].concat());
+        assert_eq!(full, [false, false, false, raw.len() >= 150]);
+    }
+
+    #[tokio::test]
+    async fn changes_that_no_restore_can_repeat_are_barriers() {
+        let selection = Selection { databases: vec!["a".into()], ..Selection::default() };
+        let rename = |t, from: &str, to: &str| {
+            entry(t, "c", "a.$cmd", rawdoc! {"renameCollection": from, "to": to, "dropTarget": true})
+        };
+        let entries = [
+            rename(1, "a.x", "a.y"),
+            rename(2, "z.x", "a.y"),
+            rename(3, "z.x", "z.y"),
+            entry(4, "c", "a.$cmd", rawdoc! {"importCollection": "x"}),
+            entry(5, "c", "a.$cmd", rawdoc! {"brandNew": "x"}),
+            entry(6, "c", "z.$cmd", rawdoc! {"brandNew": "x"}),
+        ];
+        let (packed, ..) = packed(&selection, &entries, u64::MAX).await;
+        let barriers: Vec<u32> = packed.barriers.iter().map(|barrier| barrier.at.t).collect();
+        assert_eq!(barriers, [2, 4, 5], "{:?}", packed.barriers);
+        let all = Selection::default();
+        let version = entry(1, "u", "admin.system.version", rawdoc! {"_id": "featureCompatibilityVersion"});
+        let (packed, raw, _) = self::packed(&all, &[version], u64::MAX).await;
+        assert_eq!((packed.barriers.len(), raw.len()), (1, 0));
+        let many: Vec<_> = (1..=200).map(|t| rename(t, "z.x", "a.y")).collect();
+        let (packed, ..) = self::packed(&selection, &many, u64::MAX).await;
+        let ends = (packed.barriers.len(), packed.barriers[98].at.t, packed.barriers[99].at.t);
+        assert_eq!(ends, (100, 99, 200));
+    }
+
+    /// Parts of a transaction are kept as they come: its other parts may be in other slices.
+    #[tokio::test]
+    async fn parts_of_transactions_are_kept_without_their_beginning() {
+        let selection = Selection { databases: vec!["a".into()], ..Selection::default() };
+        let part = |t, o| {
+            let mut part = entry(t, "c", "admin.$cmd", o);
+            part.append(bson::raw::cstr!("lsid"), rawdoc! {"id": 1});
+            part.append(bson::raw::cstr!("txnNumber"), 1_i64);
+            let previous = Timestamp { time: t - 1, increment: 1 };
+            part.append(bson::raw::cstr!("prevOpTime"), rawdoc! {"ts": previous, "t": 1_i64});
+            part
+        };
+        let other = rawdoc! {"op": "i", "ns": "z.b", "o": {"_id": 1}};
+        let commit = part(7, rawdoc! {"commitTransaction": 1});
+        let entries = [part(6, rawdoc! {"applyOps": [other], "partialTxn": true}), commit.clone()];
+        let (packed, raw, _) = packed(&selection, &entries, u64::MAX).await;
+        assert_eq!((packed.entries, packed.barriers.len()), (2, 0));
+        let empty = RawDocument::from_bytes(&raw[..raw.len() - commit.as_bytes().len()]).unwrap();
+        assert!(empty.get_document("o").unwrap().get_array("applyOps").unwrap().is_empty());
+        assert!(raw.ends_with(commit.as_bytes()));
+    }
+}

@@ -1,0 +1,184 @@
+//! Stores one slice: the parts of its body as they come, the events, and then the manifest, which makes the slice exist.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::pack::PackedSlice;
+use crate::artifact::codec::Encoder;
+use crate::base::error::{Error, Result};
+use crate::catalog::layout;
+use crate::config::choices::Codec;
+use crate::model::manifest::TOOL;
+use crate::model::optime::OpTime;
+use crate::model::slice::{ChainId, EventsFile, SliceBody, SliceEvents, SliceManifest};
+use crate::store::leftovers::{self, Marker};
+use crate::store::{Store, StoreErrorKind, Upload, UploadSpec, Whole};
+
+/// The keys of a slice, and the store.
+pub(super) struct SliceUpload<'a> {
+    pub store: &'a dyn Store,
+    pub state_dir: Option<&'a Path>,
+    pub job: &'a str,
+    pub chain: ChainId,
+    pub start: OpTime,
+    /// Makes the keys of body and events different for each run.
+    pub random: String,
+    pub part_size: u64,
+}
+
+/// A body of which parts were sent.
+pub(super) struct SentParts {
+    upload: Arc<dyn Upload>,
+    /// Lets the next run abort the upload if this run is killed.
+    marker: Option<Marker>,
+}
+
+impl SentParts {
+    pub(super) async fn abort(self) {
+        match self.upload.abort().await {
+            Ok(()) => self.forget(),
+            Err(e) => log::warn!("the unfinished upload of a slice could not be removed: {e}"),
+        }
+    }
+
+    fn forget(self) {
+        if let Some(marker) = self.marker {
+            marker.forget();
+        }
+    }
+}
+
+/// Whether a slice was stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Commit {
+    Done,
+    /// Another run stored the slice with this start first.
+    Lost,
+}
+
+impl SliceUpload<'_> {
+    fn keys(&self) -> (String, String) {
+        layout::slice_objects(self.job, &self.chain, self.start, &self.random)
+    }
+
+    /// Sends the parts of the body that come before its end. Returns `None` if there are none: a short body is stored with one
+    /// request.
+    pub(super) async fn send(&self, mut parts: mpsc::Receiver<Bytes>) -> Result<Option<SentParts>> {
+        let mut sent: Option<SentParts> = None;
+        let mut index = 0;
+        while let Some(part) = parts.recv().await {
+            let begun = match sent.take() {
+                Some(begun) => begun,
+                None => self.begin().await?,
+            };
+            if let Err(e) = begun.upload.put_part(index, part).await {
+                begun.abort().await;
+                return Err(e.into());
+            }
+            sent = Some(begun);
+            index += 1;
+        }
+        Ok(sent)
+    }
+
+    async fn begin(&self) -> Result<SentParts> {
+        let key = self.keys().0;
+        let metadata = vec![("job".into(), self.job.into()), ("tool".into(), TOOL.into())];
+        let part_size = self.part_size;
+        let spec = UploadSpec { key: key.clone(), part_size, estimate: None, metadata, probe: false };
+        let upload = self.store.begin(&spec).await?;
+        let name = format!("oplog-{}", self.random);
+        let marker = self
+            .state_dir
+            .map(|state| leftovers::remember(state, &name, &self.store.place(), &key, upload.id()));
+        let marker = marker.and_then(|marker| {
+            marker
+                .map_err(|e| {
+                    log::warn!("if this run is killed, the next run will not find its upload: {}", e.chain())
+                })
+                .ok()
+        });
+        Ok(SentParts { upload, marker })
+    }
+
+    /// Completes the body. Returns its description; `None` for a slice without entries.
+    pub(super) async fn complete(
+        &self,
+        packed: &PackedSlice,
+        sent: Option<SentParts>,
+    ) -> Result<Option<SliceBody>> {
+        if packed.entries == 0 {
+            return Ok(None);
+        }
+        let key = self.keys().0;
+        match sent {
+            None => self.store.create(&key, packed.rest.clone()).await?,
+            Some(sent) => {
+                let mut parts = packed.parts;
+                let done = async {
+                    if !packed.rest.is_empty() {
+                        sent.upload.put_part(parts, packed.rest.clone()).await?;
+                        parts += 1;
+                    }
+                    let whole = Whole { size: packed.size, crc64nvme: packed.crc64nvme, parts };
+                    sent.upload.complete(&whole).await
+                };
+                if let Err(e) = done.await {
+                    sent.abort().await;
+                    return Err(e.into());
+                }
+                sent.forget();
+            }
+        }
+        Ok(Some(SliceBody {
+            key,
+            size: packed.size,
+            crc64nvme: format!("{:016x}", packed.crc64nvme),
+            blake3: packed.blake3.clone(),
+            raw_blake3: packed.raw_blake3.clone(),
+        }))
+    }
+
+    /// Stores the events. Returns the description of their object.
+    pub(super) async fn events(&self, events: &EventsFile) -> Result<SliceEvents> {
+        let key = self.keys().1;
+        let json = serde_json::to_vec(events)
+            .map_err(|e| Error::failed("cannot write the events of a slice").caused_by(e))?;
+        let mut out = Vec::new();
+        let mut encoder: Encoder = Codec::Zstd { level: 3 }.encoder()?;
+        encoder.encode(&json, &mut out)?;
+        let (size, blake3) = (out.len() as u64, blake3::hash(&out).to_hex().to_string());
+        self.store.create(&key, out.into()).await?;
+        Ok(SliceEvents { key, size, blake3 })
+    }
+
+    /// Writes the manifest. With this, the slice exists, unless another run has stored a slice with the same start.
+    pub(super) async fn commit(&self, manifest: &SliceManifest) -> Result<Commit> {
+        let key = layout::slice(self.job, &self.chain, self.start);
+        match self.store.create(&key, manifest.encode()?.into()).await {
+            Ok(()) => Ok(Commit::Done),
+            Err(e) if e.kind == StoreErrorKind::Exists => Ok(Commit::Lost),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Deletes the body and the events of a slice that was not stored. If the manifest may have reached the store, they stay.
+    pub(super) async fn remove(&self, lost: bool) {
+        let stays = |e| log::warn!("the body of a slice that was not stored stays as an orphan: {e}");
+        // The manifest of another run does not name these objects.
+        if !lost {
+            match self.store.head(&layout::slice(self.job, &self.chain, self.start)).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return,
+                Err(e) => return stays(e),
+            }
+        }
+        let (body, events) = self.keys();
+        for key in [body, events] {
+            self.store.delete(&key).await.map_or_else(stays, drop);
+        }
+    }
+}

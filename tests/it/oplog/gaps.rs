@@ -1,0 +1,114 @@
+//! Chains that end: an oplog that no longer reaches them, a set that was re-created, a freshly synced member, an election.
+
+use bson::{Document, doc};
+use mongodb::Client;
+use uzima_backup::catalog::layout;
+use uzima_backup::model::optime::OpTime;
+use uzima_backup::model::slice::ChainId;
+use uzima_testkit::replica_set::ReplicaSet;
+
+use super::support::*;
+use crate::cli::support::{Home, run};
+
+async fn insert(client: &Client, from: i32, count: i32, pad: usize) {
+    let rows = client.database("live").collection::<Document>("rows");
+    let documents = (from..from + count).map(|n| doc! {"_id": n, "pad": "x".repeat(pad)});
+    rows.insert_many(documents).await.expect("rows");
+}
+
+/// A chain whose end is older than the oldest entry of the oplog, as after a long pause of `oplog`.
+#[tokio::test]
+async fn a_chain_that_the_oplog_no_longer_reaches_is_a_gap_and_ends() {
+    let ((server, client), home) = (set().await, Home::new());
+    insert(&client, 0, 1, 1).await;
+    backup(&home, &server.uri());
+    insert(&client, 1, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    let mut old = one_chain(&home).remove(0);
+    std::fs::remove_dir_all(home.backups().join("oplog")).expect("the slices");
+    std::fs::remove_dir_all(home.state()).expect("the state");
+    let at = |t| OpTime { t, i: 1 };
+    (old.start, old.after, old.end.at) = (at(100), None, at(110));
+    old.chain = ChainId::new(&old.chain.set_id, at(100)).expect("a chain");
+    (old.entries, old.raw_bytes, old.body, old.events) = (0, 0, None, None);
+    let path = home.backups().join(layout::slice(JOB, &old.chain, old.start));
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&path, old.encode().expect("JSON")).expect("a slice");
+    let report = oplog(&home, &server.uri(), 3);
+    let problem = report["problems"][0].as_str().expect("a problem");
+    assert!(
+        problem.starts_with("gap: ") && problem.contains("overflowed: it reaches back only to"),
+        "{problem}"
+    );
+    let slices = slices(&home);
+    let new = slices.last().unwrap();
+    assert!(slices.len() == 2 && old.chain < new.chain && old.chain.set_id == new.chain.set_id);
+    assert_eq!(new.gap.as_ref().expect("a gap").from, old.end.at);
+    // The gap is reported once.
+    insert(&client, 10, 1, 1).await;
+    assert_eq!(oplog(&home, &server.uri(), 0)["chain"], new.chain.to_string());
+}
+
+#[tokio::test]
+async fn a_set_that_was_re_created_under_its_name_begins_a_new_chain() {
+    let ((server, client), home) = (set().await, Home::new());
+    insert(&client, 0, 1, 1).await;
+    backup(&home, &server.uri());
+    insert(&client, 1, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    let old = one_chain(&home)[0].chain.clone();
+    drop((client, server));
+    let (server, client) = set().await;
+    insert(&client, 0, 1, 1).await;
+    // Its backups are of another set, so the chain begins without a base.
+    let report = oplog(&home, &server.uri(), 0);
+    assert!(report["notes"][0].as_str().unwrap().contains("no backup of nightly can begin"), "{report}");
+    let chains: std::collections::BTreeSet<_> = slices(&home).into_iter().map(|slice| slice.chain).collect();
+    assert_eq!(chains.len(), 2);
+    assert!(chains.iter().all(|chain| *chain == old || chain.set_id != old.set_id));
+}
+
+/// The second member has a short oplog: it was synced after the chain began.
+#[tokio::test]
+async fn another_member_continues_the_chain_of_one_with_a_short_oplog() {
+    let home = Home::new();
+    let set = ReplicaSet::builder("rs")
+        .start_filled(async |client: &Client| {
+            insert(client, 0, 1, 1).await;
+            let hello = client.database("admin").run_command(doc! {"hello": 1}).await?;
+            let uri = format!("mongodb://{}/?replicaSet=rs", hello.get_str("me")?);
+            backup(&home, &uri);
+            insert(client, 1, 1, 1).await;
+            oplog(&home, &uri, 0);
+            Ok(())
+        })
+        .await
+        .expect("a set");
+    insert(&set.client().await.expect("a client"), 5, 1, 1).await;
+    let report = oplog(&home, &set.members[1].direct_uri(), 0);
+    assert_eq!(report["member"], set.members[0].host(), "{report}");
+    assert!(report["notes"][0].as_str().unwrap().starts_with("read the oplog of "), "{report}");
+    one_chain(&home);
+}
+
+/// The primary is cut off from the majority, and writes what a failover would undo.
+#[tokio::test]
+async fn writes_that_no_majority_has_are_never_stored() {
+    let set = ReplicaSet::builder("rs").arbiter().start().await.expect("a set");
+    let home = Home::new();
+    let client = set.client().await.expect("a client");
+    insert(&client, 0, 1, 1).await;
+    backup(&home, &set.uri());
+    insert(&client, 1, 1, 1).await;
+    oplog(&home, &set.uri(), 0);
+    let mut set = set;
+    set.members[1].kill();
+    let alone = set.members[0].direct_client().await.expect("a client");
+    let insert = doc! {"insert": "rows", "documents": [{"_id": 77}], "writeConcern": {"w": 1}};
+    alone.database("live").run_command(insert).await.expect("a write");
+    let report = run(&mut tool(&home, &set.members[0].direct_uri(), &["oplog", "--json"])).ends(0).json();
+    assert_eq!(report["entries"], 0, "{report}");
+    let bodies: Vec<u8> = one_chain(&home).iter().flat_map(|slice| body(&home, slice)).collect();
+    let written = oplog_itself(&alone, OpTime { t: 0, i: 0 }, OpTime { t: u32::MAX, i: 0 }).await;
+    assert!(written.len() > bodies.len() && !bodies.windows(4).any(|bytes| bytes == 77_i32.to_le_bytes()));
+}

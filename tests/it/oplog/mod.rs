@@ -1,0 +1,7 @@
+//! `uzima-backup oplog`: slices of the oplog of real replica sets.
+
+mod capture;
+mod contests;
+mod gaps;
+mod stores;
+mod support;
