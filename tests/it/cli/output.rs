@@ -225,6 +225,7 @@ fn help_names_variables_examples_and_exit_codes() {
         Commands:
           init     Write a configuration file for this machine, try it, and install the schedule
           backup   Dump a MongoDB server into one artifact in the bucket or directory
+          oplog    Store what the server wrote since the last run, in slices of its oplog
           restore  Restore a backup, or chosen namespaces of it, into a server
           list     List the backups that exist, and the runs that made none, or show everything about one of
                    them
