@@ -27,8 +27,17 @@ const LARGEST_TIP: u64 = 64 << 10;
 /// The objects of a slice, by file name.
 pub type SliceFolder = BTreeMap<String, StoredObject>;
 
+/// An oplog slice of a job, with the facts that retention decides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetainedSlice {
+    pub chain: ChainId,
+    pub start: OpTime,
+    /// The slice ends at this optime or earlier. `None` if that is unknown.
+    pub end: Option<OpTime>,
+}
+
 /// The slices of a job, from one listing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct JobSlices {
     job: String,
     chains: BTreeMap<ChainId, BTreeMap<OpTime, SliceFolder>>,
@@ -97,19 +106,92 @@ impl JobSlices {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// The slices for retention, oldest first. A slice ends where the next slice of its chain begins; only the last slices of
+    /// chains that have ended are read. The newest slice has no end, because the run of another machine may follow it.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn retained(&self, store: &dyn Store) -> Result<Vec<RetainedSlice>> {
+        let newest = self.chains().next_back();
+        let mut retained = Vec::new();
+        for chain in self.chains() {
+            let starts: Vec<OpTime> = self.starts(chain).collect();
+            for (at, start) in starts.iter().enumerate() {
+                let end = match starts.get(at + 1) {
+                    Some(next) => Some(*next),
+                    None if Some(chain) == newest => None,
+                    None => match read_slice(store, &self.job, chain, *start).await? {
+                        Some(SliceEntry::Slice(slice)) => Some(slice.end.at),
+                        Some(SliceEntry::Unreadable { .. }) | None => None,
+                    },
+                };
+                retained.push(RetainedSlice { chain: chain.clone(), start: *start, end });
+            }
+        }
+        Ok(retained)
+    }
+
+    /// The manifests that must be read to find the orphans: those of slices beside which there are other objects than one body
+    /// and one object of events. Each is a chain and the start of a slice.
+    fn crowded(&self) -> impl Iterator<Item = (&ChainId, OpTime)> {
+        let all =
+            self.chains.iter().flat_map(|(chain, slices)| slices.iter().map(move |slice| (chain, slice)));
+        let is_crowded = |folder: &SliceFolder| {
+            let count = |beginning: &str| folder.keys().filter(|file| file.starts_with(beginning)).count();
+            exists(folder) && (count("slice-") > 1 || count("events-") > 1)
+        };
+        all.filter(move |(_, (_, folder))| is_crowded(folder)).map(|(chain, (start, _))| (chain, *start))
+    }
+
+    /// Bodies and events that no manifest names, because their run was killed or lost against another one. Young ones may
+    /// belong to a run under way. `clock` is the store's.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn find_orphans(&self, store: &dyn Store, clock: DateTime<Utc>) -> Result<Vec<StoredObject>> {
+        let mut named = BTreeSet::new();
+        for (chain, start) in self.crowded() {
+            match read_slice(store, &self.job, chain, start).await? {
+                Some(SliceEntry::Slice(slice)) => {
+                    named.extend(slice.body.map(|body| body.key));
+                    named.extend(slice.events.map(|events| events.key));
+                }
+                // Nothing says which of the objects belong to the slice.
+                _ => named.extend(self.keys(chain, start)),
+            }
+        }
+        let crowded: BTreeSet<(&ChainId, OpTime)> = self.crowded().collect();
+        let all = self
+            .chains
+            .iter()
+            .flat_map(|(chain, slices)| slices.iter().map(move |(start, folder)| (chain, *start, folder)));
+        let orphans =
+            all.filter(|(chain, start, folder)| !exists(folder) || crowded.contains(&(*chain, *start)));
+        let objects = orphans.flat_map(|(_, _, folder)| folder.iter());
+        let orphan = |(file, object): &(&String, &StoredObject)| {
+            *file != layout::SLICE && !named.contains(&object.key) && clock - object.modified > YOUNG
+        };
+        Ok(objects.filter(orphan).map(|(_, object)| object.clone()).collect())
+    }
+
+    /// The keys of all objects of a slice, with its manifest first.
+    pub fn keys(&self, chain: &ChainId, start: OpTime) -> Vec<String> {
+        let folder = self.folder(chain, start).into_iter().flatten();
+        let mut keys: Vec<(bool, String)> =
+            folder.map(|(file, object)| (file != layout::SLICE, object.key.clone())).collect();
+        keys.sort();
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The size of all objects of a slice in bytes.
+    pub fn stored_bytes(&self, chain: &ChainId, start: OpTime) -> u64 {
+        let folder = self.folder(chain, start).into_iter().flatten();
+        folder.map(|(_, object)| object.size).fold(0, u64::saturating_add)
+    }
+
     /// The listed objects of a slice.
     pub fn folder(&self, chain: &ChainId, start: OpTime) -> Option<&SliceFolder> {
         self.chains.get(chain)?.get(&start)
-    }
-
-    /// Bodies and events that no manifest names, because their run was killed or lost against another one. `named` has the
-    /// keys in all manifests of the job. Young ones may belong to a run under way. `clock` is the store's.
-    pub fn orphans(&self, named: &BTreeSet<&str>, clock: DateTime<Utc>) -> Vec<&StoredObject> {
-        let all = self.chains.values().flat_map(BTreeMap::values).flat_map(BTreeMap::iter);
-        let orphan = |(file, object): &(&String, &StoredObject)| {
-            *file != layout::SLICE && !named.contains(object.key.as_str()) && clock - object.modified > YOUNG
-        };
-        all.filter(orphan).map(|(_, object)| object).collect()
     }
 }
 
@@ -433,8 +515,8 @@ mod tests {
         assert_eq!(slices.newest_of(&good.chain.set_id), Some(&good.chain));
         assert_eq!(slices.newest_of("0000000000000000000000ff"), None);
         assert_eq!(slices.newest_slice(&good.chain), Some(at(110)), "120 has no manifest");
-        let named = BTreeSet::from([body.as_str(), events.as_str()]);
-        let orphans: Vec<&str> = slices.orphans(&named, clock).iter().map(|o| o.key.as_str()).collect();
-        assert_eq!(orphans, [orphan.as_str()]);
+        assert_eq!(slices.keys(&good.chain, at(110))[0], layout::slice("nightly", &good.chain, at(110)));
+        assert_eq!(slices.stored_bytes(&good.chain, at(110)), 4);
+        assert_eq!(slices.crowded().collect::<Vec<_>>(), [(&good.chain, at(110))]);
     }
 }

@@ -99,6 +99,11 @@ pub fn probe(host: &str) -> String {
     format!(".health/{}", host.chars().take(128).map(plain).collect::<String>())
 }
 
+/// Returns true for a key below the prefix of the oplog slices of all jobs.
+pub fn is_of_slices(key: &str) -> bool {
+    key.starts_with(OPLOG)
+}
+
 /// Returns the prefix of all oplog slices of a job, with a slash at the end. Different jobs have different prefixes.
 pub fn slices_of(job: &str) -> String {
     let mut name = utf8_percent_encode(job, PLAIN).to_string();

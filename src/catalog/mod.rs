@@ -109,6 +109,8 @@ pub struct Catalog<'a> {
     store: &'a dyn Store,
     options: CatalogOptions,
     folders: BTreeMap<BackupId, BackupFolder>,
+    /// The listed objects of oplog slices, of any job.
+    oplog: Vec<StoredObject>,
     cache: Mutex<Cache>,
     /// Limits the memory for objects that are being read.
     room: Semaphore,
@@ -118,7 +120,10 @@ pub struct Catalog<'a> {
 impl<'a> Catalog<'a> {
     /// Lists a store, and loads the cache of its objects.
     pub async fn read(store: &'a dyn Store, options: &CatalogOptions) -> Result<Catalog<'a>> {
-        let (folders, place) = (folders(store).await?, store.place());
+        let (listed, place) = (store.list("").await?, store.place());
+        let (oplog, listed): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|object| layout::is_of_slices(&object.key));
+        let folders = in_folders(listed);
         let listed = |key: &str| {
             let (id, file) = layout::parse(key)?;
             folders.get(&id)?.get(file)
@@ -126,7 +131,7 @@ impl<'a> Catalog<'a> {
         let cache = Mutex::new(Cache::load(options.state_dir.as_deref(), &place, listed));
         let missing = compare_with_known(&place, &folders, options);
         let room = Semaphore::new(FETCHED_KIB as usize);
-        Ok(Catalog { store, options: options.clone(), folders, cache, room, missing })
+        Ok(Catalog { store, options: options.clone(), folders, oplog, cache, room, missing })
     }
 
     /// All folders. Objects that belong to no backup are left out.
@@ -273,14 +278,18 @@ fn compare_with_known(
 
 /// Returns all folders of a store, from one listing. Objects that belong to no backup are left out.
 pub async fn folders(store: &dyn Store) -> Result<BTreeMap<BackupId, BackupFolder>> {
+    Ok(in_folders(store.list("").await?))
+}
+
+fn in_folders(listed: Vec<StoredObject>) -> BTreeMap<BackupId, BackupFolder> {
     let mut folders: BTreeMap<BackupId, BackupFolder> = BTreeMap::new();
-    for object in store.list("").await? {
+    for object in listed {
         if let Some((id, file)) = layout::parse(&object.key) {
             let file = file.to_string();
             folders.entry(id).or_default().insert(file, object);
         }
     }
-    Ok(folders)
+    folders
 }
 
 /// Returns the ids of the folders that have a manifest, newest first.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::base::error::Result;
+use crate::catalog::chain::{JobSlices, RetainedSlice};
 use crate::catalog::compare::Contents;
 use crate::catalog::fault::BackupFault;
 use crate::catalog::marks::{self, FailedRun, Pin, Tombstone};
@@ -14,6 +15,7 @@ use crate::catalog::verdict::{Drill, Verdicts};
 use crate::catalog::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, Summary, layout};
 use crate::model::id::BackupId;
 use crate::model::manifest::SourceServer;
+use crate::model::optime::OpTime;
 use crate::store::Store;
 
 /// A completed backup with the facts that retention decides on.
@@ -37,6 +39,23 @@ pub struct RetainedBackup {
     pub unsound: Option<String>,
 }
 
+/// The oplog slices of a job, and the backups at which their chains can begin.
+#[derive(Debug, Clone, Default)]
+pub struct RetainedOplog {
+    /// Oldest first.
+    pub slices: Vec<RetainedSlice>,
+    pub bases: BTreeMap<BackupId, BaseInstant>,
+}
+
+/// The times of a backup at which a chain can begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaseInstant {
+    /// A restore needs the entries after this optime.
+    pub from: OpTime,
+    /// The instant of the backup's data.
+    pub at: OpTime,
+}
+
 /// A backup of the job.
 pub struct FoundBackup {
     pub manifest: Arc<Summary>,
@@ -56,6 +75,8 @@ pub struct StoreState {
     pub broken: BTreeMap<BackupId, BackupFault>,
     /// Backups of any job whose manifests are in an archive class. They are neither counted nor deleted.
     pub archived: Vec<BackupId>,
+    /// The job's oplog slices.
+    pub slices: JobSlices,
     /// The other jobs that have backups in the store.
     pub others: BTreeSet<String>,
     /// Begun deletions of this job whose manifest is gone, and whether the backup is pinned.
@@ -90,6 +111,7 @@ impl StoreState {
             found: BTreeMap::new(),
             broken: BTreeMap::new(),
             archived: Vec::new(),
+            slices: JobSlices::of(job, catalog.oplog.iter().cloned()),
             others: BTreeSet::new(),
             halfway: Vec::new(),
             incomplete: BTreeMap::new(),
@@ -199,6 +221,20 @@ impl StoreState {
             unsound: found.fault.as_ref().map(|fault| fault.why.clone()),
         };
         self.found.values().map(backup).collect()
+    }
+
+    /// The job's oplog slices and their bases for retention.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn oplog(&self, store: &dyn Store) -> Result<RetainedOplog> {
+        let based = |found: &FoundBackup| {
+            let consistency = &found.manifest.consistency;
+            let (base, at) = (consistency.base.as_ref()?, consistency.at?);
+            Some((found.manifest.id.clone(), BaseInstant { from: base.from.min(at), at }))
+        };
+        let bases = self.found.values().filter_map(based).collect();
+        Ok(RetainedOplog { slices: self.slices.retained(store).await?, bases })
     }
 
     /// Messages about problems that a person should look at, whatever the plan is.

@@ -8,7 +8,7 @@ use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::notify::run::Run;
-use crate::ops::cleanup::{CleanupOutcome, CleanupReport, CleanupRequest, Orphan, run_cleanup};
+use crate::ops::cleanup::{CleanupOutcome, CleanupReport, CleanupRequest, Orphan, SliceGroup, run_cleanup};
 use chrono::{DateTime, Utc};
 
 pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
@@ -43,14 +43,10 @@ fn report_text(report: &CleanupReport, now: DateTime<Utc>) -> String {
         push_line(&mut text, &format!("{did} the report of the failed run {id}"));
     }
     for row in &report.backups {
-        let word = match row.outcome {
-            CleanupOutcome::Kept => "keep",
-            CleanupOutcome::Deleted => "deleted",
-            CleanupOutcome::Locked => "locked",
-            CleanupOutcome::Planned | CleanupOutcome::Frozen => "would go",
-            CleanupOutcome::Failed => "failed",
-        };
-        push_line(&mut text, &format!("{word:8}  {}  {}", row.id, row.reason));
+        push_line(&mut text, &format!("{:8}  {}  {}", word(row.outcome), row.id, row.reason));
+    }
+    for group in &report.oplog {
+        push_line(&mut text, &group_text(group));
     }
     for orphan in &report.orphans {
         push_line(&mut text, &orphan_text(orphan, now));
@@ -63,6 +59,28 @@ fn report_text(report: &CleanupReport, now: DateTime<Utc>) -> String {
     }
     push_line(&mut text, &summary(report));
     text
+}
+
+fn word(outcome: CleanupOutcome) -> &'static str {
+    match outcome {
+        CleanupOutcome::Kept => "keep",
+        CleanupOutcome::Deleted => "deleted",
+        CleanupOutcome::Locked => "locked",
+        CleanupOutcome::Planned | CleanupOutcome::Frozen => "would go",
+        CleanupOutcome::Failed => "failed",
+    }
+}
+
+fn group_text(group: &SliceGroup) -> String {
+    let to = group.to.map(|to| format!(" to {}", to.second())).unwrap_or_default();
+    format!(
+        "{:8}  {} from {}{to}, {}: {}",
+        word(group.outcome),
+        units::several(group.slices, "oplog slice"),
+        group.from.second(),
+        units::bytes(group.stored_bytes),
+        group.reason
+    )
 }
 
 fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {

@@ -10,6 +10,7 @@
 
 pub mod outlook;
 mod quality;
+pub mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -20,11 +21,12 @@ use serde::{Serialize, Serializer};
 
 pub use crate::base::clock::CLOCK_TOLERANCE;
 use crate::base::units::several;
-use crate::catalog::state::RetainedBackup;
+use crate::catalog::state::{RetainedBackup, RetainedOplog};
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
 use quality::Quality;
 pub use quality::{Freshness, freshness};
+use slices::SliceDecision;
 
 /// The number of good backups that may be deleted at once, or a quarter of them if that is more.
 const AT_ONCE: usize = 3;
@@ -50,6 +52,8 @@ pub enum Rule {
     Pinned,
     /// A person accepted the backup, and an older good backup stays.
     Accepted,
+    /// `oplog_days`: a restore to a point in the last days begins at the backup.
+    Oplog,
     /// The backup is dated in the future.
     Future,
     /// No backup is good, so a bad one may be all that is left of the data.
@@ -69,6 +73,7 @@ impl Rule {
             Rule::Yearly => "keep_yearly",
             Rule::Pinned => "pinned",
             Rule::Accepted => "accepted",
+            Rule::Oplog => "oplog_days",
             Rule::Future => "dated_in_the_future",
             Rule::NoneGood => "none_good",
         }
@@ -105,12 +110,18 @@ pub struct PlanContext {
     pub force: bool,
     /// Messages about objects in the store that cannot be decoded. Any such message freezes the plan.
     pub unreadable: Vec<String>,
+    /// The job's oplog slices.
+    pub oplog: RetainedOplog,
+    /// The number of days that the slices must cover.
+    pub oplog_days: u32,
 }
 
 impl PlanContext {
     /// The context of a forecast: a cleanup at `at` that nothing freezes.
     fn forecast(job: &str, at: DateTime<Utc>) -> PlanContext {
-        PlanContext { job: job.into(), now: at, store_clock: at, force: true, unreadable: vec![] }
+        let (oplog, oplog_days) = Default::default();
+        let unreadable = Vec::new();
+        PlanContext { job: job.into(), now: at, store_clock: at, force: true, unreadable, oplog, oplog_days }
     }
 }
 
@@ -136,12 +147,14 @@ pub struct RetentionDecision {
 pub struct RetentionPlan {
     /// A decision for each backup, newest first.
     pub decisions: Vec<RetentionDecision>,
+    /// A decision for each oplog slice of the job, oldest first.
+    pub slices: Vec<SliceDecision>,
     /// The reasons why nothing may be deleted; usually empty. A frozen plan still contains its decisions.
     pub frozen: Vec<String>,
 }
 
 impl RetentionPlan {
-    /// The deletions to carry out: none if the plan is frozen.
+    /// The backups to delete: none if the plan is frozen.
     pub fn deletions(&self) -> impl Iterator<Item = &RetentionDecision> {
         let may = self.frozen.is_empty();
         self.decisions.iter().filter(move |decision| may && decision.action == RetentionAction::Delete)
@@ -154,15 +167,19 @@ pub fn plan(backups: &[RetainedBackup], policy: &Policy, context: &PlanContext) 
     judged.reverse();
     let good: Vec<&RetainedBackup> =
         judged.iter().filter(|(_, quality)| quality.is_good()).map(|(backup, _)| *backup).collect();
-    let kept = kept(&good, policy);
+    let good_ids: Vec<&BackupId> = good.iter().map(|backup| &backup.id).collect();
+    let mut kept = kept(&good, policy);
+    for (id, rule) in slices::kept_bases(&context.oplog, &good_ids, context.oplog_days, context.now) {
+        kept.entry(id).or_insert(rule);
+    }
     let mut decisions: Vec<RetentionDecision> = judged
         .iter()
         .map(|(backup, quality)| decide(backup, quality, &kept, good.is_empty(), policy, context.now))
         .collect();
     keep_accepted(&mut decisions, &judged);
-    let good_ids: BTreeSet<&BackupId> = good.iter().map(|backup| &backup.id).collect();
+    let is_good: BTreeSet<&BackupId> = good_ids.iter().copied().collect();
     let deleted =
-        decisions.iter().filter(|d| d.action == RetentionAction::Delete && good_ids.contains(&d.id)).count();
+        decisions.iter().filter(|d| d.action == RetentionAction::Delete && is_good.contains(&d.id)).count();
     let mut frozen = quality::doubts(&judged);
     let apart = (context.now - context.store_clock).abs();
     if apart > CLOCK_TOLERANCE {
@@ -181,7 +198,8 @@ pub fn plan(backups: &[RetainedBackup], policy: &Policy, context: &PlanContext) 
             good.len()
         ));
     }
-    RetentionPlan { decisions, frozen }
+    let slices = slices::decide(&context.oplog, &good_ids, context.oplog_days, context.now);
+    RetentionPlan { decisions, slices, frozen }
 }
 
 /// Returns the good backups that stay however old they are, with rule and reason. `good` is sorted, newest first.

@@ -51,7 +51,15 @@ fn nightly(days: std::ops::Range<i64>) -> Vec<RetainedBackup> {
 const POLICY: Policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
 fn context() -> PlanContext {
-    PlanContext { job: JOB.into(), now: now(), store_clock: now(), force: false, unreadable: vec![] }
+    PlanContext {
+        job: JOB.into(),
+        now: now(),
+        store_clock: now(),
+        force: false,
+        unreadable: vec![],
+        oplog: RetainedOplog::default(),
+        oplog_days: 7,
+    }
 }
 
 /// The ages in days of the backups that the plan deletes.

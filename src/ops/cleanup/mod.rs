@@ -5,6 +5,7 @@
 //! still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
 
 mod delete;
+mod oplog;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::retention::{self, PlanContext, RetentionAction, RetentionDecision, Re
 use crate::store::{self, Store, leftovers};
 
 pub use delete::Orphan;
+pub use oplog::SliceGroup;
 
 /// The result of a cleanup for a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
@@ -77,6 +79,8 @@ pub struct CleanupReport {
     pub expired: Vec<BackupId>,
     /// Artifacts without a manifest, of any job.
     pub orphans: Vec<Orphan>,
+    /// The oplog slices of the job, oldest first, in groups with the same result.
+    pub oplog: Vec<SliceGroup>,
     /// Backups of any job with an archived manifest, which are neither counted nor deleted.
     pub archived: Vec<BackupId>,
     /// Failures and other problems that a person should look at.
@@ -212,7 +216,15 @@ pub async fn cleanup(
     let mut state = StoreState::read(store, job, &reading).await?;
     accept(store, &mut state, settings, request, now).await?;
     let unreadable = state.unreadable.clone();
-    let context = PlanContext { job: job.clone(), now, store_clock, force: request.force, unreadable };
+    let context = PlanContext {
+        job: job.clone(),
+        now,
+        store_clock,
+        force: request.force,
+        unreadable,
+        oplog: state.oplog(store).await?,
+        oplog_days: settings.oplog_days,
+    };
     let plan = retention::plan(&state.backups(), policy, &context);
     let mut report = CleanupReport {
         version: 1,
@@ -224,6 +236,7 @@ pub async fn cleanup(
         finished: Vec::new(),
         expired: Vec::new(),
         orphans: delete::find_orphans(&state, store_clock),
+        oplog: oplog::rows(&plan, &state, dry_run),
         archived: state.archived.clone(),
         problems: problems(&state, &plan, policy),
         notes,
@@ -248,6 +261,8 @@ pub async fn cleanup(
     delete::finish(store, &state, &mut report).await;
     delete::apply(store, &state, &mut report, now).await;
     delete::delete_failures(store, &state, settings, &mut report, now).await;
+    oplog::apply(store, &plan, &state, &mut report).await;
+    oplog::delete_orphans(store, &state, store_clock, &mut report).await?;
     let gone = report.deleted();
     known(&|known| known.backups.retain(|id| !gone.contains(id)));
     if request.orphans && report.frozen.is_empty() {
@@ -288,20 +303,24 @@ async fn accept(
     Ok(())
 }
 
-fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupRow> {
-    let outcome = |action| match action {
+/// The result of an action if nothing fails.
+fn planned(plan: &RetentionPlan, action: RetentionAction, dry_run: bool) -> CleanupOutcome {
+    match action {
         RetentionAction::Keep => CleanupOutcome::Kept,
         RetentionAction::Delete if !plan.frozen.is_empty() => CleanupOutcome::Frozen,
         RetentionAction::Delete if dry_run => CleanupOutcome::Planned,
         RetentionAction::Delete => CleanupOutcome::Deleted,
-    };
+    }
+}
+
+fn rows(plan: &RetentionPlan, state: &StoreState, dry_run: bool) -> Vec<CleanupRow> {
     let row = |decision: &RetentionDecision| {
         let manifest = &state.found(&decision.id).manifest;
         CleanupRow {
             id: decision.id.clone(),
             started_at: manifest.started_at,
             stored_bytes: manifest.artifact.size,
-            outcome: outcome(decision.action),
+            outcome: planned(plan, decision.action, dry_run),
             reason: decision.reason.clone(),
         }
     };

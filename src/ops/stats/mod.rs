@@ -15,7 +15,7 @@ use crate::catalog::CatalogOptions;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::run::{BackupRun, STATUSES, Status};
-use crate::catalog::state::{RetainedBackup, StoreState};
+use crate::catalog::state::{RetainedBackup, RetainedOplog, StoreState};
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
@@ -447,6 +447,9 @@ fn standing(
         store_clock: now,
         force: false,
         unreadable: known.unreadable.clone(),
+        // Slices freeze nothing.
+        oplog: RetainedOplog::default(),
+        oplog_days: 0,
     };
     let mut freshness = freshness(&known.backups, &options.job, now, options.max_age);
     // A person made the partial backups, and they are counted apart.

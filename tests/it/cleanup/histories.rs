@@ -170,7 +170,15 @@ impl History {
 
     fn clean(&mut self, job: &str, off: TimeDelta, force: bool, policy: &Policy) {
         let (now, store_clock) = (self.now + TimeDelta::hours(1) + off, self.now + TimeDelta::hours(1));
-        let around = PlanContext { job: job.into(), now, store_clock, force, unreadable: vec![] };
+        let around = PlanContext {
+            job: job.into(),
+            now,
+            store_clock,
+            force,
+            unreadable: vec![],
+            oplog: Default::default(),
+            oplog_days: 7,
+        };
         let plan = plan(&self.backups, policy, &around);
         let deleted: Vec<&RetainedBackup> = plan
             .deletions()

@@ -14,7 +14,7 @@ use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::marks::Pin;
 use crate::catalog::run::BackupRun;
 use crate::catalog::slowdown::{BackupSpeed, slowdown};
-use crate::catalog::state::RetainedBackup;
+use crate::catalog::state::{RetainedBackup, RetainedOplog};
 use crate::config::choices::Policy;
 use crate::model::manifest::SourceServer;
 use crate::model::server::Topology;
@@ -181,7 +181,15 @@ fn history(nights: i64) -> JobHistory {
     let completed = |run: &&BackupRun| run.status == Status::Completed;
     let mut backups: Vec<RetainedBackup> = runs.iter().filter(completed).map(backup).collect();
     let (options, now) = (options(), now());
-    let context = PlanContext { job: JOB.into(), now, store_clock: now, force: true, unreadable: vec![] };
+    let context = PlanContext {
+        job: JOB.into(),
+        now,
+        store_clock: now,
+        force: true,
+        unreadable: vec![],
+        oplog: RetainedOplog::default(),
+        oplog_days: 7,
+    };
     let plan = plan(&backups, &options.policy, &context);
     let gone: BTreeSet<BackupId> = plan.deletions().map(|decision| decision.id.clone()).collect();
     backups.retain(|backup| !gone.contains(&backup.id));
