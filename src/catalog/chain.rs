@@ -14,7 +14,7 @@ use super::layout;
 use super::place_files::PlaceFile;
 use crate::base::error::Result;
 use crate::model::optime::OpTime;
-use crate::model::slice::{self, Barrier, ChainId, SliceManifest};
+use crate::model::slice::{self, Barrier, ChainId, OplogGap, SliceManifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
 
 /// The number of manifests that are fetched at once.
@@ -101,9 +101,35 @@ impl JobSlices {
     /// # Errors
     /// Returns an error if the store does not answer.
     pub async fn read(&self, store: &dyn Store, chain: &ChainId) -> Result<Vec<SliceEntry>> {
-        let reading = self.starts(chain).map(|start| read_slice(store, &self.job, chain, start));
+        self.read_since(store, chain, chain.start).await
+    }
+
+    /// Reads the manifests of the slices that have entries after an optime, in order.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read_since(
+        &self,
+        store: &dyn Store,
+        chain: &ChainId,
+        from: OpTime,
+    ) -> Result<Vec<SliceEntry>> {
+        let starts: Vec<OpTime> = self.starts(chain).collect();
+        let first = starts.partition_point(|start| *start <= from).saturating_sub(1);
+        let reading = starts[first..].iter().map(|start| read_slice(store, &self.job, chain, *start));
         let found: Vec<Option<SliceEntry>> = stream::iter(reading).buffered(FETCHING).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The gap before a chain, which its first slice names.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn gap(&self, store: &dyn Store, chain: &ChainId) -> Result<Option<OplogGap>> {
+        Ok(match read_slice(store, &self.job, chain, chain.start).await? {
+            Some(SliceEntry::Slice(slice)) => slice.gap,
+            Some(SliceEntry::Unreadable { .. }) | None => None,
+        })
     }
 
     /// The slices for retention, oldest first. A slice ends where the next slice of its chain begins; only the last slices of

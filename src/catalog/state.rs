@@ -228,13 +228,15 @@ impl StoreState {
     /// # Errors
     /// Returns an error if the store does not answer.
     pub async fn oplog(&self, store: &dyn Store) -> Result<RetainedOplog> {
-        let based = |found: &FoundBackup| {
-            let consistency = &found.manifest.consistency;
-            let (base, at) = (consistency.base.as_ref()?, consistency.at?);
-            Some((found.manifest.id.clone(), BaseInstant { from: base.from.min(at), at }))
-        };
-        let bases = self.found.values().filter_map(based).collect();
+        let bases = self.found.keys().filter_map(|id| Some((id.clone(), self.base(id)?))).collect();
         Ok(RetainedOplog { slices: self.slices.retained(store).await?, bases })
+    }
+
+    /// The times of a backup of the job; `None` if no chain can begin at it.
+    pub fn base(&self, id: &BackupId) -> Option<BaseInstant> {
+        let consistency = &self.found.get(id)?.manifest.consistency;
+        let (base, at) = (consistency.base.as_ref()?, consistency.at?);
+        Some(BaseInstant { from: base.from.min(at), at })
     }
 
     /// Messages about problems that a person should look at, whatever the plan is.

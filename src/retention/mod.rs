@@ -161,6 +161,12 @@ impl RetentionPlan {
     }
 }
 
+/// The good backups of a job, oldest first.
+pub fn good<'a>(backups: &'a [RetainedBackup], job: &str, now: DateTime<Utc>) -> Vec<&'a RetainedBackup> {
+    let judged = quality::judge(backups, job, now).into_iter();
+    judged.filter(|(_, quality)| quality.is_good()).map(|(backup, _)| backup).collect()
+}
+
 /// Decides about the backups of one job, and ignores all others.
 pub fn plan(backups: &[RetainedBackup], policy: &Policy, context: &PlanContext) -> RetentionPlan {
     let mut judged = quality::judge(backups, &context.job, context.now);

@@ -6,6 +6,7 @@
 mod checks;
 mod environment;
 mod history;
+mod oplog;
 mod place;
 mod probe;
 

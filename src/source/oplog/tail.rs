@@ -26,6 +26,8 @@ pub struct OplogState {
     pub oldest: OpTime,
     /// The newest entry.
     newest: OpTime,
+    /// The server has deleted old entries.
+    truncated: bool,
 }
 
 impl OplogState {
@@ -36,13 +38,20 @@ impl OplogState {
     pub async fn of(server: &Server) -> Result<OplogState> {
         // The member is asked for its newest entry last, so it is not older than the others.
         let committed = committed(server).await?.time;
-        let oldest = at_end(server, 1).await?.time;
-        Ok(OplogState { committed, oldest, newest: applied(server).await?.time })
+        let oldest = at_end(server, 1).await?;
+        let newest = applied(server).await?.time;
+        // Only the entry that initiated the set has no term.
+        Ok(OplogState { committed, oldest: oldest.time, newest, truncated: oldest.term >= 0 })
     }
 
     /// The time between the oldest and the newest entry, in seconds.
     pub fn window(&self) -> u32 {
         self.newest.t.saturating_sub(self.oldest.t)
+    }
+
+    /// Returns true if the server has deleted old entries, so that the window does not grow any more.
+    pub fn is_full(&self) -> bool {
+        self.truncated
     }
 
     /// Returns true if the oplog has every entry after `start`.

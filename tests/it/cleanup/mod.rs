@@ -12,6 +12,6 @@ pub mod oracle;
 mod orphans;
 mod pins;
 mod rules;
-mod slices;
+pub mod slices;
 pub mod support;
 mod twice;

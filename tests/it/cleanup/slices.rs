@@ -21,7 +21,7 @@ use crate::store::support;
 const SET: &str = "0123456789abcdef01234567";
 
 /// The optime of this many hours ago.
-fn ago(hours: i64) -> OpTime {
+pub fn ago(hours: i64) -> OpTime {
     let at = Utc::now() - TimeDelta::hours(hours);
     OpTime { t: u32::try_from(at.timestamp()).expect("a time"), i: 1 }
 }
@@ -31,7 +31,7 @@ fn mark(at: OpTime) -> EntryMark {
 }
 
 /// The slices of a chain, whose ends are these hours ago. Each has a body.
-fn chain(hours: &[i64]) -> Vec<SliceManifest> {
+pub fn chain(hours: &[i64]) -> Vec<SliceManifest> {
     let ends: Vec<OpTime> = hours.iter().map(|hours| ago(*hours)).collect();
     let chain = ChainId::new(SET, ends[0]).expect("an id");
     let slice = |pair: &[OpTime]| {
@@ -75,7 +75,7 @@ fn chain(hours: &[i64]) -> Vec<SliceManifest> {
 }
 
 /// Writes the objects of slices.
-fn put(place: &Place, slices: &[SliceManifest]) {
+pub fn put(place: &Place, slices: &[SliceManifest]) {
     for slice in slices {
         place.put(&slice.body.as_ref().expect("a body").key, b"body");
         let key = layout::slice(JOB, &slice.chain, slice.start);
@@ -84,7 +84,7 @@ fn put(place: &Place, slices: &[SliceManifest]) {
 }
 
 /// Writes backups of these days ago, at which a chain can begin.
-fn bases(place: &Place, days: impl IntoIterator<Item = i64>) -> Vec<Manifest> {
+pub fn bases(place: &Place, days: impl IntoIterator<Item = i64>) -> Vec<Manifest> {
     let base = |days: i64| {
         let mut manifest = manifest(JOB, days);
         let at = ago(days * 24);

@@ -3,6 +3,7 @@
 mod failing;
 mod green;
 mod history;
+mod oplog;
 mod output;
 mod probe;
 mod stores;

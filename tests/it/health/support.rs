@@ -23,7 +23,7 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, Ran, run};
 
 /// All checks, in their order.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     "configuration",
     "mongodb",
     "namespaces",
@@ -34,6 +34,7 @@ pub const ALL: [&str; 13] = [
     "freshness",
     "backups",
     "drill",
+    "oplog",
     "records",
     "mail",
     "state",

@@ -1,0 +1,137 @@
+//! The check of the stored oplog: whether a restore can reach the last hour.
+
+use std::time::Duration;
+
+use super::{Context, Finding};
+use crate::base::error::{Error, Result};
+use crate::base::units::{self, several};
+use crate::catalog::chain::{ChainHistory, SliceEntry};
+use crate::catalog::state::{BaseInstant, StoreState};
+use crate::model::id::BackupId;
+use crate::model::slice::{ChainId, SliceManifest};
+use crate::retention;
+use crate::source::oplog::tail::OplogState;
+
+/// The oplog of the server must hold this many intervals between runs, so that some of them may fail.
+const INTERVALS: u32 = 4;
+/// The interval between runs is measured over this many slices.
+const MEASURED: usize = 20;
+
+/// Checks that the stored oplog is young enough, without a gap or a barrier since the newest backup, and that the server keeps its
+/// oplog long enough.
+pub(super) async fn oplog(context: &Context) -> Result<Finding> {
+    let Some(state) = context.state().await? else { return Finding::skipped("there is no backup yet") };
+    let (Some(store), Some(chain)) = (context.store().await?, state.slices.chains().next_back()) else {
+        return Finding::not_configured(
+            "no oplog slice is stored: `uzima-backup oplog` does not run for this job",
+        );
+    };
+    let base = newest_base(context, state, chain);
+    let from = base.as_ref().map_or(chain.start, |(_, base)| base.from);
+    let entries = state.slices.read_since(store, chain, from).await?;
+    let slices: Vec<&SliceManifest> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            SliceEntry::Slice(slice) => Some(&**slice),
+            SliceEntry::Unreadable { .. } => None,
+        })
+        .collect();
+    let new_base = "Run `uzima-backup backup`: restores to later times begin at it";
+    let mut problems: Vec<(String, &str)> = Vec::new();
+    match &base {
+        None => {
+            let gap = state.slices.gap(store, chain).await?;
+            let gap = gap.map(|gap| format!(" (there is a gap from {}: {})", gap.from.second(), gap.why));
+            problems.push((
+                format!(
+                    "no good backup can begin a restore from the oplog that is stored since {}{}",
+                    chain.start.second(),
+                    gap.unwrap_or_default()
+                ),
+                new_base,
+            ));
+        }
+        Some((id, base)) => {
+            let barriers = slices.iter().flat_map(|slice| &slice.barriers);
+            if let Some(barrier) = barriers.into_iter().find(|barrier| barrier.at > base.at) {
+                let what = format!(
+                    "no restore that begins at {id}, the newest good backup, can pass {}: {}",
+                    barrier.at.second(),
+                    barrier.why
+                );
+                problems.push((what, new_base));
+            }
+        }
+    }
+    let history = ChainHistory::of(&entries);
+    problems.extend(history.breaks.iter().take(1).map(|one| (one.why.clone(), new_base)));
+    let (max_age, now) = (context.subject.settings.oplog_max_age, context.time());
+    let end = slices.last().map(|slice| slice.end.at);
+    let old = end.map(|end| (now - end.date()).to_std().unwrap_or_default());
+    if let Some(old) = old.filter(|old| *old > max_age) {
+        problems.insert(
+            0,
+            (
+                format!(
+                    "the end of the stored oplog is {} old, {} are allowed (oplog_max_age)",
+                    units::age(old),
+                    units::age(max_age)
+                ),
+                "Find out in cron's mail or the log why `uzima-backup oplog` stores no newer slice; if it is not wanted any more, \
+                 use --skip oplog",
+            ),
+        );
+    }
+    if let Some((_, step)) = problems.first() {
+        let step = step.to_string();
+        let all: Vec<String> = problems.into_iter().map(|(what, _)| what).collect();
+        return Err(Error::failed(all.join("; ")).hint(step));
+    }
+    if let Some(short) = short_window(context, &slices).await {
+        return Finding::warning(
+            short,
+            "Run `uzima-backup oplog` more often, or give the server a larger oplog (replSetResizeOplog)",
+        );
+    }
+    let (Some((_, base)), Some(end), Some(old)) = (base, end, old) else {
+        return Finding::skipped("another run deleted the slices");
+    };
+    Finding::ok(format!(
+        "a restore can reach {} to {}, {} ago; {} since the newest backup",
+        base.at.second(),
+        end.second(),
+        units::age(old),
+        several(slices.len() as u64, "slice")
+    ))
+}
+
+/// The newest good backup at which a restore from the chain can begin.
+fn newest_base(context: &Context, state: &StoreState, chain: &ChainId) -> Option<(BackupId, BaseInstant)> {
+    let backups = state.backups();
+    let good = retention::good(&backups, &context.subject.settings.job, context.time());
+    let based = good.into_iter().filter_map(|backup| {
+        let base = state.base(&backup.id)?;
+        let same_set = backup.source.set_id.as_deref() == Some(&chain.set_id);
+        (same_set && base.from >= chain.start).then(|| (backup.id.clone(), base))
+    });
+    based.max_by_key(|(_, base)| base.at)
+}
+
+/// Returns a message if the server's oplog is short in comparison with the interval between runs. A server that cannot be asked
+/// is the matter of another check.
+async fn short_window(context: &Context, slices: &[&SliceManifest]) -> Option<String> {
+    let times: Vec<_> = slices.iter().rev().take(MEASURED).map(|slice| slice.stored_at).collect();
+    let mut intervals: Vec<Duration> =
+        times.windows(2).filter_map(|pair| (pair[0] - pair[1]).to_std().ok()).collect();
+    intervals.sort_unstable();
+    let interval = *intervals.get(intervals.len() / 2)?;
+    let state = OplogState::of(context.server().await.ok()?).await.ok()?;
+    let window = Duration::from_secs(state.window().into());
+    (window < interval * INTERVALS && state.is_full()).then(|| {
+        format!(
+            "the server's oplog holds {}, and slices are stored every {}: after {INTERVALS} failed runs there is a gap",
+            units::age(window),
+            units::age(interval)
+        )
+    })
+}
