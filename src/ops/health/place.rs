@@ -122,7 +122,10 @@ pub(super) async fn disk(context: &Context) -> Result<Finding> {
     let Place::Dir(dir) = &context.subject.place else {
         return Finding::not_configured("backups go to a bucket");
     };
-    let newest = context.state().await?.and_then(|state| state.manifests().next_back());
+    // The next nightly backup is as large as the last complete one.
+    let newest = context.state().await?.and_then(|state| {
+        state.manifests().rfind(|manifest| !manifest.partial).or(state.manifests().next_back())
+    });
     let last = newest.map(|manifest| manifest.artifact.size);
     let (root, min_free) = (dir.root.clone(), dir.min_free);
     blocking(move || {

@@ -8,7 +8,7 @@ use uzima_backup::ops::health::CheckOutcome;
 use uzima_testkit::s3_server::{BUCKET, Fault, Rule, S3Server};
 
 use super::support::{Health, in_bucket, look, objects, only, row, subject};
-use crate::cleanup::support::Place;
+use crate::cleanup::support::{JOB, Place, manifest};
 use crate::cli::support::{Home, NOWHERE, files};
 use crate::store::support::options;
 
@@ -89,7 +89,7 @@ fn a_full_disk_is_reported() {
     let health = Health::of(tool.env("BACKUP_MIN_FREE", "99"), &["--only", "disk"]);
     health.only("disk", &["are free", "must stay free (min_free)", "lower min_free (BACKUP_MIN_FREE)"], &[]);
     // The disk must have room for another backup of the last one's size.
-    let mut huge = crate::cleanup::support::manifest(crate::cleanup::support::JOB, 0);
+    let mut huge = manifest(JOB, 0);
     huge.artifact.size = 1 << 60;
     place.add(&huge);
     Health::of(&mut place.command(), &["--only", "disk"]).only(
@@ -149,4 +149,15 @@ fn a_read_only_disk_is_reported() {
         tool.env("BACKUP_DIR", disk.join(folder));
         Health::of(&mut tool, &STORE).only("store", &[words, disk.to_str().unwrap()], &REST);
     }
+}
+
+#[test]
+fn the_disk_needs_room_for_a_complete_backup() {
+    let place = Place::dir();
+    let mut backups = [manifest(JOB, 1), manifest(JOB, 0)];
+    backups[0].artifact.size = 1 << 60;
+    (backups[1].partial, backups[1].artifact.size) = (true, 10);
+    backups.iter().for_each(|backup| place.add(backup));
+    let health = Health::of(&mut place.command(), &["--only", "disk"]);
+    health.only("disk", &["a backup as large as the last one"], &[]);
 }
