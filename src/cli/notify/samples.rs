@@ -9,7 +9,7 @@ use crate::base::error::Error;
 use crate::base::units;
 use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::run::{BackupRun, Status};
-use crate::catalog::state::RetainedBackup;
+use crate::catalog::state::{RetainedBackup, RetainedOplog};
 use crate::cli::stats;
 use crate::config::Config;
 use crate::config::choices::Policy;
@@ -181,8 +181,15 @@ impl Samples {
     /// The plan of the cleanup after the newest backup.
     fn plan(&self, backups: &[RetainedBackup]) -> RetentionPlan {
         let now = self.began + CLEANUP;
-        let context =
-            PlanContext { job: self.job.clone(), now, store_clock: now, force: false, unreadable: vec![] };
+        let context = PlanContext {
+            job: self.job.clone(),
+            now,
+            store_clock: now,
+            force: false,
+            unreadable: vec![],
+            oplog: RetainedOplog::default(),
+            oplog_days: 0,
+        };
         plan(backups, &self.policy, &context)
     }
 

@@ -198,6 +198,7 @@ fn cleanup_prints_its_plan_and_its_result() {
           "finished": [],
           "expired": [],
           "orphans": [],
+          "oplog": [],
           "archived": [],
           "problems": [],
           "notes": []
@@ -261,6 +262,7 @@ fn cleanup_prints_its_plan_and_its_result() {
           "finished": [],
           "expired": [],
           "orphans": [],
+          "oplog": [],
           "archived": [],
           "problems": [],
           "notes": []
