@@ -64,13 +64,14 @@ fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
 }
 
 async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Result<Option<NamespaceOutcome>> {
-    meter.doing(job.load.planned.chosen.name());
     job.load.begin().await?;
     for segment in &job.segments {
         let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
         let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
         let writing = async {
             while let Some(run) = taken.recv().await {
+                // Several namespaces are filled at once: the one that moves is named.
+                meter.doing(job.load.planned.chosen.name());
                 let request = meter.request();
                 job.load.insert(&run.documents).await?;
                 drop(request);
