@@ -9,6 +9,7 @@ pub mod history;
 pub mod layout;
 pub mod marks;
 pub mod place_files;
+pub mod point;
 pub mod records;
 pub mod run;
 pub mod slowdown;

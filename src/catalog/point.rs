@@ -1,0 +1,386 @@
+//! Chooses the backup and the oplog slices that lead to a point in time.
+//!
+//! A backup is the base of a point if its instant is not later, and the slices of a chain have every write from its instant to
+//! the point, without a barrier between them. [`Stored::choose`] is pure: it decides by manifests, and explains why a point
+//! cannot be restored and which points near it can.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use super::chain::{ChainBreak, ChainHistory, JobSlices, SliceEntry};
+use super::choose::{SkippedBackup, WhichBackup};
+use super::state::StoreState;
+use super::{CatalogOptions, Summary};
+use crate::base::error::{Error, Result};
+use crate::base::units;
+use crate::model::id::BackupId;
+use crate::model::manifest::SelectionAsked;
+use crate::model::optime::OpTime;
+use crate::model::slice::{Barrier, SliceManifest};
+use crate::store::Store;
+
+/// A point in time that a restore leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantedPoint {
+    /// Every write up to the end of this second.
+    Second(DateTime<Utc>),
+    /// Every write up to this entry, and the entry itself.
+    Entry(OpTime),
+    /// Every write before this entry.
+    Before(OpTime),
+    /// Everything that is stored.
+    Newest,
+}
+
+impl WantedPoint {
+    /// The last optime that belongs to the point; `None` for the newest point.
+    fn last(self) -> Option<OpTime> {
+        match self {
+            WantedPoint::Second(second) => {
+                let t = second.timestamp().clamp(0, u32::MAX.into());
+                Some(OpTime { t: u32::try_from(t).unwrap_or(u32::MAX), i: u32::MAX })
+            }
+            WantedPoint::Entry(at) => Some(at),
+            WantedPoint::Before(at) => Some(at.before()),
+            WantedPoint::Newest => None,
+        }
+    }
+}
+
+impl fmt::Display for WantedPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WantedPoint::Second(second) => write!(f, "{}", second.format("%Y-%m-%dT%H:%M:%SZ")),
+            WantedPoint::Entry(at) => write!(f, "{}:{} ({})", at.t, at.i, at.second()),
+            WantedPoint::Before(at) => write!(f, "the time before {}:{} ({})", at.t, at.i, at.second()),
+            WantedPoint::Newest => f.write_str("the newest time"),
+        }
+    }
+}
+
+/// A backup that may be the base of a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseBackup {
+    pub id: BackupId,
+    pub instant: OpTime,
+    /// All transactions that were open at the instant began after this optime. `None` if no chain can continue the backup.
+    pub from: Option<OpTime>,
+    /// True if the backup has an oplog slice, which has the transactions that were open at the instant.
+    pub has_slice: bool,
+    pub set_id: Option<String>,
+    pub selection: SelectionAsked,
+    /// The reason why the backup is not used.
+    pub unfit: Option<String>,
+}
+
+impl BaseBackup {
+    /// Returns `None` if the data of the backup is of no instant.
+    fn of(manifest: &Summary, unsound: Option<String>) -> Option<BaseBackup> {
+        let partial = || manifest.part().map(|what| format!("it is partial ({what})"));
+        Some(BaseBackup {
+            id: manifest.id.clone(),
+            instant: manifest.consistency.at?,
+            from: manifest.consistency.base.as_ref().map(|base| base.from),
+            has_slice: manifest.consistency.oplog.is_some(),
+            set_id: manifest.source.set_id.clone(),
+            selection: manifest.selection.clone(),
+            unfit: unsound.or_else(partial),
+        })
+    }
+
+    /// The optime after which slices must have every entry: its own instant, or the beginning of the transactions that were
+    /// open then.
+    fn needs(&self) -> Option<OpTime> {
+        let from = self.from?;
+        Some(if self.has_slice { self.instant } else { from.min(self.instant) })
+    }
+}
+
+/// Consecutive slices without a break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unbroken {
+    slices: Vec<SliceManifest>,
+    /// Why the slices do not continue the ones before them, if that is known.
+    broken: Option<String>,
+}
+
+impl Unbroken {
+    fn start(&self) -> OpTime {
+        self.slices[0].start
+    }
+
+    fn end(&self) -> OpTime {
+        self.slices[self.slices.len() - 1].end.at
+    }
+
+    /// The first barrier after `instant`.
+    fn barrier(&self, instant: OpTime) -> Option<&Barrier> {
+        let all = self.slices.iter().flat_map(|slice| &slice.barriers);
+        all.filter(|barrier| barrier.at > instant).min_by_key(|barrier| barrier.at)
+    }
+
+    /// The first slice that `base` needs and that has another selection.
+    fn other_selection(&self, base: &BaseBackup) -> Option<&SliceManifest> {
+        let later = self.slices.iter().filter(|slice| slice.end.at > base.instant);
+        later.into_iter().find(|slice| slice.selection != base.selection)
+    }
+
+    /// The last optime that can be restored from `base`.
+    fn reach(&self, base: &BaseBackup) -> OpTime {
+        let barrier = self.barrier(base.instant).map(|barrier| barrier.at.before());
+        let other = self.other_selection(base).map(|slice| slice.start);
+        let limits = barrier.into_iter().chain(other);
+        limits.chain([self.end()]).min().unwrap_or(base.instant).max(base.instant)
+    }
+}
+
+/// How a point is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenPoint {
+    pub base: BackupId,
+    /// Newer backups before the point that are not its base.
+    pub skipped: Vec<SkippedBackup>,
+    /// `None` if the point is the base's own instant and no slice is needed.
+    pub chain: Option<ChosenSlices>,
+}
+
+/// The slices that lead from a base to a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenSlices {
+    /// In order, without a gap.
+    pub slices: Vec<SliceManifest>,
+    /// The base's own instant.
+    pub instant: OpTime,
+    /// The last optime that is replayed.
+    pub last: OpTime,
+    /// The end of the unbroken slices.
+    pub end: OpTime,
+}
+
+/// The bases and slices of a job.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Newest first.
+    bases: Vec<BaseBackup>,
+    unbroken: Vec<Unbroken>,
+    /// Slices that cannot be understood, and other places at which a chain is not continuous.
+    breaks: Vec<ChainBreak>,
+}
+
+/// Reads the bases and slices of a job, and chooses the ones that lead to a point. A backup named by `which` is the only base.
+///
+/// # Errors
+/// Returns an error if the store does not answer, and a usage error if the point cannot be restored.
+pub async fn choose_point(
+    store: &dyn Store,
+    job: &str,
+    which: &WhichBackup,
+    point: WantedPoint,
+    options: &CatalogOptions,
+) -> Result<ChosenPoint> {
+    let state = StoreState::read(store, job, options).await?;
+    if let Some(missing) = &state.missing {
+        log::warn!("{}", missing.message());
+    }
+    let slices = JobSlices::list(store, job).await?;
+    let mut chains = Vec::new();
+    for chain in slices.chains() {
+        chains.push(slices.read(store, chain).await?);
+    }
+    let retained = state.backups();
+    let counts = |manifest: &&Summary| match which {
+        WhichBackup::Id(id) => manifest.id == *id,
+        WhichBackup::Prefix(prefix) => manifest.id.as_str().starts_with(prefix.as_str()),
+        WhichBackup::By(by) => manifest.finished_at <= *by,
+        WhichBackup::Latest => true,
+    };
+    // A backup that is named is used nevertheless.
+    let named = matches!(which, WhichBackup::Id(_) | WhichBackup::Prefix(_));
+    let bases = state.manifests().filter(counts).filter_map(|manifest| {
+        let backup = retained.iter().find(|backup| backup.id == manifest.id);
+        let base = BaseBackup::of(manifest, backup.and_then(|backup| backup.unsound.clone()))?;
+        Some(BaseBackup { unfit: base.unfit.filter(|_| !named), ..base })
+    });
+    Stored::new(bases.collect(), &chains).choose(point)
+}
+
+impl Stored {
+    /// `chains` has the slices of each chain in order.
+    pub fn new(mut bases: Vec<BaseBackup>, chains: &[Vec<SliceEntry>]) -> Stored {
+        bases.sort_by_key(|base| Reverse((base.instant, base.id.clone())));
+        let mut stored = Stored { bases, ..Stored::default() };
+        for entries in chains {
+            let history = ChainHistory::of(entries);
+            let mut slices = entries.iter().filter_map(|entry| match entry {
+                SliceEntry::Slice(slice) => Some((**slice).clone()),
+                SliceEntry::Unreadable { .. } => None,
+            });
+            for range in &history.ranges {
+                let slices: Vec<SliceManifest> = slices.by_ref().take(range.slices as usize).collect();
+                let broken = slices.first().and_then(|first| first.gap.as_ref()).map(|gap| gap.why.clone());
+                stored.unbroken.push(Unbroken { slices, broken });
+            }
+            stored.breaks.extend(history.breaks);
+        }
+        stored.unbroken.sort_by_key(|part| (part.start(), part.end()));
+        stored.breaks.sort_by_key(|one| one.at);
+        stored
+    }
+
+    /// Chooses the newest base from which the point can be reached.
+    ///
+    /// # Errors
+    /// Returns a usage error that names the obstacle and the nearest restorable points.
+    pub fn choose(&self, point: WantedPoint) -> Result<ChosenPoint> {
+        let newest = self.newest();
+        let Some(last) = point.last().or(newest) else {
+            return Err(Error::usage("there is no backup of one instant, and no point in time can be restored")
+                .hint("Make a backup with --consistency oplog or snapshot; `uzima-backup list` shows which backups are of one instant"));
+        };
+        let (mut skipped, mut obstacle) = (Vec::new(), None);
+        for base in self.bases.iter().filter(|base| base.instant <= last) {
+            let reason = match &base.unfit {
+                Some(why) => why.clone(),
+                None => match self.reach(base, point, last) {
+                    Ok(chain) => return Ok(ChosenPoint { base: base.id.clone(), skipped, chain }),
+                    Err(why) => {
+                        obstacle.get_or_insert_with(|| format!("from the backup {}, {why}", base.id));
+                        why
+                    }
+                },
+            };
+            skipped.push(SkippedBackup { id: base.id.clone(), reason });
+        }
+        let why = obstacle.unwrap_or_else(|| self.without_base(last, &skipped));
+        Err(Error::usage(format!("{point} cannot be restored: {why}")).hint(self.nearest(last)))
+    }
+
+    /// The newest optime that is stored.
+    fn newest(&self) -> Option<OpTime> {
+        let fit = self.bases.iter().filter(|base| base.unfit.is_none()).map(|base| base.instant);
+        fit.chain(self.unbroken.iter().map(Unbroken::end)).max()
+    }
+
+    /// Returns the slices that lead from `base` to `last`, or the obstacle.
+    fn reach(
+        &self,
+        base: &BaseBackup,
+        point: WantedPoint,
+        last: OpTime,
+    ) -> Result<Option<ChosenSlices>, String> {
+        let own = match point {
+            WantedPoint::Second(second) => second.timestamp() == i64::from(base.instant.t),
+            _ => last == base.instant,
+        };
+        match self.slices(base, point, last) {
+            // Without slices, the instant of the backup is a point that can be restored.
+            _ if own && last == base.instant => Ok(None),
+            Err(_) if own => Ok(None),
+            chosen => chosen.map(Some),
+        }
+    }
+
+    fn slices(&self, base: &BaseBackup, point: WantedPoint, last: OpTime) -> Result<ChosenSlices, String> {
+        let needs = base.needs().filter(|_| base.set_id.is_some()).ok_or(
+            "no oplog slice can continue: a version before 0.2.0 made it, or the user could not read the oplog",
+        )?;
+        let same_set = |part: &&Unbroken| Some(&part.slices[0].chain.set_id) == base.set_id.as_ref();
+        let begin = |part: &&Unbroken| part.start() <= needs && part.end() > base.instant;
+        let following = self.unbroken.iter().filter(same_set).filter(begin);
+        let Some(part) = following.max_by_key(|part| part.reach(base)) else {
+            let newest = self.unbroken.iter().filter(same_set).map(Unbroken::end).max();
+            return Err(
+                match (self.unbroken.iter().filter(same_set).find(|part| part.start() > needs), newest) {
+                    (Some(later), _) => gap(base.instant, later, self.why(later)),
+                    (None, Some(end)) => ended(end),
+                    (None, None) => "no oplog slice of its replica set is stored".into(),
+                },
+            );
+        };
+        if let Some(barrier) = part.barrier(base.instant).filter(|barrier| barrier.at <= last) {
+            let Barrier { at, why } = barrier;
+            return Err(format!("no restore can go past {}:{} ({}): {why}", at.t, at.i, at.second()));
+        }
+        if let Some(other) = part.other_selection(base).filter(|slice| slice.start < last) {
+            let (start, selection) = (other.start.second(), &other.selection);
+            return Err(format!(
+                "the oplog slices from {start} on have another selection than the backup: {selection} instead of {}",
+                base.selection
+            ));
+        }
+        let end = part.end();
+        // A second is complete when a later entry was read.
+        let ends_before = match point {
+            WantedPoint::Second(_) => end.t <= last.t,
+            _ => end < last,
+        };
+        if ends_before {
+            let later = self.unbroken.iter().filter(same_set).find(|other| other.start() > end);
+            return Err(match later.filter(|later| later.start() < last || later.end() >= last) {
+                Some(later) => gap(end, later, self.why(later)),
+                None => ended(end),
+            });
+        }
+        let wanted = |slice: &&SliceManifest| slice.end.at > needs && slice.start < last;
+        let slices = part.slices.iter().filter(wanted).cloned().collect();
+        Ok(ChosenSlices { slices, instant: base.instant, last, end })
+    }
+
+    /// Why the slices before this part are not continuous with it.
+    fn why(&self, part: &Unbroken) -> Option<String> {
+        let of_chain = self.breaks.iter().rfind(|one| one.at <= part.start()).map(|one| one.why.clone());
+        part.broken.clone().or(of_chain)
+    }
+
+    /// The obstacle if no fit base is at or before the point.
+    fn without_base(&self, last: OpTime, skipped: &[SkippedBackup]) -> String {
+        let unfit: Vec<String> =
+            skipped.iter().map(|one| format!("{} is not used: {}", one.id, one.reason)).collect();
+        let oldest = self.bases.iter().rfind(|base| base.unfit.is_none());
+        match oldest.filter(|oldest| oldest.instant > last) {
+            Some(oldest) => {
+                let text =
+                    format!("it is before the oldest base, {} of {}", oldest.id, oldest.instant.second());
+                unfit.into_iter().fold(text, |text, one| format!("{text}; {one}"))
+            }
+            None if unfit.is_empty() => "there is no backup of one instant".into(),
+            None => unfit.join("; "),
+        }
+    }
+
+    /// The next step: the restorable points around `last`.
+    fn nearest(&self, last: OpTime) -> String {
+        let fit = || self.bases.iter().filter(|base| base.unfit.is_none());
+        let furthest = |base: &BaseBackup| {
+            let needs = base.needs()?;
+            let parts = self.unbroken.iter().filter(|part| {
+                Some(&part.slices[0].chain.set_id) == base.set_id.as_ref() && part.start() <= needs
+            });
+            parts.map(|part| part.reach(base)).max()
+        };
+        let reach = |base: &BaseBackup| furthest(base).unwrap_or(base.instant).max(base.instant).min(last);
+        let before = fit().filter(|base| base.instant <= last).map(reach).max();
+        let after = fit().map(|base| base.instant).filter(|instant| *instant > last).min();
+        let text = |at: OpTime| format!("--at {}:{} ({})", at.t, at.i, at.second());
+        let points: Vec<String> = before.into_iter().chain(after).map(text).collect();
+        match points.as_slice() {
+            [] => "`uzima-backup list` shows the backups".into(),
+            [one] => format!("The nearest point that can be restored is {one}"),
+            several => format!("The nearest points that can be restored are {}", several.join(" and ")),
+        }
+    }
+}
+
+fn ended(end: OpTime) -> String {
+    format!("the oplog slices end at {}:{} ({}), and later writes are not stored", end.t, end.i, end.second())
+}
+
+fn gap(from: OpTime, later: &Unbroken, why: Option<String>) -> String {
+    let why = why.map(|why| format!(", because {}", units::brief_text(&why, 300))).unwrap_or_default();
+    format!("the writes between {} and {} are in no oplog slice{why}", from.second(), later.start().second())
+}
+
+#[cfg(test)]
+mod tests;

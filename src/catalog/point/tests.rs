@@ -1,0 +1,189 @@
+use super::*;
+use crate::base::exit::Exit;
+use crate::model::slice::tests::slice;
+use crate::model::slice::{ChainId, OplogGap};
+
+const SET: &str = "6563a1b2c3d4e5f60718293a";
+
+fn at(t: u32) -> OpTime {
+    OpTime { t, i: 1 }
+}
+
+fn second(t: u32) -> WantedPoint {
+    WantedPoint::Second(at(t).date())
+}
+
+/// A backup whose oplog slice ends at `instant`.
+fn base(n: u32, instant: u32) -> BaseBackup {
+    BaseBackup {
+        id: format!("20261123T03000{n}Z-7k3q9d").parse().unwrap(),
+        instant: at(instant),
+        from: Some(at(instant - 5)),
+        has_slice: true,
+        set_id: Some(SET.into()),
+        selection: slice(100, 110).selection,
+        unfit: None,
+    }
+}
+
+fn chain(slices: Vec<SliceManifest>) -> Vec<SliceEntry> {
+    slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect()
+}
+
+/// Slices of ten seconds each.
+fn slices(from: u32, to: u32) -> Vec<SliceManifest> {
+    (from..to).step_by(10).map(|t| slice(t, t + 10)).collect()
+}
+
+fn stored(bases: Vec<BaseBackup>, all: Vec<SliceManifest>) -> Stored {
+    Stored::new(bases, &[chain(all)])
+}
+
+/// The instant of the base and the times of the slices.
+fn chosen(stored: &Stored, point: WantedPoint) -> (BackupId, Vec<(u32, u32)>, OpTime) {
+    let chosen = stored.choose(point).unwrap();
+    let chain = chosen.chain.expect("slices");
+    let times = chain.slices.iter().map(|slice| (slice.start.t, slice.end.at.t)).collect();
+    (chosen.base, times, chain.last)
+}
+
+fn refused(stored: &Stored, point: WantedPoint) -> (String, String) {
+    let error = stored.choose(point).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    (error.to_string(), error.next_step().unwrap_or_default().to_string())
+}
+
+#[test]
+fn the_newest_base_before_the_point_is_chosen_with_the_slices_between() {
+    let (old, new) = (base(1, 105), base(2, 125));
+    let stored = stored(vec![old.clone(), new.clone()], slices(100, 150));
+    let all = OpTime { t: 124, i: u32::MAX };
+    assert_eq!(chosen(&stored, second(124)), (old.id, vec![(100, 110), (110, 120), (120, 130)], all));
+    let entry = WantedPoint::Entry(at(140));
+    assert_eq!(chosen(&stored, entry), (new.id.clone(), vec![(120, 130), (130, 140)], at(140)));
+    let before = WantedPoint::Before(at(141));
+    assert_eq!(
+        chosen(&stored, before),
+        (new.id.clone(), vec![(120, 130), (130, 140), (140, 150)], at(141).before())
+    );
+    let newest = chosen(&stored, WantedPoint::Newest);
+    assert_eq!(newest, (new.id, vec![(120, 130), (130, 140), (140, 150)], at(150)));
+}
+
+#[test]
+fn a_snapshot_needs_the_slices_from_its_oldest_transaction_on() {
+    let snapshot = BaseBackup { has_slice: false, from: Some(at(115)), ..base(1, 125) };
+    let stored = stored(vec![snapshot.clone()], slices(100, 150));
+    assert_eq!(chosen(&stored, second(131)).1, [(110, 120), (120, 130), (130, 140)]);
+    let late = self::stored(vec![snapshot], slices(120, 150));
+    assert!(refused(&late, second(131)).0.contains("are in no oplog slice"));
+}
+
+#[test]
+fn the_instant_of_a_backup_needs_no_slices() {
+    let own = base(1, 105);
+    for slices in [vec![], slices(100, 110), slices(110, 150)] {
+        let stored = stored(vec![own.clone()], slices);
+        for point in [WantedPoint::Entry(at(105)), WantedPoint::Before(at(105).after())] {
+            assert_eq!(stored.choose(point).unwrap().chain, None);
+        }
+    }
+    let alone = stored(vec![own.clone()], vec![]);
+    assert_eq!(alone.choose(second(105)).unwrap().chain, None);
+    assert_eq!(alone.choose(WantedPoint::Newest).unwrap().chain, None);
+    let whole = stored(vec![own], slices(100, 150));
+    assert!(whole.choose(second(105)).unwrap().chain.is_some(), "the rest of the second is replayed");
+}
+
+#[test]
+fn a_second_must_lie_before_the_end_of_the_slices() {
+    let stored = stored(vec![base(1, 105)], slices(100, 150));
+    assert!(stored.choose(second(149)).is_ok());
+    let (why, step) = refused(&stored, second(150));
+    assert!(why.contains("the oplog slices end at 150:1"), "{why}");
+    assert!(step.contains("--at 150:1 "), "{step}");
+    assert!(stored.choose(WantedPoint::Entry(at(150))).is_ok());
+    assert!(stored.choose(WantedPoint::Entry(at(150).after())).is_err());
+}
+
+#[test]
+fn a_point_before_the_oldest_base_is_refused() {
+    let stored = stored(vec![base(1, 125)], slices(100, 150));
+    let (why, step) = refused(&stored, second(110));
+    assert!(why.contains("before the oldest base, 20261123T030001Z-7k3q9d"), "{why}");
+    assert!(step.contains("--at 125:1 "), "{step}");
+}
+
+#[test]
+fn a_barrier_ends_the_points_of_older_bases() {
+    let mut all = slices(100, 150);
+    all[2].barriers = vec![Barrier { at: at(127), why: "it was imported".into() }];
+    let (old, new) = (base(1, 105), base(2, 135));
+    let stored = stored(vec![old.clone(), new.clone()], all);
+    assert_eq!(chosen(&stored, second(126)).0, old.id);
+    assert_eq!(chosen(&stored, second(140)).0, new.id);
+    let (why, step) = refused(&stored, second(130));
+    assert!(why.contains("no restore can go past 127:1") && why.contains("it was imported"), "{why}");
+    assert!(step.contains("--at 127:0 ") && step.contains("--at 135:1 "), "{step}");
+    assert_eq!(chosen(&stored, WantedPoint::Before(at(127))).0, old.id);
+}
+
+#[test]
+fn a_missing_or_unreadable_slice_is_a_gap() {
+    let mut missing = slices(100, 150);
+    missing.remove(2);
+    let stored = stored(vec![base(1, 105), base(2, 135)], missing);
+    let (why, step) = refused(&stored, second(131));
+    assert!(why.contains("are in no oplog slice, because the slices between"), "{why}");
+    assert!(step.contains("--at 120:1 ") && step.contains("--at 135:1 "), "{step}");
+    assert_eq!(chosen(&stored, second(141)).1, [(130, 140), (140, 150)]);
+    let mut entries = chain(slices(100, 150));
+    entries[2] = SliceEntry::Unreadable { key: "k/slice.json".into(), start: at(120), why: "no JSON".into() };
+    let stored = Stored::new(vec![base(1, 105)], &[entries]);
+    let (why, _) = refused(&stored, second(141));
+    assert!(why.contains("k/slice.json cannot be understood: no JSON"), "{why}");
+}
+
+#[test]
+fn a_gap_between_chains_is_named_with_its_reason() {
+    let of = ChainId::new(SET, at(130)).unwrap();
+    let mut later: Vec<SliceManifest> = slices(130, 150);
+    later.iter_mut().for_each(|slice| slice.chain = of.clone());
+    later[0].after = None;
+    later[0].gap = Some(OplogGap { from: at(120), why: "the oplog was too short".into() });
+    let stored = Stored::new(vec![base(1, 105)], &[chain(slices(100, 120)), chain(later)]);
+    for t in [125, 141] {
+        let (why, _) = refused(&stored, second(t));
+        assert!(why.contains("because the oplog was too short"), "{t}: {why}");
+    }
+    assert!(stored.choose(second(119)).is_ok());
+}
+
+#[test]
+fn unfit_backups_and_other_sets_and_selections_are_no_bases() {
+    let (good, mut bad) = (base(1, 105), base(2, 125));
+    bad.unfit = Some("it is damaged".into());
+    let with_bad = stored(vec![good.clone(), bad.clone()], slices(100, 150));
+    let choice = with_bad.choose(second(141)).unwrap();
+    assert_eq!((choice.base, choice.skipped[0].reason.as_str()), (good.id.clone(), "it is damaged"));
+    assert!(refused(&stored(vec![bad], slices(100, 150)), second(141)).0.contains("it is damaged"));
+    let other = BaseBackup { set_id: Some("0".repeat(24)), ..base(2, 125) };
+    assert_eq!(chosen(&stored(vec![good.clone(), other], slices(100, 150)), second(141)).0, good.id);
+    let old = BaseBackup { from: None, ..base(2, 125) };
+    assert!(refused(&stored(vec![old], slices(100, 150)), second(141)).0.contains("before 0.2.0"));
+    let mut changed = slices(100, 150);
+    for slice in &mut changed[3..] {
+        slice.selection.exclude = vec!["shop.tmp".into()];
+    }
+    let (why, step) = refused(&stored(vec![good], changed), second(141));
+    assert!(why.contains("have another selection than the backup"), "{why}");
+    assert!(step.contains("--at 130:1 "), "{step}");
+}
+
+#[test]
+fn without_any_base_nothing_can_be_restored() {
+    let none = stored(vec![], vec![]);
+    assert!(refused(&none, WantedPoint::Newest).0.contains("no backup of one instant"));
+    let (why, _) = refused(&stored(vec![], slices(100, 150)), second(141));
+    assert!(why.contains("no backup of one instant"), "{why}");
+}
