@@ -15,10 +15,11 @@ use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
+use crate::catalog::point::{WantedPoint, choose_point};
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::restore::{
-    self, Dump, NamespaceOutcome, OplogPlan, Problem, Replayed, Restore, RestoreFacts, RestoreFilter,
+    self, At, Dump, NamespaceOutcome, OplogPlan, Problem, Replayed, Restore, RestoreFacts, RestoreFilter,
     RestoreOptions, RestoreOrigin, RestorePlan, RestoreReport, StoredBackup, Users,
 };
 use crate::restore_target::RestoreTarget;
@@ -46,8 +47,8 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
         _ => error,
     };
     let patience = config.patience.as_ref()?;
-    let (origin, skipped) = cancel.or(origin(args, run)).await.map_err(unchanged)?;
-    let options = RestoreOptions { onto_source: server.is_source, skipped, ..options };
+    let Chosen { origin, skipped, at } = cancel.or(origin(args, run)).await.map_err(unchanged)?;
+    let options = RestoreOptions { onto_source: server.is_source, skipped, at, ..options };
     let target = cancel.or(RestoreTarget::connect(&server.uri, patience)).await.map_err(unchanged)?;
     let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
     let meter = Arc::new(Meter::default());
@@ -96,7 +97,7 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         convert_legacy_indexes: args.convert_legacy_indexes,
         users,
         no_replay: args.no_replay,
-        at: args.at.as_deref().map(str::parse).transpose().map_err(|why: String| Error::usage(why))?,
+        at: None,
         onto_source: false,
         skipped: Vec::new(),
         token: format!("{:08x}", rand::random::<u32>()),
@@ -106,18 +107,71 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
     })
 }
 
-/// The dump or backup to restore, and the newer backups that are not restored because they have a fault.
-async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<(RestoreOrigin, Vec<SkippedBackup>)> {
+/// The dump or backup to restore.
+struct Chosen {
+    origin: RestoreOrigin,
+    /// Newer backups that are not restored.
+    skipped: Vec<SkippedBackup>,
+    /// The instant that the data must have without slices after it.
+    at: Option<At>,
+}
+
+async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
+    let point = point(args)?;
     if let Some(path) = args.from.clone() {
+        let at = point.map(|point| match point {
+            WantedPoint::Second(second) => Ok(At::Second(second)),
+            WantedPoint::Entry(at) => Ok(At::Entry(at)),
+            _ => {
+                Err(Error::usage("--at takes a time or seconds:ordinal with --from: a dump has one instant"))
+            }
+        });
+        let at = at.transpose()?;
         let read = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
         let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
-        return Ok((RestoreOrigin::Dump(Arc::new(dump)), Vec::new()));
+        return Ok(Chosen { origin: RestoreOrigin::Dump(Arc::new(dump)), skipped: Vec::new(), at });
     }
     let store = open_place(run.config).await?;
     let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
-    let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
-    Ok((RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?)), skipped))
+    let Some(point) = point else {
+        let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
+        let origin = RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?));
+        return Ok(Chosen { origin, skipped, at: None });
+    };
+    let named = match job {
+        Some(job) => job.to_string(),
+        None => choose::choose_readable(&*store, which, None, &run.reading()).await?.job,
+    };
+    let chosen = choose_point(&*store, &named, which, point, &run.reading()).await?;
+    let by_id = WhichBackup::Id(chosen.base);
+    let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &run.reading()).await?;
+    let backup = StoredBackup::open(store, manifest).await?;
+    let backup = match chosen.chain {
+        Some(slices) => backup.continued(slices),
+        None => backup,
+    };
+    Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped: chosen.skipped, at: None })
+}
+
+/// The point of `--at` or `--before`.
+fn point(args: &RestoreArgs) -> Result<Option<WantedPoint>> {
+    let parsed = |text: &str| text.parse::<At>().map_err(Error::usage);
+    match (args.at.as_deref(), args.before.as_deref()) {
+        (Some("newest"), _) => Ok(Some(WantedPoint::Newest)),
+        (Some(text), _) => Ok(Some(match parsed(text)? {
+            At::Second(second) => WantedPoint::Second(second),
+            At::Entry(at) => WantedPoint::Entry(at),
+        })),
+        (None, Some(text)) => match parsed(text)? {
+            At::Entry(at) => Ok(Some(WantedPoint::Before(at))),
+            At::Second(_) => Err(Error::usage(format!(
+                "--before takes an entry of the oplog, seconds:ordinal, and not '{text}'"
+            ))
+            .hint("--at takes a time: everything up to the end of that second")),
+        },
+        (None, None) => Ok(None),
+    }
 }
 
 async fn dry_run(
@@ -156,6 +210,16 @@ fn source_text(facts: &RestoreFacts) -> String {
     }
     for SkippedBackup { id, reason } in &facts.skipped {
         push_line(&mut text, &format!("  skipped the newer backup {id}: {reason}"));
+    }
+    if let Some(point) = &facts.point {
+        let line = format!(
+            "  continued from {} by {}, {} raw, {} stored",
+            point.base_at.second(),
+            units::several(point.slices, "oplog slice"),
+            units::bytes(point.raw_bytes),
+            units::bytes(point.stored_bytes)
+        );
+        push_line(&mut text, &line);
     }
     text
 }

@@ -8,12 +8,13 @@
 
 use std::collections::BTreeSet;
 
+use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use mongodb::error::Error as Driver;
 
-use super::RestoreTarget;
 use super::collections::NOT_FOUND;
+use super::{RestoreTarget, ServerVersion, insert};
 use crate::base::error::{Error, Kind, Result};
 use crate::mongo::errors::{self, Class};
 
@@ -42,7 +43,7 @@ impl RestoreTarget {
             let update = rawdoc! {"op": "u", "ns": ns, "o2": {"_id": 0}, "o": {"_id": 0}};
             // The server checks the rights before it looks for the documents.
             let operations = [delete, update];
-            match self.insist("admin", self.operations(&operations)).await {
+            match self.insist("admin", self.operations(&operations, true)).await {
                 Ok(_) => {}
                 Err(e) if errors::code(&e) == Some(NOT_FOUND) => {}
                 Err(e) if errors::code(&e) == Some(NO_COMMAND) => {
@@ -64,12 +65,46 @@ impl RestoreTarget {
     /// Applies operations in order: inserts, updates and deletes, or one command. Stops at the first
     /// operation that the server refuses. Returns an error if operations on other namespaces would fail as well.
     pub(crate) async fn apply(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
+        self.apply_with(operations, true).await
+    }
+
+    /// The same, but the server refuses an update that finds no document.
+    pub(crate) async fn apply_exactly(&self, operations: &[RawDocumentBuf]) -> Result<Applied> {
+        self.apply_with(operations, false).await
+    }
+
+    /// Deletes documents of a collection by their `_id`s. Returns how many were found; `None` if that is unknown, because the
+    /// command was sent more than once.
+    pub(crate) async fn delete_exactly(
+        &self,
+        db: &str,
+        collection: &str,
+        documents: &[&RawDocument],
+    ) -> Result<Option<u64>> {
+        let mut deletes = RawArrayBuf::new();
+        for document in documents {
+            deletes.push(rawdoc! {"q": insert::id_filter(document)?, "limit": 1});
+        }
+        let command =
+            rawdoc! {"delete": collection, "deletes": deletes, "writeConcern": self.concern.clone()};
+        let (answer, repeated) = self.change_repeated(db, || command.clone()).await;
+        let doing = format!("cannot delete documents of {db}.{collection}, as the oplog does");
+        let answer = answer.map_err(|e| self.explain_apply(&doing, e))?;
+        if let Ok(errors) = answer.get_array("writeErrors") {
+            let first = errors.first().map(ToString::to_string).unwrap_or_default();
+            return Err(Error::new(Kind::Refused, doing).caused_by(first));
+        }
+        super::acknowledged(&answer, "the deletes were")?;
+        Ok((!repeated).then(|| super::number(&answer, "n")))
+    }
+
+    async fn apply_with(&self, operations: &[RawDocumentBuf], upserts: bool) -> Result<Applied> {
         let mut applied = Applied::default();
         let (mut from, mut alone) = (0, false);
         while from < operations.len() {
             let to = if alone { from + 1 } else { operations.len() };
             let rest = &operations[from..to];
-            let error = match self.change("admin", self.operations(rest)).await {
+            let error = match self.change("admin", self.operations(rest, upserts)).await {
                 Ok(answer) => {
                     super::acknowledged(&answer, "the replayed operations were")?;
                     from = to;
@@ -123,16 +158,21 @@ impl RestoreTarget {
         }
     }
 
-    fn operations(&self, operations: &[RawDocumentBuf]) -> RawDocumentBuf {
+    fn operations(&self, operations: &[RawDocumentBuf], upserts: bool) -> RawDocumentBuf {
         let operations: RawArrayBuf = operations.iter().cloned().collect();
-        rawdoc! {
+        let mut command = rawdoc! {
             "applyOps": operations,
             // Not atomic: one atomic command would be one entry in the target's oplog, and may be too long
             // for it.
             "allowAtomic": false,
             "bypassDocumentValidation": true,
-            "writeConcern": self.concern.clone(),
+        };
+        // From 8.1 on no update inserts unless it says so, and the option is refused (SERVER-88158).
+        if !upserts && self.version < ServerVersion(8, 1, 0) {
+            command.append(cstr!("alwaysUpsert"), false);
         }
+        command.append(cstr!("writeConcern"), self.concern.clone());
+        command
     }
 
     fn explain_apply(&self, doing: &str, error: Driver) -> Error {

@@ -191,15 +191,7 @@ impl StoredArtifact {
         take: &mut dyn FnMut(DocumentRun),
     ) -> Result<Tally> {
         let failure = Arc::default();
-        let mut pieces = RequestedPieces {
-            artifact: self.clone(),
-            handle: handle.clone(),
-            left: segment.offset..segment.offset + segment.length,
-            current: Bytes::new(),
-            requested: None,
-            failure: Arc::clone(&failure),
-        };
-        pieces.request_next();
+        let pieces = self.pieces(segment.offset..segment.offset + segment.length, handle, &failure);
         let mut take = |documents, _room| take(DocumentRun { documents, _room });
         let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
@@ -209,6 +201,93 @@ impl StoredArtifact {
             let place = format!("{name} is damaged in {} at byte {}: {what}", self.key, segment.offset);
             Error::new(Kind::Mismatch, place)
         })
+    }
+}
+
+/// The documents of an object that was read to its end.
+#[derive(Debug)]
+pub struct WholeObject {
+    pub tally: Tally,
+    /// BLAKE3 of the documents, hex.
+    pub raw_blake3: String,
+    /// BLAKE3 of the object, hex.
+    pub blake3: String,
+}
+
+impl StoredArtifact {
+    /// Reads the whole object, which is `size` bytes long, and hands its documents on in runs. Stops after `most` bytes of
+    /// documents. Blocks the thread.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the object cannot be decompressed or
+    /// contains anything but documents.
+    pub fn read_whole(
+        &self,
+        size: u64,
+        most: u64,
+        handle: &Handle,
+        take: &mut dyn FnMut(DocumentRun),
+    ) -> Result<WholeObject> {
+        let failure = Arc::default();
+        let mut pieces =
+            HashedPieces { pieces: self.pieces(0..size, handle, &failure), hasher: blake3::Hasher::new() };
+        let mut take = |documents, _room| take(DocumentRun { documents, _room });
+        let read = {
+            let mut raw = self.codec.stream(&mut pieces).take(most + 1);
+            documents(&mut raw, Some(&self.large), &mut take)
+        };
+        // A decoder may stop at the end of its last frame.
+        let rest = io::copy(&mut pieces, &mut io::sink());
+        if let Some(error) = failure.lock().expect("no holder panics").take() {
+            return Err(of_store(error));
+        }
+        let damaged = |what: String| Error::new(Kind::Mismatch, format!("{} is damaged: {what}", self.key));
+        let (tally, raw_blake3) = read.map_err(damaged)?;
+        rest.map_err(|e| damaged(e.to_string()))?;
+        Ok(WholeObject { tally, raw_blake3, blake3: pieces.hasher.finalize().to_hex().to_string() })
+    }
+
+    fn pieces(
+        &self,
+        range: Range<u64>,
+        handle: &Handle,
+        failure: &Arc<Mutex<Option<store::StoreError>>>,
+    ) -> RequestedPieces {
+        let mut pieces = RequestedPieces {
+            artifact: self.clone(),
+            handle: handle.clone(),
+            left: range,
+            current: Bytes::new(),
+            requested: None,
+            failure: Arc::clone(failure),
+        };
+        pieces.request_next();
+        pieces
+    }
+}
+
+/// Hashes the bytes that are consumed.
+struct HashedPieces {
+    pieces: RequestedPieces,
+    hasher: blake3::Hasher,
+}
+
+impl BufRead for HashedPieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.pieces.fill_buf()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.hasher.update(&self.pieces.current[..n]);
+        self.pieces.consume(n);
+    }
+}
+
+impl Read for HashedPieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
     }
 }
 

@@ -118,12 +118,16 @@ checked before anything is dropped or written. The restore also tests whether th
 creates empty ones and drops them again, also with --dry-run. A namespace that has documents is refused without --drop. \
 Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
 no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
-replay needs the role \"readWriteAnyDatabase\", too.",
+replay needs the role \"readWriteAnyDatabase\", too.\n\n\
+With --at and --before, the data becomes as of any point in time that the backups and the slices of `uzima-backup oplog` reach: \
+the newest good backup before the point is restored, and the slices up to the point are replayed. All slices are read and \
+checked before anything is dropped or written. With an id, that backup is the beginning.",
     after_help = "Patterns are compared with the whole of database.collection: * matches any text, \\ takes the next character \
 literally; --ns-from and --ns-to also know $names$. If several pairs match, the last one applies.\n\n\
 Exit codes: 0 everything is as it was in the backup · 1 something differs, or the restore failed · 2 wrong usage, or a pattern \
 that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was changed\n\n\
 Examples:\n  uzima-backup restore latest --dry-run\n  \
+uzima-backup restore --at 2026-11-24T14:00:00Z --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
 uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
 uzima-backup restore --from dump.archive.gz --yes"
@@ -132,7 +136,7 @@ pub struct RestoreArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         value_name = "latest|ID",
-        required_unless_present = "from",
+        required_unless_present_any = ["from", "at", "before"],
         value_parser = completed::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]
@@ -175,9 +179,13 @@ pub struct RestoreArgs {
     /// Do not replay the oplog slice: each collection is as it was when it was read
     #[arg(long)]
     pub no_replay: bool,
-    /// Restore only if the restored data is as of this instant: a time (RFC 3339) or seconds:ordinal
-    #[arg(long, value_name = "TIME", conflicts_with = "no_replay")]
+    /// Restore the data as of this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end
+    /// of that second; an entry of the oplog, seconds:ordinal; or newest
+    #[arg(long, value_name = "TIME|T:I|newest", conflicts_with = "no_replay")]
     pub at: Option<String>,
+    /// Restore the data as it was before this entry of the oplog, seconds:ordinal
+    #[arg(long, value_name = "T:I", conflicts_with_all = ["no_replay", "at", "from"])]
+    pub before: Option<String>,
     /// Restore users and roles although namespaces are chosen
     #[arg(long, conflicts_with = "no_users")]
     pub users: bool,

@@ -72,7 +72,11 @@ pub(super) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -
 }
 
 /// The session's bytes, and the transaction's number in the session.
-type Id = (Vec<u8>, i64);
+pub(super) type TransactionId = (Vec<u8>, i64);
+
+/// The most bytes of operations of open transactions that are kept in memory. The operations of further transactions are read
+/// again at their commit.
+const KEPT: usize = 32 << 20;
 
 #[derive(Debug, PartialEq)]
 enum TransactionPart {
@@ -84,20 +88,45 @@ enum TransactionPart {
     Abort,
 }
 
+/// What an entry does to the transactions.
+#[derive(Debug, PartialEq)]
+pub(super) enum TransactionEffect {
+    /// The entry belongs to no transaction.
+    Alone,
+    /// The transaction stays open, or was aborted.
+    Nothing,
+    /// The operations of the committed transaction.
+    Commits(Vec<RawDocumentBuf>),
+    /// The transaction is committed by this entry. Its operations are in the entries from this time on.
+    CommitsSince(TransactionId, OpTime),
+}
+
+/// An open transaction.
+#[derive(Debug)]
+struct OpenTransaction {
+    operations: Vec<RawDocumentBuf>,
+    bytes: usize,
+    /// The time of its first entry, if its operations are read again.
+    since: Option<OpTime>,
+    first: Option<OpTime>,
+}
+
 /// Keeps the operations of open transactions until their commit. A transaction has one entry or several, of
 /// which the last commits.
 #[derive(Debug, Default)]
 pub(super) struct SliceTransactions {
-    open: BTreeMap<Id, Vec<RawDocumentBuf>>,
+    open: BTreeMap<TransactionId, OpenTransaction>,
+    /// The bytes of all kept operations.
+    bytes: usize,
+    /// True if the operations of large transactions are not kept.
+    pub reads_again: bool,
 }
 
 impl SliceTransactions {
-    /// Takes an entry, and returns the operations that it commits: none while its transaction is open, or
-    /// after it was aborted. Returns `None` if the entry does not belong to a transaction. The slice has
-    /// every entry from `start` on. Returns an error if the entry continues a transaction that began before
-    /// the slice.
-    pub(super) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<Option<Vec<RawDocumentBuf>>> {
-        let Some((id, part)) = part(entry)? else { return Ok(None) };
+    /// Takes an entry. The slice has every entry from `start` on. Returns an error if the entry continues a
+    /// transaction that began before the slice.
+    pub(super) fn take(&mut self, entry: &OplogEntry, start: OpTime) -> Result<TransactionEffect> {
+        let Some((id, part)) = part(entry)? else { return Ok(TransactionEffect::Alone) };
         if !self.open.contains_key(&id)
             && part != TransactionPart::Abort
             && let Some(before) = previous(entry).filter(|before| *before < start)
@@ -109,19 +138,43 @@ impl SliceTransactions {
             ))
             .hint("Restore another backup, or this one without its oplog: --no-replay"));
         }
-        let mut so_far = self.open.remove(&id).unwrap_or_default();
-        match part {
+        let mut so_far = self.open.remove(&id).unwrap_or_else(|| OpenTransaction {
+            operations: Vec::new(),
+            bytes: 0,
+            since: None,
+            first: entry.at,
+        });
+        self.bytes -= so_far.bytes;
+        Ok(match part {
             TransactionPart::Operations { last } => {
-                so_far.extend(documents(entry.o, "applyOps")?);
+                self.keep(&mut so_far, entry, last)?;
                 if last {
-                    return Ok(Some(so_far));
+                    return Ok(commits(id, so_far));
                 }
+                self.bytes += so_far.bytes;
                 self.open.insert(id, so_far);
-                Ok(Some(Vec::new()))
+                TransactionEffect::Nothing
             }
-            TransactionPart::Commit => Ok(Some(so_far)),
-            TransactionPart::Abort => Ok(Some(Vec::new())),
+            TransactionPart::Commit => commits(id, so_far),
+            TransactionPart::Abort => TransactionEffect::Nothing,
+        })
+    }
+
+    /// Adds the operations of an entry, unless too many are kept. The operations of a whole transaction in one entry are not
+    /// kept, so their number does not matter.
+    fn keep(&self, so_far: &mut OpenTransaction, entry: &OplogEntry, last: bool) -> Result<()> {
+        let bytes = entry.o.as_bytes().len();
+        let alone = last && so_far.operations.is_empty() && so_far.since.is_none();
+        if self.reads_again && !alone && self.bytes + so_far.bytes + bytes > KEPT {
+            so_far.since = so_far.since.or(so_far.first);
         }
+        if so_far.since.is_some() {
+            (so_far.operations, so_far.bytes) = Default::default();
+            return Ok(());
+        }
+        so_far.operations.extend(documents(entry.o, "applyOps")?);
+        so_far.bytes += bytes;
+        Ok(())
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -129,7 +182,19 @@ impl SliceTransactions {
     }
 }
 
-fn part(entry: &OplogEntry) -> Result<Option<(Id, TransactionPart)>> {
+fn commits(id: TransactionId, transaction: OpenTransaction) -> TransactionEffect {
+    match transaction.since {
+        Some(since) => TransactionEffect::CommitsSince(id, since),
+        None => TransactionEffect::Commits(transaction.operations),
+    }
+}
+
+/// Returns true if the entry has operations of this transaction.
+pub(super) fn is_part_of(entry: &OplogEntry, id: &TransactionId) -> Result<bool> {
+    Ok(part(entry)?.is_some_and(|(of, part)| of == *id && matches!(part, TransactionPart::Operations { .. })))
+}
+
+fn part(entry: &OplogEntry) -> Result<Option<(TransactionId, TransactionPart)>> {
     let session = entry.raw.get_document("lsid").ok();
     let number = entry.raw.get_i64("txnNumber").ok();
     // 1 is a batch of inserts with retries (MongoDB 8.0), which looks like a transaction.
@@ -201,7 +266,37 @@ mod tests {
     }
 
     fn take(open: &mut SliceTransactions, raw: &RawDocumentBuf) -> Result<Option<Vec<RawDocumentBuf>>> {
-        open.take(&OplogEntry::parse(raw).unwrap(), OpTime { t: 100, i: 1 })
+        Ok(match open.take(&OplogEntry::parse(raw).unwrap(), OpTime { t: 100, i: 1 })? {
+            TransactionEffect::Alone => None,
+            TransactionEffect::Nothing => Some(Vec::new()),
+            TransactionEffect::Commits(operations) => Some(operations),
+            TransactionEffect::CommitsSince(..) => panic!("nothing is read again"),
+        })
+    }
+
+    #[test]
+    fn the_operations_of_a_large_transaction_are_not_kept() {
+        let mut open = SliceTransactions { reads_again: true, ..SliceTransactions::default() };
+        let mut at = |time: u32, number, o| {
+            let mut raw = entry(number, if time > 101 { time - 1 } else { 0 }, o);
+            raw.append(bson::raw::cstr!("ts"), bson::Timestamp { time, increment: 1 });
+            open.take(&OplogEntry::parse(&raw).unwrap(), OpTime { t: 100, i: 1 }).unwrap()
+        };
+        let large = || rawdoc! {"op": "i", "ns": "a.b", "o": {"_id": 1, "pad": "x".repeat(12 << 20)}};
+        for time in 101..105 {
+            let part = rawdoc! {"applyOps": [large()], "partialTxn": true};
+            assert_eq!(at(time, 1, part), TransactionEffect::Nothing);
+        }
+        let small = at(105, 2, rawdoc! {"applyOps": [operation(1)], "prepare": true});
+        assert_eq!(small, TransactionEffect::Nothing);
+        let whole = at(106, 3, rawdoc! {"applyOps": [large(), large(), large()]});
+        assert!(matches!(whole, TransactionEffect::Commits(operations) if operations.len() == 3));
+        let committed = at(107, 1, rawdoc! {"applyOps": [operation(9)]});
+        let TransactionEffect::CommitsSince(id, since) = committed else { panic!("{committed:?}") };
+        assert_eq!((id.1, since), (1, OpTime { t: 101, i: 1 }));
+        let committed = at(108, 2, rawdoc! {"commitTransaction": 1});
+        assert_eq!(committed, TransactionEffect::Commits(vec![operation(1)]));
+        assert_eq!((open.bytes, open.count()), (0, 0));
     }
 
     #[test]

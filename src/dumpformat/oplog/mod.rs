@@ -3,6 +3,8 @@
 mod entry;
 pub(crate) mod script;
 
+use std::fmt;
+
 use crate::base::error::Result;
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -17,6 +19,12 @@ pub(crate) trait ReplayNames {
     fn wants_index(&self, _name: &str) -> bool {
         true
     }
+}
+
+/// Reads entries of a replay again.
+pub(crate) trait EntrySource: fmt::Debug + Send {
+    /// Passes the entries between two times, both included, to `each`, in order. Blocks the thread.
+    fn entries(&self, from: OpTime, to: OpTime, each: &mut dyn FnMut(&[u8])) -> Result<()>;
 }
 
 /// A namespace of an oplog slice, with its name at the target.
@@ -76,4 +84,6 @@ pub struct SliceCounts {
     pub first: Option<OpTime>,
     /// The end of the time in which the slice has every entry.
     pub last: Option<OpTime>,
+    /// The time of the last entry.
+    pub newest: Option<OpTime>,
 }

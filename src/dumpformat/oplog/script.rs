@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use bson::raw::cstr;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::entry::{OplogEntry, SliceTransactions, broken, documents, ends_transaction};
-use super::{ReplayNames, SliceCounts, TargetNamespace};
+use super::entry::{
+    OplogEntry, SliceTransactions, TransactionEffect, TransactionId, broken, documents, ends_transaction,
+    is_part_of,
+};
+use super::{EntrySource, ReplayNames, SliceCounts, TargetNamespace};
 use crate::base::error::{Error, Result};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -24,6 +27,9 @@ pub(crate) enum ReplayStep {
         to: TargetNamespace,
         /// For `applyOps`.
         operation: RawDocumentBuf,
+        /// The time of the entry, if its document must be as it was at the source then. `None` if the document may be of
+        /// another time, so that an update inserts a missing document, and a delete may find none.
+        exact: Option<OpTime>,
     },
     Create {
         to: TargetNamespace,
@@ -95,7 +101,29 @@ impl ChangeForm {
     }
 
     pub(crate) fn converts_to_capped(&self) -> bool {
-        self.options().iter().flatten().next().is_some_and(|(name, _)| name.as_str() == "convertToCapped")
+        self.name() == "convertToCapped"
+    }
+
+    /// The command's name.
+    pub(crate) fn name(&self) -> &str {
+        self.options().iter().flatten().next().map_or("", |(name, _)| name.as_str())
+    }
+
+    /// The change without an option.
+    pub(crate) fn without(&self, option: &str) -> ChangeForm {
+        match self {
+            ChangeForm::Command(command) => ChangeForm::Command(without(command, option)),
+            ChangeForm::Operation(operation) => {
+                let mut out = RawDocumentBuf::new();
+                for (key, value) in operation.iter().flatten() {
+                    match value {
+                        RawBsonRef::Document(o) if key.as_str() == "o" => out.append(key, without(o, option)),
+                        other => out.append(key, other),
+                    }
+                }
+                ChangeForm::Operation(out)
+            }
+        }
     }
 }
 
@@ -119,6 +147,14 @@ pub(crate) struct Script<N> {
     connected: Vec<String>,
     open: SliceTransactions,
     bounds: Option<(OpTime, OpTime)>,
+    /// The time from which on the data is of one instant.
+    exact_after: Option<OpTime>,
+    /// True if the data has the writes up to that time.
+    contained: bool,
+    /// The time of the entry that is translated, if its writes must be exact.
+    exact: Option<OpTime>,
+    /// Reads the operations of large transactions again.
+    source: Option<Box<dyn EntrySource>>,
     pub(crate) read: SliceCounts,
     /// The namespaces of all entries so far, wanted or not.
     pub(crate) seen: BTreeSet<String>,
@@ -133,12 +169,34 @@ impl<N: ReplayNames> Script<N> {
         let (first, last) = bounds.unzip();
         let read = SliceCounts { first, last, ..SliceCounts::default() };
         let (open, seen, indexes) = Default::default();
-        Script { names, connected, open, bounds, read, seen, indexes }
+        let (exact_after, contained, exact, source) = Default::default();
+        Script { names, connected, open, bounds, exact_after, contained, exact, source, read, seen, indexes }
+    }
+
+    /// Makes the writes after this time exact, because all data is of that time. If it is `contained` in the data, earlier
+    /// entries matter only for transactions that were open then.
+    pub(crate) fn exact_after(self, time: OpTime, contained: bool) -> Script<N> {
+        Script { exact_after: Some(time), contained, ..self }
+    }
+
+    /// Reads the operations of large transactions again at their commit, instead of keeping them in memory.
+    pub(crate) fn reading_again(mut self, source: Box<dyn EntrySource>) -> Script<N> {
+        self.open.reads_again = true;
+        Script { source: Some(source), ..self }
     }
 
     /// Translates the next entry. Returns an error with the reason if the entry cannot be replayed.
     pub(crate) fn take(&mut self, raw: &[u8], act: TakeStep) -> Result<()> {
         let entry = OplogEntry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
+        let start = self.bounds.map(|(start, _)| start);
+        let later = entry.at.filter(|at| self.exact_after.is_some_and(|time| *at > time));
+        if self.contained && later.is_none() {
+            // A transaction that began before the slices was over by then: none that was open began so early.
+            let _ = self.open.take(&entry, start.unwrap_or(OpTime { t: 0, i: 0 }));
+            return Ok(());
+        }
+        self.exact = later;
+        self.read.newest = entry.at.or(self.read.newest);
         self.read.entries += 1;
         self.read.raw_bytes += raw.len() as u64;
         if self.bounds.is_none() {
@@ -147,14 +205,50 @@ impl<N: ReplayNames> Script<N> {
         }
         let start = self.read.first.unwrap_or(OpTime { t: 0, i: 0 });
         match self.open.take(&entry, start)? {
-            None => self.operation(&entry, 0, act)?,
-            Some(committed) => {
-                for raw in &committed {
+            TransactionEffect::Alone => self.operation(&entry, 0, act)?,
+            TransactionEffect::Nothing => {}
+            TransactionEffect::Commits(operations) => {
+                for raw in &operations {
                     self.operation(&OplogEntry::parse(raw)?, 1, act)?;
                 }
             }
+            TransactionEffect::CommitsSince(id, since) => self.read_again(&id, since, &entry, act)?,
         }
         self.read.open_transactions = self.open.count();
+        Ok(())
+    }
+
+    /// Translates the operations of a transaction that are not in memory. `commit` is its last entry.
+    fn read_again(
+        &mut self,
+        id: &TransactionId,
+        since: OpTime,
+        commit: &OplogEntry,
+        act: TakeStep,
+    ) -> Result<()> {
+        let (source, until) = (self.source.take(), commit.at.unwrap_or(since));
+        let mut failed = None;
+        let read = source.as_ref().map(|source| {
+            source.entries(since, until, &mut |raw| {
+                if failed.is_none() {
+                    failed = self.part(id, raw, act).err();
+                }
+            })
+        });
+        self.source = source;
+        read.unwrap_or(Ok(()))?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Translates the operations of an entry, if it belongs to the transaction.
+    fn part(&mut self, id: &TransactionId, raw: &[u8], act: TakeStep) -> Result<()> {
+        let entry = OplogEntry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
+        if !is_part_of(&entry, id)? {
+            return Ok(());
+        }
+        for raw in documents(entry.o, "applyOps")? {
+            self.operation(&OplogEntry::parse(&raw)?, 1, act)?;
+        }
         Ok(())
     }
 
@@ -199,8 +293,10 @@ impl<N: ReplayNames> Script<N> {
         if to.is_users_or_roles() && id(entry).is_some_and(|id| self.connected.iter().any(|c| c == id)) {
             return Ok(Vec::new());
         }
-        let operation = write_operation(entry, &to);
-        Ok(vec![ReplayStep::Write { to, operation }])
+        // Users and roles are merged with those of the target.
+        let exact = self.exact.filter(|_| !to.is_users_or_roles());
+        let operation = write_operation(entry, &to, exact.is_none());
+        Ok(vec![ReplayStep::Write { to, operation, exact }])
     }
 
     /// A view is a document of `system.views`. A time series has a document there, too.
@@ -312,6 +408,15 @@ impl<N: ReplayNames> Script<N> {
     }
 }
 
+/// The document without a field.
+pub(crate) fn without(document: &RawDocument, field: &str) -> RawDocumentBuf {
+    let mut out = RawDocumentBuf::new();
+    for (key, value) in document.iter().flatten().filter(|(key, _)| key.as_str() != field) {
+        out.append(key, value);
+    }
+    out
+}
+
 /// The `_id` of the written document, if it is a string.
 fn id<'a>(entry: &OplogEntry<'a>) -> Option<&'a str> {
     let of_update = entry.o2.filter(|_| entry.op == "u");
@@ -331,10 +436,10 @@ fn unknown(what: &str, entry: &OplogEntry) -> Error {
 /// server that wrote it: session, term, the collection's UUID, the record id (`rid`), the version context
 /// (8.2, which `applyOps` refuses in an operation: 10296501).
 ///
-/// An update gets `b: true`, so that it inserts a missing document: the slice begins before the collections
+/// With `upserts`, an update gets `b: true`, so that it inserts a missing document: the slice begins before the collections
 /// are read, so it can update a document that was deleted before it was read. Up to 8.0 `applyOps` does so by
 /// default, from 8.1 on it does not (SERVER-88158); all versions accept the field.
-fn write_operation(entry: &OplogEntry, to: &TargetNamespace) -> RawDocumentBuf {
+fn write_operation(entry: &OplogEntry, to: &TargetNamespace, upserts: bool) -> RawDocumentBuf {
     let mut out = rawdoc! {"op": entry.op, "ns": format!("{}.{}", to.db, to.stored())};
     // The format version of an update's `o`.
     if let Some(version) = entry.raw.get("v").ok().flatten() {
@@ -343,7 +448,9 @@ fn write_operation(entry: &OplogEntry, to: &TargetNamespace) -> RawDocumentBuf {
     out.append(cstr!("o"), entry.o.to_owned());
     if let Some(o2) = entry.o2.filter(|_| entry.op == "u") {
         out.append(cstr!("o2"), o2.to_owned());
-        out.append(cstr!("b"), true);
+        if upserts {
+            out.append(cstr!("b"), true);
+        }
     }
     out
 }

@@ -32,6 +32,11 @@ impl RestoreFilter {
         self.include.is_empty() && self.exclude.is_empty() && self.rename.is_empty()
     }
 
+    /// Returns true if some namespaces are left out.
+    pub(super) fn is_partial(&self) -> bool {
+        !(self.include.is_empty() && self.exclude.is_empty())
+    }
+
     /// Chooses from the namespaces of a backup. A pattern of `exclude` may also match only namespaces of the
     /// oplog slice, `slice`. Returns a usage error if a pattern matches nothing, if two namespaces would get
     /// the same name, or if a new name is invalid.
@@ -39,6 +44,16 @@ impl RestoreFilter {
         &self,
         contents: &[BackupNamespace],
         slice: &BTreeSet<String>,
+    ) -> Result<Vec<ChosenNamespace>> {
+        self.choose_with(contents, slice, &BTreeSet::new())
+    }
+
+    /// The same. A pattern of `include` may also match only namespaces in `created`.
+    pub(crate) fn choose_with(
+        &self,
+        contents: &[BackupNamespace],
+        slice: &BTreeSet<String>,
+        created: &BTreeSet<String>,
     ) -> Result<Vec<ChosenNamespace>> {
         let names: Vec<(usize, String)> = contents
             .iter()
@@ -50,10 +65,14 @@ impl RestoreFilter {
         let in_slice = |pattern: &Pattern| slice.iter().any(|name| pattern.matches(name));
         // Without this check, a mistyped rename would restore a collection over the live one.
         let renames = |pair: &Rename| {
-            let mut wanted = names.iter().filter(|(at, name)| self.wants(&contents[*at].db, name));
-            wanted.any(|(_, name)| pair.apply(name).is_some())
+            let wanted = names.iter().filter(|(at, name)| self.wants(&contents[*at].db, name));
+            let created = created
+                .iter()
+                .filter(|name| name.split_once('.').is_some_and(|(db, _)| self.wants(db, name)));
+            wanted.map(|(_, name)| name).chain(created).any(|name| pair.apply(name).is_some())
         };
-        let included = self.include.iter().map(|p| ("--ns-include", p.to_string(), has(p)));
+        let is_created = |pattern: &Pattern| created.iter().any(|name| pattern.matches(name));
+        let included = self.include.iter().map(|p| ("--ns-include", p.to_string(), has(p) || is_created(p)));
         let excluded = self.exclude.iter().map(|p| ("--ns-exclude", p.to_string(), has(p) || in_slice(p)));
         let renamed = self.rename.iter().map(|pair| ("--ns-from", pair.from_text.clone(), renames(pair)));
         let unmatched = included.chain(excluded).chain(renamed).find(|(_, _, matched)| !matched);

@@ -16,10 +16,12 @@ use super::Restore;
 use super::namespaces::Planned;
 use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
+use super::replay::survey::EXPIRES;
 use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
 use crate::base::units;
+use crate::dumpformat::oplog::script;
 use crate::model::namespace::Type;
 use crate::model::tally::Tally;
 use crate::restore_target::insert::{self, Destination, RefusedDocument, id_text};
@@ -65,8 +67,12 @@ struct LoadState {
 impl Load {
     pub(super) fn new(restore: &Restore, planned: &Planned, indexes: bool) -> Arc<Load> {
         let (made, failed, state) = Default::default();
+        let mut planned = planned.clone();
+        if restore.expires_later() {
+            planned.namespace.options = script::without(&planned.namespace.options, EXPIRES);
+        }
         Arc::new(Load {
-            planned: planned.clone(),
+            planned,
             origin: restore.origin.clone(),
             target: restore.target.clone(),
             drop: restore.options.drop,

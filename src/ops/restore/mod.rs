@@ -43,7 +43,7 @@ pub use plan::{OplogPlan, RestorePlan};
 pub use remedy::Obstacle;
 use replay::Skip;
 pub use replay::SliceSurvey;
-pub use report::{NamespaceOutcome, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport};
+pub use report::{NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport};
 
 use load::Load;
 use remedy::{NamespaceState, RestoreProgress};

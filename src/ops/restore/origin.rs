@@ -4,6 +4,8 @@
 //! and indexes as BSON. The index of version 0.1.0 does not; then they are read from the parts of the artifact that can
 //! contain them: in a tar between the documents, in an archive at its beginning. Everything is compared with the manifest.
 
+mod continuation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
@@ -15,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::dump::{ArchiveSurvey, Dump};
+use super::filter::ReplayFilter;
 use super::namespaces::{BackupNamespace, NamespaceKey, is_users_or_roles};
 use super::options::{RestoreOptions, Users};
 use crate::artifact::read::segment::{self, StoredArtifact};
@@ -28,6 +31,7 @@ use crate::base::units;
 use crate::catalog::choose;
 use crate::config::choices::{Container, Format};
 use crate::dumpformat::demux::Demux;
+use crate::dumpformat::oplog::script::Script;
 use crate::dumpformat::{metadata, names};
 use crate::model::index::{Index, Segment};
 use crate::model::manifest::{Manifest, NamespaceEntry};
@@ -37,6 +41,7 @@ use crate::model::tally::Tally;
 use crate::restore_target::insert;
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::store::Store;
+pub(super) use continuation::Continuation;
 
 /// The most differences that a message lists.
 const SHOWN: usize = 5;
@@ -97,21 +102,49 @@ impl RestoreOrigin {
 
     pub(super) fn has_slice(&self) -> bool {
         match self {
-            RestoreOrigin::Stored(stored) => stored.manifest.consistency.oplog.is_some(),
+            RestoreOrigin::Stored(stored) => {
+                stored.manifest.consistency.oplog.is_some() || stored.continuation.is_some()
+            }
             RestoreOrigin::Dump(dump) => dump.has_oplog(),
         }
     }
 
-    /// The times between which the slice has every entry, if they are known.
-    pub(super) fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
-        self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end))
+    /// The slices that continue the backup to a point in time.
+    pub(super) fn continuation(&self) -> Option<&Continuation> {
+        match self {
+            RestoreOrigin::Stored(stored) => stored.continuation.as_ref(),
+            RestoreOrigin::Dump(_) => None,
+        }
     }
 
-    /// Passes every entry of the oplog slice to `each`, in order. Blocks the thread. Returns an error of the
-    /// kind `Mismatch` if the slice is damaged.
+    /// The times between which the slices have every entry, if they are known.
+    fn slice_bounds(&self) -> Option<(OpTime, OpTime)> {
+        let own = self.manifest()?.consistency.oplog.as_ref().map(|slice| (slice.start, slice.end));
+        match self.continuation() {
+            Some(slices) => Some((own.map_or(slices.start(), |own| own.0), slices.last())),
+            None => own,
+        }
+    }
+
+    /// The script of a replay.
+    pub(super) fn script(&self, names: ReplayFilter, connected: Vec<String>) -> Script<ReplayFilter> {
+        let script = Script::new(names, connected, self.slice_bounds());
+        let script = match self {
+            // Reading a dump again takes as long as the whole restore.
+            RestoreOrigin::Dump(_) => script,
+            RestoreOrigin::Stored(_) => script.reading_again(Box::new(self.clone())),
+        };
+        match self.continuation() {
+            Some(slices) => script.exact_after(slices.instant(), slices.contained),
+            None => script,
+        }
+    }
+
+    /// Passes every entry of the oplog slices to `each`, in order. Blocks the thread. Returns an error of the
+    /// kind `Mismatch` if a slice is damaged.
     pub(super) fn scan_slice(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self {
-            RestoreOrigin::Stored(stored) => stored.scan_slice(each),
+            RestoreOrigin::Stored(stored) => stored.scan_entries(each),
             RestoreOrigin::Dump(dump) => dump.scan_oplog(each),
         }
     }
@@ -230,6 +263,8 @@ pub struct StoredBackup {
     index: Index,
     format: Format,
     pub object: StoredArtifact,
+    /// The slices that lead to a point in time; `None` for the backup alone.
+    pub(super) continuation: Option<Continuation>,
 }
 
 impl StoredBackup {
@@ -268,7 +303,7 @@ impl StoredBackup {
             Some(_) => {}
         }
         let object = StoredArtifact { store, key, codec: format.codec, large: segment::large_documents() };
-        Ok(StoredBackup { index, format, object, manifest })
+        Ok(StoredBackup { index, format, object, manifest, continuation: None })
     }
 
     async fn describe(&self, wanted: &BTreeSet<usize>) -> Result<BTreeMap<usize, Namespace>> {
@@ -423,7 +458,7 @@ impl StoredBackup {
 
     /// Passes every entry of the oplog slice to `each`, in order, and compares the slice with index and
     /// manifest. Blocks the thread.
-    fn scan_slice(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    pub(super) fn scan_slice(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         let (Some(slice), Some(at)) = (&self.manifest.consistency.oplog, self.manifest.slice_place()) else {
             return Ok(());
         };

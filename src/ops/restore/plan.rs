@@ -12,7 +12,7 @@ use super::namespaces::{
     BackupNamespace, Existing, NamespaceKey, Planned, full_name, is_ordinary, look, name_list,
 };
 use super::options::RestoreOptions;
-use super::origin::RestoreOrigin;
+use super::origin::{Continuation, RestoreOrigin};
 use super::preflight;
 use super::remedy::{self, Flags, Obstacle};
 use super::replay::SliceSurvey;
@@ -28,6 +28,10 @@ use crate::restore_target::{RestoreTarget, ServerVersion, collections, legacy_in
 
 /// The most namespaces in an error message.
 const NAMED: usize = 5;
+
+/// The note about filters at a point in time.
+const SPLIT: &str =
+    "only some namespaces are restored: of a transaction that also wrote to others, only a part is replayed";
 
 /// The use of the oplog slice.
 #[derive(Debug, Clone, PartialEq)]
@@ -312,7 +316,7 @@ pub(super) async fn make(
     let replays = origin.has_slice() && !options.no_replay;
     let chosen = match options.filter.choose(&contents, &BTreeSet::new()) {
         // The pattern may match a namespace that only the slice has.
-        Err(_) if replays && !options.filter.exclude.is_empty() => None,
+        Err(_) if replays && (!options.filter.exclude.is_empty() || origin.continuation().is_some()) => None,
         chosen => Some(chosen?),
     };
     let oplog = match origin.has_slice() {
@@ -322,6 +326,9 @@ pub(super) async fn make(
     };
     let survey = oplog.survey();
     let chosen = match (chosen, survey) {
+        (None, Some(survey)) if origin.continuation().is_some() => {
+            options.filter.choose_with(&contents, &survey.seen, &survey.seen)?
+        }
         (None, Some(survey)) => options.filter.choose(&contents, &survey.seen)?,
         (chosen, _) => chosen.unwrap_or_default(),
     };
@@ -340,9 +347,11 @@ pub(super) async fn make(
     options.filter.check_indexes(&indexes)?;
     let manifest = origin.manifest();
     let stated = manifest.and_then(|manifest| manifest.consistency.at);
+    let continuation = origin.continuation();
     let at = match &oplog {
         OplogPlan::Absent => stated,
         OplogPlan::Left => None,
+        OplogPlan::Replayed(survey) if continuation.is_some() => survey.read.last,
         OplogPlan::Replayed(survey) => stated.or(survey.read.last),
     };
     if let Some(wanted) = options.at {
@@ -363,7 +372,8 @@ pub(super) async fn make(
         extra.retain(|key| !options.filter.exclude.iter().any(|p| p.matches(&full_name(key))));
     }
     let users_and_roles = origin.users_and_roles(&contents, options).await?;
-    if chosen.is_empty() && users_and_roles.is_empty() {
+    let created = continuation.and(survey).is_some_and(|survey| !survey.touched.is_empty());
+    if chosen.is_empty() && users_and_roles.is_empty() && !created {
         nothing(origin, &contents, options)?;
     }
     let (mut notes, mut warnings) = origin.notes_and_warnings();
@@ -406,8 +416,12 @@ pub(super) async fn make(
     let renames = survey.map(|survey| survey.renames.as_slice()).unwrap_or_default();
     let users = !users_and_roles.is_empty();
     let rest = remedy::flags(&preflight.obstacles, options, &wanted, users, renames);
+    // Without a replay, no point in time can be reached.
+    let rest =
+        rest.filter(|flags| continuation.is_none() || !flags.add.iter().any(|flag| flag == "--no-replay"));
     notes.extend(views::astray(&namespaces));
     notes.extend(own(&contents, &places).filter(|_| options.filter.is_empty()));
+    notes.extend(continuation.filter(|_| options.filter.is_partial()).map(|_| SPLIT.to_string()));
     let facts = RestoreFacts {
         version: 1,
         from: origin.place(),
@@ -420,6 +434,7 @@ pub(super) async fn make(
         skipped: options.skipped.clone(),
         notes,
         at,
+        point: continuation.map(Continuation::facts),
     };
     Ok(RestorePlan {
         facts,

@@ -10,6 +10,7 @@ use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::catalog::choose::SkippedBackup;
 use crate::model::optime::OpTime;
+use crate::model::slice::ChainId;
 use crate::model::tally::Tally;
 
 /// The facts that a plan and a report have in common.
@@ -39,6 +40,24 @@ pub struct RestoreFacts {
     pub notes: Vec<String>,
     /// The instant of the restored data, if all of it is of one instant.
     pub at: Option<OpTime>,
+    /// The oplog slices that lead from the backup to a point in time; `None` if the backup is restored alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point: Option<PointFacts>,
+}
+
+/// The oplog slices that lead from a backup to a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct PointFacts {
+    pub chain: Option<ChainId>,
+    /// The number of slices that are replayed.
+    pub slices: u64,
+    /// The length of their entries in bytes.
+    pub raw_bytes: u64,
+    pub stored_bytes: u64,
+    /// The backup's own instant.
+    pub base_at: OpTime,
+    /// The last optime that could be restored.
+    pub end: OpTime,
 }
 
 impl RestoreFacts {

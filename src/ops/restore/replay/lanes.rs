@@ -13,10 +13,15 @@ pub(super) const LANES: usize = 4;
 /// Deeper values do not matter for the choice of a lane. A hostile slice may be nested without end.
 const DEEPEST: usize = 32;
 
-/// The lane of a write: always the same for equal `_id`s of a collection. All writes to a namespace have one lane if they
+/// The lane of the writes with this key.
+pub(super) fn lane_of(key: u64) -> usize {
+    (key % LANES as u64) as usize
+}
+
+/// The key of a write: always the same for equal `_id`s of a collection. All writes to a namespace have one key if they
 /// must stay in order, or if it is a system collection or in `admin`. `None` if the document has no `_id`, so that the write
-/// may concern a document of any lane.
-pub(super) fn lane_of(to: &TargetNamespace, operation: &RawDocument, in_order: bool) -> Option<usize> {
+/// may concern any document.
+pub(super) fn key_of(to: &TargetNamespace, operation: &RawDocument, in_order: bool) -> Option<u64> {
     let mut hasher = Xxh3Default::new();
     for part in [&to.db, &to.collection] {
         hasher.write(part.as_bytes());
@@ -26,7 +31,7 @@ pub(super) fn lane_of(to: &TargetNamespace, operation: &RawDocument, in_order: b
         let document = operation.get_document("o2").or(operation.get_document("o")).ok()?;
         hash_key(&mut hasher, document.get("_id").ok()??, 0);
     }
-    Some((hasher.finish() % LANES as u64) as usize)
+    Some(hasher.finish())
 }
 
 /// Hashes a value so that values which are equal in an index have the same hash: numbers by their value, whatever their type,
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn a_namespace_has_one_lane_if_its_order_matters() {
         let lanes = |to: &TargetNamespace, in_order| {
-            let lane = |id: i32| lane_of(to, &rawdoc! {"op": "i", "o": {"_id": id}}, in_order);
+            let lane = |id: i32| key_of(to, &rawdoc! {"op": "i", "o": {"_id": id}}, in_order).map(lane_of);
             (0..100).map(lane).collect::<std::collections::BTreeSet<_>>().len()
         };
         assert_eq!(lanes(&place("shop", "rows"), false), LANES);
@@ -153,8 +158,8 @@ mod tests {
         for id in 0..20 {
             let insert = rawdoc! {"op": "i", "o": {"_id": id, "n": 1}};
             let update = rawdoc! {"op": "u", "o": {"$v": 2}, "o2": {"_id": f64::from(id)}};
-            assert_eq!(lane_of(&to, &insert, false), lane_of(&to, &update, false));
+            assert_eq!(key_of(&to, &insert, false), key_of(&to, &update, false));
         }
-        assert_eq!(lane_of(&to, &rawdoc! {"op": "i", "o": {"n": 1}}, false), None);
+        assert_eq!(key_of(&to, &rawdoc! {"op": "i", "o": {"n": 1}}, false), None);
     }
 }

@@ -8,6 +8,7 @@
 mod lanes;
 mod player;
 pub(super) mod survey;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -16,11 +17,11 @@ use std::time::Instant;
 use super::Restore;
 use super::namespaces::{NamespaceKey, full_name};
 use super::report::{NamespaceOutcome, ProblemKind, Replayed};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
 use crate::dumpformat::oplog::TargetNamespace;
-use crate::dumpformat::oplog::script::{ReplayStep, Script};
-use player::{Exceptions, Player};
+use crate::dumpformat::oplog::script::ReplayStep;
+use player::Player;
 use survey::ReplayCatalog;
 
 pub use survey::SliceSurvey;
@@ -37,11 +38,12 @@ impl Restore {
     ) -> Result<Replayed> {
         let (names, planned) = (self.options.names(), &self.plan.namespaces);
         let connected = if names.users { self.target.connected_users().await? } else { Vec::new() };
-        let script = Script::new(names, connected, self.origin.slice_bounds());
+        let script = self.origin.script(names, connected);
         meter.expect_operations(self.plan.oplog.survey().map_or(0, |survey| survey.operations));
         let exceptions = Mutex::new(Exceptions { skip: std::mem::take(skip), missing: BTreeMap::new() });
         let (read, catalog, operations) = {
-            let mut player = Player::new(&self.target, ReplayCatalog::new(planned), &exceptions);
+            let mut player =
+                Player::new(&self.target, ReplayCatalog::new(planned), &exceptions, self.expires_later());
             let read = player.play(&self.origin, script, meter).await;
             (read, player.catalog, player.operations)
         };
@@ -79,6 +81,9 @@ impl Restore {
                 }
             }
         }
+        if self.expires_later() {
+            self.expire(&catalog, skip, &mut replayed).await?;
+        }
         let mut builds = if self.options.no_indexes { Vec::new() } else { catalog.builds() };
         builds.retain(|build| !skip.has(&full_name(&build.of)));
         meter.expect(Phase::Indexing, None, builds.len() as u64);
@@ -104,6 +109,41 @@ impl Restore {
         }
         Ok(replayed)
     }
+}
+
+impl Restore {
+    /// Returns true if documents of time series and clustered collections expire only after the replay. An exact replay needs
+    /// all documents.
+    pub(super) fn expires_later(&self) -> bool {
+        self.origin.continuation().is_some()
+    }
+
+    async fn expire(&self, catalog: &ReplayCatalog, skip: &Skip, replayed: &mut Replayed) -> Result<()> {
+        for (key, command) in catalog.expirations() {
+            let name = full_name(key);
+            if skip.has(&name) {
+                continue;
+            }
+            let doing = format!("cannot set when documents of {name} expire");
+            match self.target.command(&key.0, &command, &doing, &[]).await {
+                Err(error) if error.kind() == Kind::Refused => {
+                    replayed.problems.push(ProblemKind::Documents.problem(error.chain()));
+                }
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What all lanes know about the namespaces.
+#[derive(Default)]
+struct Exceptions {
+    /// Operations on these namespaces are left out. A namespace whose operation fails is added.
+    skip: Skip,
+    /// Collections that the slice writes to but the backup does not contain, because they were dropped before
+    /// they were read, with their database in the backup. The slice must drop them later.
+    missing: BTreeMap<NamespaceKey, String>,
 }
 
 /// Namespaces that a replay leaves out. Their documents are not as the backup read them, so further

@@ -1,29 +1,28 @@
 //! Takes the steps of a slice at the target. Writes go in several [lanes](super::lanes) at once; every other step waits until
 //! all writes before it are done.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bson::RawDocumentBuf;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
-use super::Skip;
-use super::lanes::{LANES, lane_of};
-use super::survey::{ReplayCatalog, follow_slice};
+use super::Exceptions;
+use super::lanes::{LANES, key_of, lane_of};
+use super::survey::{EXPIRES, ReplayCatalog, follow_slice};
+use super::writes::{PendingWrite, WriteBatch, lock, send};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
 use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
+use crate::model::optime::OpTime;
 use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::restore_target::RestoreTarget;
-use crate::restore_target::insert::{BATCH, Destination};
+use crate::restore_target::insert::Destination;
 
-/// The most writes in one command.
-const WRITES: usize = 1000;
 /// The most steps that wait in the channel.
 const WAITING: usize = 8;
 
@@ -33,41 +32,11 @@ const WAITING: usize = 8;
 const CREATED: [i32; 1] = [48];
 const CHANGED: [i32; 2] = [26, 72];
 
-/// Writes that are sent together.
-#[derive(Default)]
-struct WriteBatch {
-    operations: Vec<RawDocumentBuf>,
-    places: Vec<TargetNamespace>,
-    bytes: usize,
-}
-
-impl WriteBatch {
-    fn push(&mut self, to: TargetNamespace, operation: RawDocumentBuf) {
-        self.bytes += operation.as_bytes().len();
-        self.operations.push(operation);
-        self.places.push(to);
-    }
-
-    fn is_full(&self) -> bool {
-        self.operations.len() >= WRITES || self.bytes >= BATCH
-    }
-}
-
 /// A lane. At most one of its batches is under way.
 #[derive(Default)]
 struct Lane {
     waiting: WriteBatch,
     is_busy: bool,
-}
-
-/// What all lanes know about the namespaces.
-#[derive(Default)]
-pub(super) struct Exceptions {
-    /// Operations on these namespaces are left out. A namespace whose operation fails is added.
-    pub skip: Skip,
-    /// Collections that the slice writes to but the backup does not contain, because they were dropped before
-    /// they were read, with their database in the backup. The slice must drop them later.
-    pub missing: BTreeMap<NamespaceKey, String>,
 }
 
 /// Takes the steps of a slice at the target.
@@ -80,6 +49,9 @@ pub(super) struct Player<'a> {
     /// The batches that were sent, by their lanes.
     under_way: FuturesUnordered<BoxFuture<'a, Result<usize>>>,
     pub operations: u64,
+    /// True if documents of time series and clustered collections expire only after the replay, because the target deletes
+    /// expired documents by itself.
+    expires_later: bool,
 }
 
 impl<'a> Player<'a> {
@@ -87,9 +59,10 @@ impl<'a> Player<'a> {
         target: &'a RestoreTarget,
         catalog: ReplayCatalog,
         exceptions: &'a Mutex<Exceptions>,
+        expires_later: bool,
     ) -> Player<'a> {
         let (lanes, under_way) = Default::default();
-        Player { target, catalog, exceptions, lanes, under_way, operations: 0 }
+        Player { target, catalog, exceptions, lanes, under_way, operations: 0, expires_later }
     }
 
     fn exceptions(&self) -> MutexGuard<'a, Exceptions> {
@@ -149,7 +122,7 @@ impl<'a> Player<'a> {
                 self.exceptions().missing.remove(&to.key());
                 self.create(to, form, *view).await
             }
-            ReplayStep::Modify { to, form } => self.make(to, form, &CHANGED).await.map(drop),
+            ReplayStep::Modify { to, form } => self.modify(to, form).await,
             // A namespace that neither backup nor slice created belongs to someone else and is not dropped.
             ReplayStep::Drop(named) if self.catalog.has(&named.key()) => self.drop_one(&named.key()).await,
             ReplayStep::Drop(named) => {
@@ -169,25 +142,33 @@ impl<'a> Player<'a> {
         }
         self.catalog.follow(&step);
         match step {
-            ReplayStep::Write { to, operation } => self.write(to, operation).await,
+            ReplayStep::Write { to, operation, exact } => self.write(to, operation, exact).await,
             _ => Ok(()),
         }
     }
 
-    async fn write(&mut self, to: TargetNamespace, operation: RawDocumentBuf) -> Result<()> {
+    async fn write(
+        &mut self,
+        to: TargetNamespace,
+        operation: RawDocumentBuf,
+        exact: Option<OpTime>,
+    ) -> Result<()> {
         if self.exceptions().missing.contains_key(&to.key()) {
             return Ok(());
         }
-        if RestoreTarget::would_fill(&operation) {
+        let (in_order, capped) = (self.catalog.writes_in_order(&to.key()), self.catalog.is_capped(&to.key()));
+        let key = key_of(&to, &operation, in_order);
+        let write = PendingWrite { to, operation, exact, capped, key: key.unwrap_or_default() };
+        if RestoreTarget::would_fill(&write.operation) {
             self.flush().await?;
-            return self.write_filled(to, operation).await;
+            return self.write_filled(write).await;
         }
-        let Some(lane) = lane_of(&to, &operation, self.catalog.writes_in_order(&to.key())) else {
+        let Some(lane) = key.map(lane_of) else {
             // The write may concern a document of any lane.
             self.flush().await?;
-            return send(self.target, self.exceptions, vec![operation], vec![to]).await;
+            return send(self.target, self.exceptions, vec![write]).await;
         };
-        self.lanes[lane].waiting.push(to, operation);
+        self.lanes[lane].waiting.push(write);
         match self.lanes[lane].waiting.is_full() {
             true => self.dispatch(lane).await,
             false => Ok(()),
@@ -195,8 +176,9 @@ impl<'a> Player<'a> {
     }
 
     /// Writes a document with empty timestamps. The server fills them in, so they are emptied again.
-    async fn write_filled(&mut self, to: TargetNamespace, operation: RawDocumentBuf) -> Result<()> {
-        send(self.target, self.exceptions, vec![operation.clone()], vec![to.clone()]).await?;
+    async fn write_filled(&mut self, write: PendingWrite) -> Result<()> {
+        let (to, operation) = (write.to.clone(), write.operation.clone());
+        send(self.target, self.exceptions, vec![write]).await?;
         {
             let exceptions = self.exceptions();
             if exceptions.missing.contains_key(&to.key()) || exceptions.skip.leaves_out(&to) {
@@ -220,11 +202,11 @@ impl<'a> Player<'a> {
             self.land().await?;
         }
         let batch = std::mem::take(&mut self.lanes[lane].waiting);
-        if !batch.operations.is_empty() {
+        if !batch.writes.is_empty() {
             self.lanes[lane].is_busy = true;
             let (target, exceptions) = (self.target, self.exceptions);
             self.under_way.push(Box::pin(async move {
-                send(target, exceptions, batch.operations, batch.places).await?;
+                send(target, exceptions, batch.writes).await?;
                 Ok(lane)
             }));
         }
@@ -256,12 +238,24 @@ impl<'a> Player<'a> {
         if view {
             self.target.drop_namespace(&to.db, &to.collection).await?;
         }
-        if self.make(to, form, &CREATED).await? || self.is_there(to).await? {
+        let form = if self.expires_later { form.without(EXPIRES) } else { form.clone() };
+        if self.make(to, &form, &CREATED).await? || self.is_there(to).await? {
             return Ok(());
         }
         let name = to.name();
         let what = format!("cannot create {name}: the server answered that it exists, but does not list it");
         Err(Error::new(Kind::Refused, what).hint(format!("Restore {name} again, and only {name}")))
+    }
+
+    async fn modify(&self, to: &TargetNamespace, form: &ChangeForm) -> Result<()> {
+        if !self.expires_later || form.name() != "collMod" {
+            return self.make(to, form, &CHANGED).await.map(drop);
+        }
+        let form = form.without(EXPIRES);
+        match form.options().iter().count() {
+            0 | 1 => Ok(()),
+            _ => self.make(to, &form, &CHANGED).await.map(drop),
+        }
     }
 
     /// Carries out a change. Returns false if the server refused it with one of the codes in `fine`.
@@ -314,36 +308,4 @@ impl<'a> Player<'a> {
             "The oplog of a dump that was taken during a rename cannot be replayed: restore with --no-replay",
         ))
     }
-}
-
-fn lock(exceptions: &Mutex<Exceptions>) -> MutexGuard<'_, Exceptions> {
-    exceptions.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Applies writes in order. An operation of 16 MiB goes alone, because a command may be only 16 KiB longer. If the server
-/// refuses a write, its namespace fails, and the other writes go on.
-async fn send(
-    target: &RestoreTarget,
-    exceptions: &Mutex<Exceptions>,
-    mut operations: Vec<RawDocumentBuf>,
-    mut places: Vec<TargetNamespace>,
-) -> Result<()> {
-    while !operations.is_empty() {
-        // Only the last operation of a batch can be that large.
-        let alone = operations.iter().rposition(|o| o.as_bytes().len() >= BATCH).filter(|at| *at > 0);
-        let now = alone.unwrap_or(operations.len());
-        let applied = target.apply(&operations[..now]).await?;
-        for at in applied.left_out {
-            let place = &places[at];
-            lock(exceptions).missing.insert(place.key(), place.from_db.clone());
-        }
-        let done = applied.refused.as_ref().map_or(now, |(at, _)| at + 1);
-        if let Some((at, error)) = applied.refused {
-            lock(exceptions).skip.fail(places[at].name(), &error);
-        }
-        let exceptions = lock(exceptions);
-        let rest = operations.drain(..).zip(places.drain(..)).skip(done);
-        (operations, places) = rest.filter(|(_, place)| !exceptions.skip.leaves_out(place)).unzip();
-    }
-    Ok(())
 }

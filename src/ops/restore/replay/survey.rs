@@ -9,6 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::dumpformat::oplog::script::{IndexEdit, ReplayStep, Script, TakeStep};
 use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
 use crate::model::namespace::Type;
+use crate::model::optime::OpTime;
 use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, Planned, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
@@ -46,12 +47,17 @@ pub struct SliceSurvey {
 impl SliceSurvey {
     /// Surveys the slice of a backup for the plan.
     pub(crate) async fn of(origin: &RestoreOrigin, names: ReplayFilter) -> Result<SliceSurvey> {
-        let (origin, bounds) = (origin.clone(), origin.slice_bounds());
+        let origin = origin.clone();
         read_blocking(move || {
             let mut survey = SliceSurvey::default();
-            let script = Script::new(names, Vec::new(), bounds);
+            let script = origin.script(names, Vec::new());
             let script = follow_slice(&origin, script, &mut |step| survey.take(step))?;
-            Ok(SliceSurvey { read: script.read, seen: script.seen, indexes: script.indexes, ..survey })
+            let mut read = script.read;
+            // The point may be the end of a second, after its last entry.
+            if let (Some(_), Some(OpTime { t, i: u32::MAX })) = (origin.continuation(), read.last) {
+                read.last = read.newest.filter(|newest| newest.t == t).or(Some(OpTime { t, i: 0 }));
+            }
+            Ok(SliceSurvey { read, seen: script.seen, indexes: script.indexes, ..survey })
         })
         .await
     }
@@ -59,7 +65,7 @@ impl SliceSurvey {
     fn take(&mut self, step: ReplayStep) -> Result<()> {
         self.operations += u64::from(step.counts());
         match &step {
-            ReplayStep::Write { to, operation } => self.take_write(to, operation),
+            ReplayStep::Write { to, operation, .. } => self.take_write(to, operation),
             ReplayStep::Rename { from, to, .. } => self.renames.push((from.backup_name(), to.backup_name())),
             ReplayStep::DropAll { from_db, views } => {
                 self.emptied.insert((from_db.clone(), *views));
@@ -184,6 +190,8 @@ struct KnownNamespace {
     collated: bool,
     /// True for a capped collection, which keeps its documents in the order of the inserts.
     capped: bool,
+    /// `expireAfterSeconds` of a time series or a clustered collection.
+    expires: Option<RawBson>,
     indexes: Vec<KnownIndex>,
 }
 
@@ -214,6 +222,7 @@ impl ReplayCatalog {
                 view: namespace.kind == Type::View,
                 collated: namespace.options.get_document("collation").is_ok(),
                 capped: is_capped(&namespace.options),
+                expires: expires(&namespace.options),
                 indexes: namespace.indexes.iter().map(index).collect(),
             };
             (chosen.key(), known)
@@ -227,6 +236,7 @@ impl ReplayCatalog {
             ReplayStep::Modify { to, form } => {
                 if let Some(known) = self.0.get_mut(&to.key()) {
                     known.capped |= form.converts_to_capped();
+                    known.expires = expires(form.options()).or(known.expires.take());
                 }
             }
             ReplayStep::Create { to, form, view, collated } => {
@@ -235,6 +245,7 @@ impl ReplayCatalog {
                     known.indexes.clear();
                 }
                 (known.view, known.collated, known.capped) = (*view, *collated, is_capped(form.options()));
+                known.expires = expires(form.options());
             }
             ReplayStep::Drop(named) => {
                 self.0.remove(&named.key());
@@ -270,6 +281,20 @@ impl ReplayCatalog {
     /// `_id`s are equal.
     pub(super) fn writes_in_order(&self, key: &NamespaceKey) -> bool {
         self.0.get(key).is_some_and(|known| known.capped || known.collated)
+    }
+
+    pub(super) fn is_capped(&self, key: &NamespaceKey) -> bool {
+        self.0.get(key).is_some_and(|known| known.capped)
+    }
+
+    /// The commands that set when documents of time series and clustered collections expire.
+    pub(super) fn expirations(&self) -> Vec<(&NamespaceKey, RawDocumentBuf)> {
+        let set = |(key, known)| {
+            let (key, known): (&NamespaceKey, &KnownNamespace) = (key, known);
+            let seconds = known.expires.clone().filter(|_| !known.view)?;
+            Some((key, rawdoc! {"collMod": key.1.as_str(), "expireAfterSeconds": seconds}))
+        };
+        self.0.iter().filter_map(set).collect()
     }
 
     /// The namespaces of a database of the backup, or only its views.
@@ -325,6 +350,14 @@ impl KnownNamespace {
             }
         }
     }
+}
+
+/// The option that lets the documents of a time series or a clustered collection expire. A server that has it deletes documents
+/// by itself.
+pub(crate) const EXPIRES: &str = "expireAfterSeconds";
+
+fn expires(options: &RawDocument) -> Option<RawBson> {
+    options.get(EXPIRES).ok().flatten().map(RawBson::from)
 }
 
 fn is_capped(options: &RawDocument) -> bool {
