@@ -22,6 +22,7 @@ mod oplog;
 mod output;
 mod packaging;
 mod pages;
+mod pit;
 mod readme;
 mod records;
 mod replay;

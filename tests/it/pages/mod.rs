@@ -1,6 +1,7 @@
 //! The code blocks of the documents: each block of commands is run by a test, or a comment says why not.
 
 mod commands;
+mod point_in_time;
 mod retention;
 mod users;
 
@@ -27,6 +28,10 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Changing the server", "pages::commands::the_server_changes"),
+    ("docs/point-in-time.md", "Set-up", "pages::point_in_time::of_the_page"),
+    ("docs/point-in-time.md", "The worst day", "pages::point_in_time::of_the_page"),
+    ("docs/point-in-time.md", "One collection", "pages::point_in_time::of_the_page"),
+    ("docs/point-in-time.md", "Join the slices", "pages::point_in_time::of_the_page"),
 ];
 
 /// The first code block of a language after a heading.

@@ -1,0 +1,8 @@
+//! Restores to points in time: a backup, and the oplog slices after it.
+
+mod oracle;
+mod refused;
+mod stored;
+pub mod support;
+mod transactions;
+mod writers;

@@ -1,0 +1,216 @@
+//! Points that cannot be restored, slices that are damaged, and replays that find nothing.
+
+use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
+use mongodb::Client;
+use uzima_backup::model::slice::Barrier;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::read_all::read_all;
+
+use super::stored::*;
+use super::support::*;
+use crate::cli::support::{Home, run};
+use crate::restore::support::differences;
+
+async fn is_untouched(live: &Client) -> bool {
+    let mut found = read_all(live).await.expect("the target");
+    found.retain(|db, _| DATABASES.contains(&db));
+    found.namespaces.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_slice_is_found_before_anything_is_touched() {
+    let stored = Stored::new(4).await;
+    let (target, live) = set(None).await;
+    for (_, slice) in stored.slices() {
+        let path = stored.home.backups().join(&slice.body.expect("a body").key);
+        let whole = std::fs::read(&path).expect("a body");
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
+            std::fs::write(&path, damaged).expect("a body");
+            run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(4).says(&["slice-"]);
+            run(&mut restore(&stored.home, &target, &["--at", "newest", "--dry-run"])).ends(4);
+        }
+        std::fs::remove_file(&path).expect("a body");
+        run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(4).says(&["slice-"]);
+        std::fs::write(&path, &whole).expect("a body");
+        assert!(is_untouched(&live).await);
+    }
+    run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(0);
+    assert_eq!(differences(&stored.client, &live).await, Vec::<String>::new());
+    drop(stored.server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_and_a_barrier_are_refused_with_their_reasons() {
+    let stored = Stored::new(4).await;
+    let (target, live) = set(None).await;
+    let all = stored.slices();
+    let (path, slice) = &all[2];
+    let (at, last) = (slice.start.after(), stored.last());
+    let mut barred = slice.clone();
+    barred.barriers = vec![Barrier { at, why: "the feature compatibility version was changed".into() }];
+    write(path, &barred);
+    let nearest = text(Timestamp { time: at.t, increment: at.i - 1 });
+    run(&mut restore(&stored.home, &target, &["--at", &last]))
+        .ends(2)
+        .says(&["the feature compatibility version was changed", &format!("--at {nearest}")]);
+    run(&mut restore(&stored.home, &target, &["--at", &nearest])).ends(0);
+    clear(&live).await;
+    std::fs::remove_file(path).expect("a manifest");
+    run(&mut restore(&stored.home, &target, &["--at", &last])).ends(2).says(&[
+        "are in no oplog slice",
+        "are missing",
+        "The nearest point",
+    ]);
+    std::fs::write(path, "{}").expect("a manifest");
+    run(&mut restore(&stored.home, &target, &["--at", &last])).ends(2).says(&["cannot be understood"]);
+    write(path, slice);
+    run(&mut restore(&stored.home, &target, &["--at", "2001-01-01T00:00:00Z"]))
+        .ends(2)
+        .says(&["before the oldest base"]);
+    run(&mut restore(&stored.home, &target, &["--at", "2101-01-01T00:00:00Z"]))
+        .ends(2)
+        .says(&["the oplog slices end at"]);
+    for wrong in
+        [&["--before", "2026-11-24T14:00:00Z"][..], &["--at", "newest", "--no-replay"], &["--at", "soon"]]
+    {
+        run(&mut restore(&stored.home, &target, wrong)).ends(2);
+    }
+    assert!(is_untouched(&live).await);
+    // A backup after the barrier is a new beginning.
+    write(path, &barred);
+    backup(&stored.home, &stored.server.uri(), "snapshot");
+    insert(&stored.client, 100).await;
+    mark(&stored.client).await;
+    oplog(&stored.home, &stored.server.uri());
+    run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(0);
+    assert_eq!(differences(&stored.client, &live).await, Vec::<String>::new());
+}
+
+/// Up to the end of a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_includes_its_last_entry_and_the_dry_run_changes_nothing() {
+    let stored = Stored::new(2).await;
+    let wanted = read_all(&stored.client).await.expect("the source");
+    let second = stored.times[1].time;
+    // A second is complete when a later entry is stored.
+    while mark(&stored.client).await.time <= second + 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let marked = read_all(&stored.client).await.expect("the source");
+    assert_eq!(wanted.diff(&marked).len(), 2, "the marks");
+    oplog(&stored.home, &stored.server.uri());
+    let (target, live) = set(None).await;
+    let at = chrono::DateTime::from_timestamp(i64::from(second), 0).expect("a time").to_rfc3339();
+    let plan = run(&mut restore(&stored.home, &target, &["--at", &at, "--dry-run", "--json"])).ends(0).json();
+    crate::docs::schema::check("restore-dry-run", &plan);
+    assert!(plan["point"]["slices"].as_u64() >= Some(2) && plan["at"]["t"] == second, "{plan}");
+    assert!(is_untouched(&live).await);
+    let shown = run(&mut restore(&stored.home, &target, &["--at", &at, "--dry-run"])).ends(0).stdout;
+    assert!(shown.contains("  continued from ") && shown.contains(" oplog slices, "), "{shown}");
+    run(&mut restore(&stored.home, &target, &["--at", &at])).ends(0);
+    let rows = live.database("live").collection::<Document>("rows").count_documents(doc! {}).await;
+    assert_eq!(rows.expect("a count"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_renames_apply_also_to_collections_that_only_the_slices_have() {
+    let stored = Stored::new(1).await;
+    let new = stored.client.database("live").collection::<Document>("new");
+    new.insert_one(doc! {"_id": 1}).await.expect("a row");
+    mark(&stored.client).await;
+    oplog(&stored.home, &stored.server.uri());
+    let (target, live) = set(None).await;
+    let args = [
+        "--at",
+        "newest",
+        "--ns-include",
+        "live.new",
+        "--ns-from",
+        "live.*",
+        "--ns-to",
+        "second.*",
+        "--json",
+    ];
+    let report = run(&mut restore(&stored.home, &target, &args)).ends(0).json();
+    crate::docs::schema::check("restore", &report);
+    assert!(report["notes"].to_string().contains("of a transaction"), "{report}");
+    assert_eq!(live.database("second").list_collection_names().await.expect("names"), ["new"]);
+    assert!(live.database("live").list_collection_names().await.expect("names").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_finds_nothing_is_damage_and_its_entry_is_named() {
+    let stored = Stored::new(2).await;
+    let rows = stored.client.database("live").collection::<Document>("rows");
+    rows.update_one(doc! {"_id": 2}, doc! {"$set": {"x": 1}}).await.expect("an update");
+    rows.delete_one(doc! {"_id": 1}).await.expect("a delete");
+    mark(&stored.client).await;
+    oplog(&stored.home, &stored.server.uri());
+    let (target, live) = set(None).await;
+    run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(0);
+    clear(&live).await;
+    let all = stored.slices();
+    let is_insert = |entry: &RawDocumentBuf| is(entry, "op", "i") && is(entry, "ns", "live.rows");
+    // The slices lose the insert of one document: first the deleted one, then the updated one.
+    for (at, id) in [(0, "_id 1"), (1, "_id 2")] {
+        let (path, slice) = &all[at];
+        let whole = entries(&stored.home, slice);
+        let rest: Vec<RawDocumentBuf> = whole.iter().filter(|entry| !is_insert(entry)).cloned().collect();
+        replace(&stored.home, path, slice, &rest);
+        let ran = run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(1);
+        ran.says(&["live.rows", "the entry", id]);
+        replace(&stored.home, path, slice, &whole);
+        clear(&live).await;
+    }
+}
+
+/// The target would delete old measurements while the slices still write to their buckets.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_documents_are_deleted_only_after_the_replay() {
+    let ((server, client), home) = (set(None).await, Home::new());
+    // The source deletes nothing, so that expired measurements stay.
+    let stop = doc! {"setParameter": 1, "ttlMonitorEnabled": false};
+    client.database("admin").run_command(stop).await.expect("a parameter");
+    let series = |name: &str| {
+        doc! {"create": name, "timeseries": {"timeField": "at", "metaField": "m"}, "expireAfterSeconds": 60_i64}
+    };
+    commands(&client, vec![series("before")]).await;
+    let old = |n: i32| doc! {"at": bson::DateTime::from_millis(1_000_000 + i64::from(n)), "m": 1, "n": n};
+    let add = async |name: &str, n: i32| {
+        client.database("live").collection::<Document>(name).insert_one(old(n)).await.expect("a measurement");
+    };
+    add("before", 1).await;
+    mark(&client).await;
+    backup(&home, &server.uri(), "oplog");
+    commands(&client, vec![series("after")]).await;
+    for n in 2..5 {
+        add("before", n).await;
+        add("after", n).await;
+    }
+    commands(&client, vec![doc! {"collMod": "after", "expireAfterSeconds": 90_i64}]).await;
+    client
+        .database("live")
+        .collection::<Document>("before")
+        .delete_many(doc! {"m": 1})
+        .await
+        .expect("deletes");
+    mark(&client).await;
+    oplog(&home, &server.uri());
+    let target = Mongod::builder().replica_set("rs").parameter("ttlMonitorSleepSecs", "1");
+    let target = target.start().await.expect("mongod");
+    let live = target.client().await.expect("a client");
+    run(&mut restore(&home, &target, &["--at", "newest"])).ends(0);
+    let options = async |client: &Client, name: &str| {
+        let find = rawdoc! {"listCollections": 1, "filter": {"name": name}};
+        let rows =
+            uzima_testkit::read_all::read_cursor(&client.database("live"), find).await.expect("a list");
+        let row = RawDocument::from_bytes(&rows[0]).expect("a row");
+        row.get_document("options").expect("options").to_owned()
+    };
+    for name in ["before", "after"] {
+        assert_eq!(options(&live, name).await, options(&client, name).await, "{name}");
+    }
+}
