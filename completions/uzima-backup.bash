@@ -1009,7 +1009,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__restore)
-            opts="-q -v -h --from --job --dir --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --from --job --dir --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1076,6 +1076,13 @@ _uzima__backup() {
                     return 0
                     ;;
                 --at)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --before)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

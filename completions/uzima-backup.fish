@@ -117,7 +117,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Rename the namespaces that match, see --ns-to (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The new name, once for each --ns-from' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-index -d 'Do not build this index, \'database.collection.index\' (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore only if the restored data is as of this instant: a time (RFC 3339) or seconds:ordinal' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore the data as of this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds:ordinal; or newest' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l before -d 'Restore the data as it was before this entry of the oplog, seconds:ordinal' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace existing namespaces that have the restored names'

@@ -114,7 +114,8 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-from=[Rename the namespaces that match, see --ns-to (may be given several times)]:PATTERN:' \
 '*--ns-to=[The new name, once for each --ns-from]:PATTERN:' \
 '*--no-index=[Do not build this index, '\''database.collection.index'\'' (may be given several times)]:PATTERN:' \
-'(--no-replay)--at=[Restore only if the restored data is as of this instant\: a time (RFC 3339) or seconds\:ordinal]:TIME:' \
+'(--no-replay)--at=[Restore the data as of this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
+'(--no-replay --at --from)--before=[Restore the data as it was before this entry of the oplog, seconds\:ordinal]:T:I:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--drop[Replace existing namespaces that have the restored names]' \
