@@ -44,6 +44,7 @@ pub struct RetainedBackup {
 pub struct RetainedOplog {
     /// Oldest first.
     pub slices: Vec<RetainedSlice>,
+    /// The backups of the same replica set that begin within a stored slice.
     pub bases: BTreeMap<BackupId, BaseInstant>,
 }
 
@@ -228,8 +229,15 @@ impl StoreState {
     /// # Errors
     /// Returns an error if the store does not answer.
     pub async fn oplog(&self, store: &dyn Store) -> Result<RetainedOplog> {
-        let bases = self.found.keys().filter_map(|id| Some((id.clone(), self.base(id)?))).collect();
-        Ok(RetainedOplog { slices: self.slices.retained(store).await?, bases })
+        let slices = self.slices.retained(store).await?;
+        let begins_in_a_chain = |id: &BackupId, base: &BaseInstant| {
+            let set_id = self.found[id].manifest.source.set_id.as_deref();
+            let mut of_set = slices.iter().filter(|slice| Some(&*slice.chain.set_id) == set_id);
+            of_set.any(|slice| slice.start <= base.from && slice.end.is_none_or(|end| base.from <= end))
+        };
+        let bases = self.found.keys().filter_map(|id| Some((id.clone(), self.base(id)?)));
+        let bases = bases.filter(|(id, base)| begins_in_a_chain(id, base)).collect();
+        Ok(RetainedOplog { slices, bases })
     }
 
     /// The times of a backup of the job; `None` if no chain can begin at it.

@@ -98,7 +98,19 @@ fn summary(report: &CleanupReport) -> String {
     let count = |outcome| report.backups.iter().filter(|row| row.outcome == outcome).count();
     let bytes = |outcome| {
         let rows = report.backups.iter().filter(|row| row.outcome == outcome);
-        units::bytes(rows.map(|row| row.stored_bytes).sum())
+        units::bytes(rows.map(|row| row.stored_bytes).fold(0, u64::saturating_add))
+    };
+    let slices = |outcome| {
+        let groups = report.oplog.iter().filter(|group| group.outcome == outcome);
+        let sums = groups.fold((0, 0_u64), |(slices, bytes), group| {
+            (slices + group.slices, bytes.saturating_add(group.stored_bytes))
+        });
+        match sums {
+            (0, _) => String::new(),
+            (slices, bytes) => {
+                format!("; {}, {}", units::several(slices, "oplog slice"), units::bytes(bytes))
+            }
+        }
     };
     let all = format!("{} of {}", units::several(report.backups.len() as u64, "backup"), report.job);
     let place = &report.place;
@@ -107,15 +119,17 @@ fn summary(report: &CleanupReport) -> String {
     }
     if report.dry_run {
         let (planned, freed) = (count(CleanupOutcome::Planned), bytes(CleanupOutcome::Planned));
-        return format!("would delete {planned} of {all} in {place}, {freed}");
+        let slices = slices(CleanupOutcome::Planned);
+        return format!("would delete {planned} of {all} in {place}, {freed}{slices}");
     }
     let failed = match count(CleanupOutcome::Failed) {
         0 => String::new(),
         n => format!("; {n} failed"),
     };
     format!(
-        "deleted {} of {all} in {place}, {}{failed}",
+        "deleted {} of {all} in {place}, {}{}{failed}",
         count(CleanupOutcome::Deleted),
-        bytes(CleanupOutcome::Deleted)
+        bytes(CleanupOutcome::Deleted),
+        slices(CleanupOutcome::Deleted)
     )
 }

@@ -215,7 +215,8 @@ fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Mess
 
 fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
     let count = c.deleted.len() as u64;
-    let freed = units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).sum());
+    let freed =
+        units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).fold(0, u64::saturating_add));
     let done = match count {
         0 => "there was no backup to delete".to_string(),
         _ => format!("{} deleted, {freed} freed", units::several(count, "backup")),

@@ -136,7 +136,7 @@ pub(super) fn samples(
             samples.extend(facts.timing.iter().flat_map(waits));
         }
         RunOutcome::Cleanup(c) => {
-            let freed: u64 = c.deleted.iter().map(|deletion| deletion.stored_bytes).sum();
+            let freed = c.deleted.iter().map(|deletion| deletion.stored_bytes).fold(0, u64::saturating_add);
             let figures = [
                 ("cleanup_last_success_timestamp_seconds", seconds(now)),
                 ("cleanup_deleted_backups", c.deleted.len() as f64),

@@ -67,8 +67,12 @@ pub(super) fn decide(
     days: u32,
     now: DateTime<Utc>,
 ) -> Vec<SliceDecision> {
-    let start = range_start(now, days);
-    let base = floor(&bases(oplog, good), start);
+    let (start, bases) = (range_start(now, days), bases(oplog, good));
+    let base = floor(&bases, start);
+    // A later base can need earlier entries, because a transaction was open at its instant.
+    let needed = base.and_then(|(_, base)| {
+        bases.iter().filter(|(_, later)| later.at >= base.at).map(|(_, later)| later.from).min()
+    });
     let within = several(days.into(), "day");
     let newest = oplog.slices.last();
     let decide = |slice: &RetainedSlice| {
@@ -76,13 +80,15 @@ pub(super) fn decide(
             _ if Some(slice) == newest => {
                 (RetentionAction::Keep, "the newest slice: the next run goes on after it".into())
             }
-            (None, _) => (RetentionAction::Keep, "its manifest cannot be read, so its end is unknown".into()),
+            (None, _) => {
+                (RetentionAction::Keep, "its end is unknown, because its manifest cannot be read".into())
+            }
             (Some(end), _) if end.t >= start.t => (RetentionAction::Keep, format!("within {within}")),
             (Some(_), None) => {
                 let reason = format!("no good backup is old enough to begin the range of {within}");
                 (RetentionAction::Keep, reason)
             }
-            (Some(end), Some((id, base))) if end > base.from => {
+            (Some(end), Some((id, _))) if needed.is_none_or(|needed| end > needed) => {
                 (RetentionAction::Keep, format!("a restore that begins at the backup {id} needs it"))
             }
             (Some(_), Some((id, _))) => {

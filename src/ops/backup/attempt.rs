@@ -1,6 +1,7 @@
 //! One attempt at a backup, from the preflight to the manifest.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -109,6 +110,9 @@ pub(super) async fn attempt(
 
 /// Reads the documents into a sink. Blocks.
 type Documents = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
+
+/// The time limit for comparing the speed with earlier backups.
+const COMPARING: Duration = Duration::from_secs(10);
 
 /// An attempt after its preflight.
 struct Work<'a> {
@@ -261,7 +265,10 @@ impl Work<'_> {
         let Resources { store, cancel, clock, .. } = self.resources;
         let state_dir = self.options.settings.state_dir.clone();
         let reading = CatalogOptions::remembering(state_dir, clock.now());
-        match cancel.or(slowdown::find(&**store, manifest, &reading)).await {
+        let found = cancel.or(slowdown::find(&**store, manifest, &reading));
+        // A slow store must not delay the manifest of a complete backup for long.
+        let found = tokio::time::timeout(COMPARING, found).await;
+        match found.unwrap_or_else(|_| Err(Error::failed("the store took too long"))) {
             Ok(slow) => {
                 manifest.notes.extend(slow.map(|slow| slow.to_string()).inspect(|note| log::info!("{note}")))
             }

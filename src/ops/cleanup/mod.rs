@@ -1,6 +1,7 @@
 //! `cleanup`: reads the state of the whole store, plans, and only then deletes.
 //!
-//! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]). First,
+//! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]), and oplog
+//! slices of the job with what killed runs left of them ([`oplog`]). First,
 //! deletions that an earlier run left unfinished are finished if their manifest is deleted. If the manifest exists, the backup
 //! still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
 

@@ -1,7 +1,7 @@
 //! The deletions of oplog slices.
 //!
-//! The oldest slices go first, and of each slice its manifest, with which the slice ends to exist. So a run that is killed leaves
-//! a chain that begins later, and objects without a manifest, which a later run deletes.
+//! The oldest slices are deleted first, and the manifest of a slice before its other objects. A run that is killed therefore
+//! leaves a shorter chain, and objects without a manifest, which a later run deletes.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -10,16 +10,12 @@ use serde::Serialize;
 use super::{CleanupOutcome, CleanupReport, planned};
 use crate::base::error::{Error, Result};
 use crate::base::units::several;
-use crate::catalog::layout;
 use crate::catalog::state::StoreState;
 use crate::model::optime::OpTime;
 use crate::model::slice::ChainId;
 use crate::retention::RetentionPlan;
 use crate::retention::slices::SliceDecision;
 use crate::store::{Deleted, Store, StoreErrorKind};
-
-/// The number of slices whose manifests are deleted at once.
-const AT_ONCE: usize = 100;
 
 /// Consecutive oplog slices with the same result.
 #[derive(Debug, Clone, JsonSchema, Serialize)]
@@ -76,71 +72,58 @@ fn add(
     }
 }
 
-/// Deletes the slices that the plan deletes. Ends with the first slice that cannot be deleted, so that no slice is missing
-/// between others.
+/// Deletes the slices that the plan deletes. The manifests go one by one, the oldest first, and the first one that stays ends
+/// the deletion, so that no slice is missing between others.
 pub(super) async fn apply(
     store: &dyn Store,
     plan: &RetentionPlan,
     state: &StoreState,
     report: &mut CleanupReport,
 ) {
-    let going = report.oplog.iter().any(|group| group.outcome == CleanupOutcome::Deleted);
-    if report.dry_run || !going {
+    if report.dry_run {
         return;
     }
-    let of = |decision: &&SliceDecision| planned(plan, decision.action, false) == CleanupOutcome::Deleted;
-    let going: Vec<&SliceDecision> = plan.slices.iter().filter(of).collect();
-    let (mut gone, mut failed) = (0, None);
-    for slices in going.chunks(AT_ONCE) {
-        let key = |decision: &&SliceDecision| {
-            layout::slice(&report.job, &decision.slice.chain, decision.slice.start)
-        };
-        let manifests: Vec<String> = slices.iter().map(key).collect();
-        let answers = store.delete_all(&manifests).await;
-        let done = answers.iter().take_while(|answer| answer.is_ok()).count();
-        let rest = slices[..done].iter().flat_map(|decision| {
-            let keys = state.slices.keys(&decision.slice.chain, decision.slice.start);
-            keys.into_iter()
-                .filter(|key| *key != layout::slice(&report.job, &decision.slice.chain, decision.slice.start))
-        });
-        let rest: Vec<String> = rest.collect();
-        let others = store.delete_all(&rest).await;
-        gone += done;
-        for (key, answer) in manifests.iter().zip(answers).chain(rest.iter().zip(others)) {
-            match answer {
-                Ok(left) => report.hidden |= left == Deleted::Hidden,
-                Err(e) => {
-                    let locked = e.kind == StoreErrorKind::Locked;
-                    failed.get_or_insert((locked, key.clone(), Error::from(e)));
-                }
+    let going = |decision: &&SliceDecision| planned(plan, decision.action, false) == CleanupOutcome::Deleted;
+    let (mut gone, mut others, mut failed) = (0, Vec::new(), None);
+    for SliceDecision { slice, .. } in plan.slices.iter().filter(going) {
+        let mut keys = state.slices.keys(&slice.chain, slice.start).into_iter();
+        let Some(manifest) = keys.next() else { continue };
+        match store.delete(&manifest).await {
+            Ok(left) => report.hidden |= left == Deleted::Hidden,
+            Err(e) => {
+                failed = Some((manifest, e));
+                break;
             }
         }
-        if failed.is_some() {
-            break;
+        gone += 1;
+        others.extend(keys);
+    }
+    for (key, answer) in others.iter().zip(store.delete_all(&others).await) {
+        match answer {
+            Ok(left) => report.hidden |= left == Deleted::Hidden,
+            // A later run deletes it as an object without a manifest.
+            Err(e) => report.problems.push(format!("{key}: {}", Error::from(e).chain_with_step())),
         }
     }
-    let Some((locked, key, error)) = failed else { return };
-    let (outcome, reason) = match locked {
-        true => (CleanupOutcome::Locked, "locked by the bucket".to_string()),
-        false => {
-            report.problems.push(format!("{key}: {}", error.chain_with_step()));
-            (CleanupOutcome::Failed, "could not be deleted".to_string())
+    let Some((key, error)) = failed else { return };
+    let (outcome, reason) = match error.kind {
+        StoreErrorKind::Locked => (CleanupOutcome::Locked, "locked by the bucket"),
+        _ => {
+            report.problems.push(format!("{key}: {}", Error::from(error).chain_with_step()));
+            (CleanupOutcome::Failed, "an older slice could not be deleted")
         }
     };
-    let mut groups = Vec::new();
-    let mut left = 0;
+    report.oplog.clear();
     for decision in &plan.slices {
-        let planned = planned(plan, decision.action, false);
-        let stays = planned == CleanupOutcome::Deleted && {
-            left += 1;
-            left > gone
-        };
-        match stays {
-            true => add(&mut groups, decision, state, outcome, &reason),
-            false => add(&mut groups, decision, state, planned, &decision.reason),
+        match going(&decision) {
+            true if gone == 0 => add(&mut report.oplog, decision, state, outcome, reason),
+            deleted => {
+                gone -= usize::from(deleted);
+                let planned = planned(plan, decision.action, false);
+                add(&mut report.oplog, decision, state, planned, &decision.reason);
+            }
         }
     }
-    report.oplog = groups;
 }
 
 /// Deletes the objects that killed runs of `oplog` left.

@@ -143,6 +143,8 @@ fn slices_that_no_restore_within_oplog_days_needs_are_deleted() {
             "{plan}"
         );
         assert_eq!(left(&place, &slices, &hours).len(), 40);
+        assert!(lines_end(&plan).starts_with("would delete 0 of 3 backups of "), "{plan}");
+        assert!(lines_end(&plan).contains(", 0 B; 22 oplog slices, "), "{plan}");
         let report = place.run(&["cleanup", "--json"]).ends(0).json();
         crate::docs::schema::check("cleanup", &report);
         assert_eq!(report["oplog"][0]["outcome"], "deleted");
@@ -152,6 +154,10 @@ fn slices_that_no_restore_within_oplog_days_needs_are_deleted() {
         assert_eq!(left(&place, &slices, &hours), needed);
         assert_eq!(place.run(&["cleanup", "--json"]).ends(0).json()["oplog"][0]["outcome"], "kept");
     }
+}
+
+fn lines_end(text: &str) -> &str {
+    text.lines().last().unwrap_or_default()
 }
 
 #[test]
