@@ -129,7 +129,8 @@ fn slices_that_no_restore_within_oplog_days_needs_are_deleted() {
         put(&place, &slices);
         bases(&place, [19, 9, 1]);
         let plan = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
-        let lines: Vec<&str> = plan.lines().filter(|line| line.contains("oplog slice")).collect();
+        let lines: Vec<&str> =
+            plan.lines().filter(|line| line.contains(" oplog slice") && line.contains(" from ")).collect();
         assert_eq!(lines.len(), 4, "{plan}");
         assert!(
             lines[0].starts_with("would go  22 oplog slices from ") && lines[0].contains(" to "),
