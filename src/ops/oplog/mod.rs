@@ -168,8 +168,6 @@ struct Capture<'a> {
     clock: Clock,
     notes: Notes,
     set_id: String,
-    /// The version of the member.
-    version: String,
     selection: SelectionAsked,
     dry_run: bool,
 }
@@ -199,9 +197,9 @@ pub async fn capture(
             true => Vec::new(),
             false => leftovers::sweep(state_dir.as_deref(), store).await,
         };
-        Ok((server.version().await?, server, set_id, swept))
+        Ok((server, set_id, swept))
     };
-    let (version, server, set_id, swept) = cancel.or(ready).await?;
+    let (server, set_id, swept) = cancel.or(ready).await?;
     swept.into_iter().for_each(|line| notes.add(line));
     let mut report = OplogReport {
         version: 1,
@@ -223,7 +221,7 @@ pub async fn capture(
     };
     let selection = SelectionAsked::from(&settings.selection);
     let dry_run = request.dry_run;
-    let capture = Capture { store, settings, cancel, clock, notes, set_id, version, selection, dry_run };
+    let capture = Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run };
     let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     let state = match report.slices.len() {
@@ -284,7 +282,8 @@ impl Capture<'_> {
                 raw_bytes: packed.raw_bytes,
                 stored_bytes: packed.size,
             };
-            let manifest = self.manifest(&server, &at, last, &packed);
+            let version = server.version().await?;
+            let manifest = self.manifest(&server, version, &at, last, &packed);
             let won = match self.dry_run {
                 true => Some(manifest),
                 false => self.store_slice(&upload, manifest, &packed, sent).await?,
@@ -325,7 +324,14 @@ impl Capture<'_> {
         let remembered = RememberedTip::load(state_dir, &place, &self.settings.job);
         let found =
             chain::find_tip(self.store, &self.settings.job, &self.set_id, remembered.as_ref()).await?;
-        let Some(tip) = found else { return Ok(Some(start::new_chain(self, server, state, None).await?)) };
+        let Some(mut tip) = found else {
+            return Ok(Some(start::new_chain(self, server, state, None).await?));
+        };
+        // Another machine may have begun a new chain after this one became unreadable.
+        if matches!(tip.slice, SliceEntry::Unreadable { .. }) {
+            let slices = JobSlices::list(self.store, &self.settings.job).await?;
+            tip = chain::tip_of(self.store, &slices, &self.set_id).await?.unwrap_or(tip);
+        }
         let SliceEntry::Slice(slice) = &tip.slice else {
             return Ok(Some(start::new_chain(self, server, state, EndedChain::at(&tip)).await?));
         };
@@ -349,6 +355,8 @@ impl Capture<'_> {
         at: &Position,
         why: String,
     ) -> Result<Option<Position>> {
+        // The member may have deleted entries since it was asked.
+        *state = OplogState::of(server).await?;
         if let Some(last) = &at.after {
             for (other, its) in self.others(server, &why).await {
                 if matches!(tail::prove(&other, &its, last).await, Ok(Continuity::Proven)) {
@@ -369,7 +377,7 @@ impl Capture<'_> {
         {
             return Ok(Some(Position::after(slice, &self.selection)));
         }
-        let ended = EndedChain { end: at.start, why };
+        let ended = EndedChain { chain: at.chain.clone(), end: at.start, why };
         Ok(Some(start::new_chain(self, server, state, Some(ended)).await?))
     }
 
@@ -476,6 +484,7 @@ impl Capture<'_> {
     fn manifest(
         &self,
         server: &Server,
+        version: String,
         at: &Position,
         end: slice::EntryMark,
         packed: &PackedSlice,
@@ -491,7 +500,7 @@ impl Capture<'_> {
             host: self.settings.host.clone(),
             stored_at: self.clock.now(),
             member: server.hello.address.clone(),
-            version: self.version.clone(),
+            version,
             set_name: server.hello.set_name.clone(),
             selection: self.selection.clone(),
             entries: packed.entries,
@@ -512,18 +521,26 @@ impl Capture<'_> {
         packed: &PackedSlice,
         sent: Option<SentParts>,
     ) -> Result<Option<SliceManifest>> {
-        let stored = async {
+        let objects = async {
             manifest.body = upload.complete(packed, sent).await?;
             if let Some(events) = &packed.events {
                 manifest.events = Some(upload.events(events).await?);
             }
             match self.cancel.error() {
                 Some(error) => Err(error),
-                None => upload.commit(&manifest).await,
+                None => manifest.encode(),
             }
         };
-        match stored.await {
-            Ok(Commit::Done) => {
+        let encoded = match objects.await {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                upload.remove().await;
+                return Err(error);
+            }
+        };
+        // If the commit fails, the manifest may still reach the store, so the objects that it names stay.
+        match upload.commit(encoded).await? {
+            Commit::Done => {
                 log::debug!(
                     "the slice {} of {} exists: its manifest was written",
                     manifest.start,
@@ -531,13 +548,9 @@ impl Capture<'_> {
                 );
                 Ok(Some(manifest))
             }
-            Ok(Commit::Lost) => {
-                upload.remove(true).await;
+            Commit::Lost => {
+                upload.remove().await;
                 Ok(None)
-            }
-            Err(error) => {
-                upload.remove(false).await;
-                Err(error)
             }
         }
     }
@@ -590,7 +603,7 @@ impl OplogReport {
     }
 }
 
-/// What the reading thread made of the entries of a slice.
+/// The result of reading one slice.
 struct ReadSlice {
     end: TailEnd,
     packed: PackedSlice,

@@ -25,7 +25,7 @@ const LONGEST_REASON: usize = 500;
 /// A packed slice. The parts of its body that are full were sent before.
 #[derive(Debug)]
 pub(super) struct PackedSlice {
-    /// The end of the body, which is shorter than a part.
+    /// The end of the body. The last frame may make it longer than a part.
     pub rest: Bytes,
     /// The number of parts before `rest`.
     pub parts: u32,
@@ -41,7 +41,7 @@ pub(super) struct PackedSlice {
     pub events: Option<EventsFile>,
 }
 
-/// Takes the entries of a slice. Memory holds one frame, its compressed form, and one part.
+/// Takes the entries of a slice. Memory holds one frame, the compressed bytes of one batch of entries, and a part that waits.
 pub(super) struct SlicePacker<'a> {
     filter: OplogFilter<'a>,
     script: Script<SelectedNames<'a>>,

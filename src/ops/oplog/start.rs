@@ -52,6 +52,7 @@ impl Position {
 /// The end of an earlier chain that cannot be continued.
 #[derive(Debug, Clone)]
 pub(super) struct EndedChain {
+    pub chain: ChainId,
     pub end: OpTime,
     pub why: String,
 }
@@ -61,9 +62,11 @@ impl EndedChain {
     pub(super) fn at(tip: &ChainTip) -> Option<EndedChain> {
         match &tip.slice {
             SliceEntry::Slice(_) => None,
-            SliceEntry::Unreadable { key, start, why } => {
-                Some(EndedChain { end: *start, why: format!("{key} cannot be understood: {why}") })
-            }
+            SliceEntry::Unreadable { key, start, why } => Some(EndedChain {
+                chain: tip.chain.clone(),
+                end: *start,
+                why: format!("{key} cannot be understood: {why}"),
+            }),
         }
     }
 }
@@ -85,8 +88,11 @@ pub(super) async fn new_chain(
     if let Some(missing) = &stored.missing {
         return Err(missing.error());
     }
+    // A chain that is not newer would never be found as the newest one; with the same start, it would have the same keys.
+    let earliest = ended.as_ref().map(|ended| ended.chain.start.after());
     let mut gap = ended.map(|ended| OplogGap { from: ended.end, why: ended.why });
-    if let Some((base, at)) = newest_base(&stored, capture) {
+    let base = newest_base(&stored, capture);
+    if let Some((base, at)) = base.filter(|(base, _)| earliest.is_none_or(|earliest| base.from >= earliest)) {
         let mut proven = tail::prove_base(server, state, base, at).await?;
         if let Err(why) = proven.clone() {
             for (other, its) in capture.others(server, &why).await {
@@ -105,14 +111,16 @@ pub(super) async fn new_chain(
             // Writes since the backup that the oplog no longer has.
             Err(why) => gap = gap.or(Some(OplogGap { from: at, why })),
         }
-    } else {
+    } else if base.is_none() {
         let job = &settings.job;
         capture.notes.count(format!(
-            "no backup of {job} can begin a restore to a point in time yet: the next backup of one instant can"
+            "no backup of {job} can be the base of a point-in-time restore yet. The next backup with consistency oplog or \
+             snapshot can."
         ));
     }
     let after = gap.as_ref().map(|gap| gap.from);
-    position(capture, tail::start_now(server, state, after).await?, gap)
+    let start = tail::start_now(server, state, after).await?;
+    position(capture, earliest.map_or(start, |earliest| start.max(earliest)), gap)
 }
 
 fn position(capture: &Capture<'_>, start: OpTime, gap: Option<OplogGap>) -> Result<Position> {

@@ -13,7 +13,7 @@ use crate::catalog::layout;
 use crate::config::choices::Codec;
 use crate::model::manifest::TOOL;
 use crate::model::optime::OpTime;
-use crate::model::slice::{ChainId, EventsFile, SliceBody, SliceEvents, SliceManifest};
+use crate::model::slice::{ChainId, EventsFile, SliceBody, SliceEvents};
 use crate::store::leftovers::{self, Marker};
 use crate::store::{Store, StoreErrorKind, Upload, UploadSpec, Whole};
 
@@ -119,8 +119,10 @@ impl SliceUpload<'_> {
             Some(sent) => {
                 let mut parts = packed.parts;
                 let done = async {
-                    if !packed.rest.is_empty() {
-                        sent.upload.put_part(parts, packed.rest.clone()).await?;
+                    let mut rest = packed.rest.clone();
+                    while !rest.is_empty() {
+                        let part = rest.split_to(rest.len().min(self.part_size as usize));
+                        sent.upload.put_part(parts, part).await?;
                         parts += 1;
                     }
                     let whole = Whole { size: packed.size, crc64nvme: packed.crc64nvme, parts };
@@ -155,30 +157,69 @@ impl SliceUpload<'_> {
         Ok(SliceEvents { key, size, blake3 })
     }
 
-    /// Writes the manifest. With this, the slice exists, unless another run has stored a slice with the same start.
-    pub(super) async fn commit(&self, manifest: &SliceManifest) -> Result<Commit> {
+    /// Writes the encoded manifest. With this, the slice exists, unless another run has stored a slice with the same start.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer. The manifest may reach the store even later.
+    pub(super) async fn commit(&self, manifest: Vec<u8>) -> Result<Commit> {
         let key = layout::slice(self.job, &self.chain, self.start);
-        match self.store.create(&key, manifest.encode()?.into()).await {
+        match self.store.create(&key, manifest.into()).await {
             Ok(()) => Ok(Commit::Done),
             Err(e) if e.kind == StoreErrorKind::Exists => Ok(Commit::Lost),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// Deletes the body and the events of a slice that was not stored. If the manifest may have reached the store, they stay.
-    pub(super) async fn remove(&self, lost: bool) {
+    /// Deletes the body and the events of a slice whose manifest was not sent, or lost against the manifest of another run.
+    pub(super) async fn remove(&self) {
         let stays = |e| log::warn!("the body of a slice that was not stored stays as an orphan: {e}");
-        // The manifest of another run does not name these objects.
-        if !lost {
-            match self.store.head(&layout::slice(self.job, &self.chain, self.start)).await {
-                Ok(None) => {}
-                Ok(Some(_)) => return,
-                Err(e) => return stays(e),
-            }
-        }
         let (body, events) = self.keys();
         for key in [body, events] {
             self.store.delete(&key).await.map_or_else(stays, drop);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::store::DirOptions;
+    use crate::store::dir::DirStore;
+
+    /// The last frame of a slice can exceed what is left of a part.
+    #[tokio::test]
+    async fn an_end_longer_than_a_part_is_sent_in_several_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let start = OpTime { t: 100, i: 1 };
+        let upload = SliceUpload {
+            store: &store,
+            state_dir: None,
+            job: "nightly",
+            chain: ChainId::new("6563a1b2c3d4e5f60718293a", start).unwrap(),
+            start,
+            random: "abc123".into(),
+            part_size: 1000,
+        };
+        let body: Vec<u8> = (0..3300_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let (sender, parts) = mpsc::channel(1);
+        sender.send(Bytes::copy_from_slice(&body[..1000])).await.unwrap();
+        drop(sender);
+        let sent = upload.send(parts).await.unwrap();
+        let packed = PackedSlice {
+            rest: Bytes::copy_from_slice(&body[1000..]),
+            parts: 1,
+            entries: 1,
+            raw_bytes: 1,
+            read_entries: 1,
+            size: body.len() as u64,
+            crc64nvme: crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &body),
+            blake3: blake3::hash(&body).to_hex().to_string(),
+            raw_blake3: String::new(),
+            barriers: Vec::new(),
+            events: None,
+        };
+        let stored = upload.complete(&packed, sent).await.unwrap().unwrap();
+        assert_eq!(store.get(&stored.key, 1 << 20).await.unwrap(), body);
     }
 }

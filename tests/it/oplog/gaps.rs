@@ -1,5 +1,7 @@
 //! Chains that end: an oplog that no longer reaches them, a set that was re-created, a freshly synced member, an election.
 
+use std::process::Command;
+
 use bson::{Document, doc};
 use mongodb::Client;
 use uzima_backup::catalog::layout;
@@ -49,6 +51,35 @@ async fn a_chain_that_the_oplog_no_longer_reaches_is_a_gap_and_ends() {
     assert_eq!(oplog(&home, &server.uri(), 0)["chain"], new.chain.to_string());
 }
 
+/// The chain began at the newest backup, so a chain that begins there again would have the same keys.
+#[tokio::test]
+async fn after_an_unreadable_slice_a_newer_chain_begins_and_other_machines_follow_it() {
+    let ((server, client), home) = (set().await, Home::new());
+    insert(&client, 0, 1, 1).await;
+    backup(&home, &server.uri());
+    insert(&client, 1, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    let old = one_chain(&home).remove(0);
+    // The state of another machine, which knows only the first slice.
+    let other = home.state().with_extension("other");
+    assert!(Command::new("cp").arg("-a").arg(home.state()).arg(&other).status().expect("cp").success());
+    insert(&client, 2, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    let tip = home.backups().join(layout::slice(JOB, &old.chain, one_chain(&home)[1].start));
+    std::fs::write(&tip, "{}").expect("a damaged slice");
+    insert(&client, 3, 1, 1).await;
+    let report = oplog(&home, &server.uri(), 3);
+    let problem = report["problems"][0].as_str().expect("a problem");
+    assert!(problem.starts_with("gap: ") && problem.contains("cannot be understood"), "{problem}");
+    let chain: ChainId = report["chain"].as_str().expect("a chain").parse().expect("a chain");
+    assert!(chain > old.chain, "{chain} {}", old.chain);
+    std::fs::remove_dir_all(home.state()).expect("the state");
+    std::fs::rename(&other, home.state()).expect("the other state");
+    insert(&client, 4, 1, 1).await;
+    let report = oplog(&home, &server.uri(), 0);
+    assert_eq!((&report["chain"], report["entries"].as_u64()), (&chain.to_string().into(), Some(1)));
+}
+
 #[tokio::test]
 async fn a_set_that_was_re_created_under_its_name_begins_a_new_chain() {
     let ((server, client), home) = (set().await, Home::new());
@@ -62,7 +93,10 @@ async fn a_set_that_was_re_created_under_its_name_begins_a_new_chain() {
     insert(&client, 0, 1, 1).await;
     // Its backups are of another set, so the chain begins without a base.
     let report = oplog(&home, &server.uri(), 0);
-    assert!(report["notes"][0].as_str().unwrap().contains("no backup of nightly can begin"), "{report}");
+    assert!(
+        report["notes"][0].as_str().unwrap().contains("no backup of nightly can be the base"),
+        "{report}"
+    );
     let chains: std::collections::BTreeSet<_> = slices(&home).into_iter().map(|slice| slice.chain).collect();
     assert_eq!(chains.len(), 2);
     assert!(chains.iter().all(|chain| *chain == old || chain.set_id != old.set_id));
