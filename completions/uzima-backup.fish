@@ -48,6 +48,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d '
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d 'Show the statistics of a job'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
@@ -191,6 +192,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l oplog -d 'Only the oplog slices of the job: all entries, and the continuity of their chains; --all includes them, unless it is a sample'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l drill -d 'Then restore the backup into a scratch server, compare all data with the manifest, and remove the data again'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s q -l quiet -d 'Print only errors'
@@ -206,6 +208,18 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l json
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l ns -d 'Only namespaces that match, db.collection with * (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l from -d 'Only events from this time on: a date, or a time in UTC such as 2026-11-23T14:00Z' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l to -d 'Only events up to this time, a date with its last second' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l limit -d 'At most this many rows of writes, the largest and the unusual ones, and this many changes' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l skip -d 'Skip these checks, separated by commas (may be given several times): a new installation fails `freshness`' -r -f -a "configuration\t''
 mongodb\t''
 namespaces\t''
@@ -265,20 +279,21 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "pin" -d 'Protect a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "stats" -d 'Show the statistics of a job'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "pin" -d 'Protect a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "stats" -d 'Show the statistics of a job'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -f -k -a "(__uzima_backup_offers)"

@@ -217,6 +217,7 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
+'(--drill)--oplog[Only the oplog slices of the job\: all entries, and the continuity of their chains; --all includes them, unless it is a sample]' \
 '(--all)--drill[Then restore the backup into a scratch server, compare all data with the manifest, and remove the data again]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print only errors]' \
@@ -236,6 +237,25 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--email[Also mail the statistics]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(timeline)
+_arguments "${_arguments_options[@]}" : \
+'*--ns=[Only namespaces that match, db.collection with * (may be given several times)]:PATTERN:' \
+'--from=[Only events from this time on\: a date, or a time in UTC such as 2026-11-23T14\:00Z]:TIME:' \
+'--to=[Only events up to this time, a date with its last second]:TIME:' \
+'--limit=[At most this many rows of writes, the largest and the unusual ones, and this many changes]:N:' \
+'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
+'--dir=[The directory of the backups]:DIR:_files -/' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print only errors]' \
 '(-v --verbose)--quiet[Print only errors]' \
@@ -345,6 +365,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(timeline)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (health)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -383,6 +407,7 @@ _uzima-backup_commands() {
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
 'stats:Show the statistics of a job' \
+'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings and where each came from, without secrets' \
@@ -423,6 +448,7 @@ _uzima-backup__subcmd__help_commands() {
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
 'stats:Show the statistics of a job' \
+'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
 'config:Show the merged settings and where each came from, without secrets' \
@@ -490,6 +516,11 @@ _uzima-backup__subcmd__help__subcmd__stats_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help stats commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__help__subcmd__timeline_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__timeline_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help timeline commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__help__subcmd__unpin_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__unpin_commands() {
     local commands; commands=()
@@ -534,6 +565,11 @@ _uzima-backup__subcmd__restore_commands() {
 _uzima-backup__subcmd__stats_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup stats commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__timeline_commands] )) ||
+_uzima-backup__subcmd__timeline_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup timeline commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__unpin_commands] )) ||
 _uzima-backup__subcmd__unpin_commands() {

@@ -91,7 +91,8 @@ impl JobSlices {
         self.starts(chain).next_back()
     }
 
-    fn starts(&self, chain: &ChainId) -> impl DoubleEndedIterator<Item = OpTime> {
+    /// The starts of the slices of a chain, in order.
+    pub fn starts(&self, chain: &ChainId) -> impl DoubleEndedIterator<Item = OpTime> {
         let slices = self.chains.get(chain).into_iter().flatten();
         slices.filter(|(_, folder)| exists(folder)).map(|(start, _)| *start)
     }

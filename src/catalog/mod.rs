@@ -10,6 +10,7 @@ pub mod layout;
 pub mod marks;
 pub mod place_files;
 pub mod point;
+pub mod ranges;
 pub mod records;
 pub mod run;
 pub mod slowdown;

@@ -19,6 +19,7 @@ mod restore;
 mod schema;
 mod stats;
 mod styled;
+mod timeline;
 mod verify;
 
 use std::ffi::OsString;
@@ -128,6 +129,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &run, &output))),
                 Command::Verify(args) => Box::pin(verify::run(args, &run, &output, &log)),
                 Command::Stats(args) => Box::pin(cancel.or(stats::run(args, &run, &output, &log))),
+                Command::Timeline(args) => Box::pin(cancel.or(timeline::run(args, &run, &output))),
                 Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),
                 Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &run, &output))),
                 Command::Config => Box::pin(cancel.or(config::run(&config, &output))),

@@ -23,6 +23,7 @@ use crate::ops::oplog::OplogReport;
 use crate::ops::pin::PinReport;
 use crate::ops::restore::{RestorePlan, RestoreReport};
 use crate::ops::stats::StatsReport;
+use crate::ops::timeline::TimelineReport;
 use crate::ops::verify::VerifyReport;
 
 /// A way to generate the schema of a document.
@@ -45,6 +46,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("restore", "The output of `restore --json`", RestoreReport::json_schema),
     ("restore-dry-run", "The output of `restore --dry-run --json`", RestorePlan::json_schema),
     ("stats", "The output of `stats --json`", StatsReport::json_schema),
+    ("timeline", "The output of `timeline --json`", TimelineReport::json_schema),
     ("verify", "The output of `verify --json`", VerifyReport::json_schema),
     ("webhook", "The document that WEBHOOK_URL gets", signals::webhook_schema),
     ("stored-manifest", "A backup's manifest.json", <Manifest as JsonSchema>::json_schema),

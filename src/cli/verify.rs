@@ -18,7 +18,8 @@ use crate::model::manifest::Manifest;
 use crate::notify::run::Run;
 use crate::ops::drill::{self, DrillResources, DrillTarget};
 use crate::ops::verify::{
-    self, VerifiedBackup, VerifyOptions, VerifyReport, VerifyResources, VerifySelection,
+    self, SliceFinding, VerifiedBackup, VerifiedChain, VerifyOptions, VerifyReport, VerifyResources,
+    VerifySelection,
 };
 use crate::restore_target::throwaway;
 use crate::store::Store;
@@ -30,13 +31,17 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
     let store = cancel.or(open_place(config)).await?;
     let job = args.backups.job.as_deref();
-    let (selection, job) = match args.all {
-        true => (VerifySelection::Sample(args.sample.unwrap_or(100)), job),
-        false => (VerifySelection::One(args.which.clone()), job_meant(&args.which, job, config)),
+    let configured_job = config.job.as_ref().ok().map(|settings| settings.job.clone());
+    let (selection, job) = match (args.all, args.oplog) {
+        (true, _) => (VerifySelection::Sample(args.sample.unwrap_or(100)), job),
+        (false, true) => (VerifySelection::None, job.or_else(|| config.layers.text("job"))),
+        (false, false) => (VerifySelection::One(args.which.clone()), job_meant(&args.which, job, config)),
     };
     let options = VerifyOptions {
         selection,
         job: job.map(str::to_string),
+        slices: args.oplog || args.all && args.sample.is_none(),
+        configured_job,
         reading: run.reading(),
         workers: config.machine.cores,
         host: config.machine.host.clone(),
@@ -67,6 +72,11 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
             .damaged
             .iter()
             .for_each(|backup| output::print_line(&format!("{}: {}", backup.id, backup.error)));
+        for chain in &report.oplog {
+            let finding =
+                |one: &SliceFinding| format!("oplog slice of {}, {}: {}", chain.job, one.start, one.what);
+            chain.findings.iter().for_each(|one| output::print_line(&finding(one)));
+        }
         report.backups.iter().flat_map(VerifiedBackup::notes).for_each(|note| output::needs_look(note));
     }
     match report.drill_error.take() {
@@ -111,10 +121,40 @@ fn text(report: &VerifyReport) -> String {
              lifecycle rule, the disk or another tool\n",
         );
     }
+    report.oplog.iter().for_each(|chain| push_chain(&mut text, chain));
     for key in &report.orphans {
         push_line(&mut text, &format!("orphan   {key}: no manifest refers to it (cleanup --orphans)"));
     }
     text
+}
+
+fn push_chain(text: &mut String, chain: &VerifiedChain) {
+    let word = if chain.sound { "sound" } else { "DAMAGED" };
+    let time = match (chain.from, chain.to) {
+        (Some(from), Some(to)) => format!(", {} to {}", from.second(), to.second()),
+        _ => String::new(),
+    };
+    let amount = format!(
+        "{}, {}, {} raw",
+        units::several(chain.slices, "slice"),
+        units::several(chain.entries, "entry"),
+        units::bytes(chain.raw_bytes)
+    );
+    push_line(text, &format!("{word:8} oplog of {}{time}: {amount}", chain.job));
+    push_line(text, &format!("         chain {}", chain.chain));
+    let mut step = None;
+    for finding in &chain.findings {
+        push_line(text, &format!("         slice of {}: {}", finding.start, finding.what));
+        if step.replace(&finding.next_step) != Some(&finding.next_step) {
+            push_line(text, &format!("         next step: {}", finding.next_step));
+        }
+    }
+    if chain.more_findings > 0 {
+        push_line(text, &format!("         and {}", units::several(chain.more_findings, "more fault")));
+    }
+    for what in &chain.archived {
+        push_line(text, &format!("archived {what}"));
+    }
 }
 
 /// The configured server for drills, or a mongod that the drill starts.

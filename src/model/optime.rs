@@ -45,6 +45,11 @@ impl OpTime {
         (time.padded() == text).then_some(time)
     }
 
+    /// Returns the optime as an argument of a command line, `1795489212:5`.
+    pub fn argument(self) -> String {
+        format!("{}:{}", self.t, self.i)
+    }
+
     /// Returns the second as a date.
     pub fn date(self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.t.into(), 0).expect("every u32 is a date")

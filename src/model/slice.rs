@@ -299,6 +299,30 @@ impl EventsFile {
     pub fn decode(bytes: &[u8]) -> Result<EventsFile, String> {
         decode(bytes)
     }
+
+    /// Returns the events if they are in order and within the times of the slice.
+    ///
+    /// # Errors
+    /// Returns the contradiction.
+    pub fn within(self, slice: &SliceManifest) -> Result<EventsFile, String> {
+        let minutes = slice.start.t.saturating_sub(59)..=slice.end.at.t;
+        let wrong = [
+            (!self.minutes.is_sorted_by_key(|writes| writes.minute), "its minutes are not in order"),
+            (
+                !self.minutes.iter().all(|writes| minutes.contains(&writes.minute)),
+                "it has minutes of other slices",
+            ),
+            (!self.changes.is_sorted_by_key(|change| change.at), "its changes are not in order"),
+            (
+                !self.changes.iter().all(|change| slice.start < change.at && change.at <= slice.end.at),
+                "it has changes of other slices",
+            ),
+        ];
+        match wrong.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err(why.into()),
+            None => Ok(self),
+        }
+    }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

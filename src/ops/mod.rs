@@ -10,4 +10,5 @@ pub mod oplog;
 pub mod pin;
 pub mod restore;
 pub mod stats;
+pub mod timeline;
 pub mod verify;

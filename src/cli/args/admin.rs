@@ -4,14 +4,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::{BackupsOf, JobAndDir, completed, positive};
+use super::{BackupsOf, JobAndDir, completed, positive, time};
 use crate::catalog::choose::WhichBackup;
 use crate::catalog::fault::ShownStatus;
 use crate::cli::units;
 use crate::config::notify::{EVENTS, Event};
+use crate::config::selection::Pattern;
 use crate::model::id::BackupId;
 use crate::ops::health;
 
@@ -202,6 +204,39 @@ pub struct StatsArgs {
     /// script. An existing file is replaced
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: JobAndDir,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Show which points in time can be restored, and what happened when",
+    long_about = "Show which points in time can be restored, and what happened when: from the oplog slices of `uzima-backup oplog`, \
+without reading data.\n\n\
+First come the times whose every point can be restored, each with its first backup and its chain of slices, and the gaps between \
+them, each with its reason and what closes it. Then come the inserts, updates and deletes of each period and namespace, and each drop, \
+rename and change of indexes, with the argument of `uzima-backup restore` that leads to the moment before it. A longer time has longer \
+periods: --from and --to show a shorter time minute by minute. Drops, and deletes of far more documents than usual, stand out. \
+Times are in UTC.",
+    after_help = "Examples:\n  uzima-backup timeline\n  uzima-backup timeline --ns 'shop.*' --from 2026-11-23\n  \
+uzima-backup timeline --from 2026-11-23T13:00Z --to 2026-11-23T15:00Z\n  \
+uzima-backup timeline --json | jq '.changes[] | select(.command == \"dropDatabase\") | .before'\n\n\
+Exit codes: 0 shown · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 3 shown, but some events could \
+not be read"
+)]
+pub struct TimelineArgs {
+    /// Only namespaces that match, db.collection with * (may be given several times)
+    #[arg(long, value_name = "PATTERN")]
+    pub ns: Vec<Pattern>,
+    /// Only events from this time on: a date, or a time in UTC such as 2026-11-23T14:00Z
+    #[arg(long, value_name = "TIME", value_parser = time::from)]
+    pub from: Option<DateTime<Utc>>,
+    /// Only events up to this time, a date with its last second
+    #[arg(long, value_name = "TIME", value_parser = time::to)]
+    pub to: Option<DateTime<Utc>>,
+    /// At most this many rows of writes, the largest and the unusual ones, and this many changes
+    #[arg(long, value_name = "N", value_parser = positive, allow_hyphen_values = true, default_value = "60")]
+    pub limit: NonZeroUsize,
     #[command(flatten)]
     pub target: JobAndDir,
 }

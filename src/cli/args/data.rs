@@ -207,15 +207,17 @@ pub struct RestoreArgs {
 All blocks are decompressed, all documents counted and hashed, and the tar or archive is read as stock tools would read it. The \
 result is kept beside the backup: `list` shows it, and a damaged backup no longer counts as good. If anything is wrong, the \
 exit code is 4, and the output names the fault, the namespace and the position.\n\n\
+With --oplog, and with --all, the oplog slices are read: their hashes, the number and order of their entries, their events, and that \
+each slice continues the one before it.\n\n\
 With --drill the whole backup is then restored, and the documents, options and indexes of every namespace are compared with \
 the manifest. The target is a throw-away mongod (MONGOD_PATH, else from PATH; its data lies in TMPDIR) or, with --to-uri or \
 DRILL_URI, databases with random names on that server, and never any other server. The duration is the measured recovery \
 time, which `stats` and `health` show. The drill removes everything that it created.",
     after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
-uzima-backup verify --all --sample 10%\n  uzima-backup verify latest --drill\n\n\
+uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-backup verify latest --drill\n\n\
 Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
-configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup is damaged, or \
-the restored data differs"
+configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup or an \
+oplog slice is damaged, or the restored data differs"
 )]
 pub struct VerifyArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
@@ -230,6 +232,10 @@ pub struct VerifyArgs {
     /// Every backup
     #[arg(long)]
     pub all: bool,
+    /// Only the oplog slices of the job: all entries, and the continuity of their chains; --all includes them, unless it is a
+    /// sample
+    #[arg(long, conflicts_with_all = ["which", "drill"])]
+    pub oplog: bool,
     /// With --all: only a random sample of this size
     #[arg(long, value_name = "N%", value_parser = percent, allow_hyphen_values = true, requires = "all")]
     pub sample: Option<u8>,

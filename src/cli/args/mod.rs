@@ -2,6 +2,7 @@
 
 mod admin;
 mod data;
+mod time;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +14,8 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 
 pub use self::admin::{
-    CleanupArgs, HealthArgs, InitArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs, UnpinArgs,
+    CleanupArgs, HealthArgs, InitArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs, TimelineArgs,
+    UnpinArgs,
 };
 pub use self::data::{BackupArgs, OplogArgs, RestoreArgs, VerifyArgs};
 use crate::base::error::Error;
@@ -82,6 +84,7 @@ pub enum Command {
     Unpin(UnpinArgs),
     Verify(VerifyArgs),
     Stats(StatsArgs),
+    Timeline(TimelineArgs),
     Health(HealthArgs),
     Notify(NotifyArgs),
     /// Show the merged settings and where each came from, without secrets
@@ -177,6 +180,7 @@ impl Command {
             }
             Command::Cleanup(CleanupArgs { target, .. })
             | Command::Stats(StatsArgs { target, .. })
+            | Command::Timeline(TimelineArgs { target, .. })
             | Command::Health(HealthArgs { target, .. }) => {
                 vec![("job", target.job.clone()), ("dir", path(target.dir.as_deref()))]
             }

@@ -230,7 +230,7 @@ fn compare_tallies(tallies: &BTreeMap<usize, Tally>, manifest: &Manifest) -> Vec
 }
 
 /// The error of a thread that panicked.
-fn thread_panicked() -> Error {
+pub(super) fn thread_panicked() -> Error {
     Error::failed("a thread of verify ended unexpectedly")
 }
 

@@ -1,9 +1,10 @@
 //! `verify`: reads backups again and compares every byte with the manifest and the index.
 //!
 //! [`run_verify`] chooses the backups, checks each ([`check`]), drills a sound one if asked to, and stores the result next to
-//! the backup and in its record. Later commands use the newest result.
+//! the backup and in its record. Later commands use the newest result. Then it checks the oplog slices ([`slices`]).
 
 mod check;
+mod slices;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use crate::model::manifest::{Manifest, TOOL};
 use crate::store::Store;
 
 pub use check::{BackupCheck, VerifyFinding, check_backup};
+pub use slices::{SliceFinding, VerifiedChain};
 
 /// The most findings that are kept. The first ones show what happened.
 const KEPT: usize = 20;
@@ -40,13 +42,19 @@ pub enum VerifySelection {
     One(WhichBackup),
     /// This percentage of the backups, randomly chosen, but at least one.
     Sample(u8),
+    /// No backup, only oplog slices.
+    None,
 }
 
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
     pub selection: VerifySelection,
-    /// Only backups of this job.
+    /// Only backups and slices of this job.
     pub job: Option<String>,
+    /// True if the oplog slices are read, too.
+    pub slices: bool,
+    /// The job of the configuration, which may have slices and no backup.
+    pub configured_job: Option<String>,
     pub reading: CatalogOptions,
     /// How many threads decompress.
     pub workers: usize,
@@ -77,6 +85,8 @@ pub struct VerifyReport {
     pub archived: Vec<UnverifiedBackup>,
     /// The keys of artifacts without a manifest. Only a sample looks for them.
     pub orphans: Vec<String>,
+    /// The chains of oplog slices that were read.
+    pub oplog: Vec<VerifiedChain>,
     /// The error of a drill that failed. It says nothing about the backup.
     #[serde(skip)]
     pub drill_error: Option<Error>,
@@ -128,7 +138,10 @@ impl VerifyReport {
 
     /// Returns the exit code of the command, except for a failed drill.
     pub fn exit(&self) -> Exit {
-        if !self.damaged.is_empty() || self.backups.iter().any(|backup| !backup.sound) {
+        if !self.damaged.is_empty()
+            || self.backups.iter().any(|backup| !backup.sound)
+            || self.oplog.iter().any(|chain| !chain.sound)
+        {
             Exit::Mismatch
         } else if self.backups.iter().any(|backup| backup.notes().next().is_some()) {
             Exit::NeedsLook
@@ -185,6 +198,7 @@ pub async fn run_verify(
         damaged: Vec::new(),
         archived: Vec::new(),
         orphans: Vec::new(),
+        oplog: Vec::new(),
         drill_error: None,
     };
     let chosen = match &options.selection {
@@ -195,12 +209,21 @@ pub async fn run_verify(
         VerifySelection::Sample(percent) => {
             cancel.or(sample(resources, options, *percent, rng, &mut report)).await?
         }
+        VerifySelection::None => Vec::new(),
     };
     for (id, manifest) in chosen {
         // The manifests of a sample are read one at a time, because a year of manifests takes gigabytes.
         if let Err(error) = verify_one(resources, options, &id, manifest, &drill, &mut report).await {
             let error = error_of_one(error, resources, options).await?;
             report.damaged.push(UnverifiedBackup { id, error });
+        }
+    }
+    if options.slices {
+        report.oplog = slices::check_slices(resources, options).await?;
+        if report.oplog.is_empty() && matches!(options.selection, VerifySelection::None) {
+            let of_job = options.job.as_ref().map(|job| format!(" of the job {job}")).unwrap_or_default();
+            let none = format!("there are no oplog slices{of_job} in {}", report.place);
+            return Err(Error::failed(none).hint("`uzima-backup oplog` stores them"));
         }
     }
     Ok(report)

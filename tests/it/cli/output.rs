@@ -223,21 +223,22 @@ fn help_names_variables_examples_and_exit_codes() {
         Usage: uzima-backup [OPTIONS] <COMMAND>
 
         Commands:
-          init     Write a configuration file for this machine, try it, and install the schedule
-          backup   Dump a MongoDB server into one artifact in the bucket or directory
-          oplog    Store what the server wrote since the last run, in slices of its oplog
-          restore  Restore a backup, or chosen namespaces of it, into a server
-          list     List the backups that exist, and the runs that made none, or show everything about one of
-                   them
-          cleanup  Delete backups that are older than necessary, never the last good ones
-          pin      Protect a backup from every cleanup
-          unpin    Let retention decide on a backup again
-          verify   Read a backup again, and compare every byte with its manifest
-          stats    Show the statistics of a job
-          health   Check that tonight's backup will work, and that there is a good one
-          notify   Send a sample of each mail and signal, or write the mails to files
-          config   Show the merged settings and where each came from, without secrets
-          help     Print this message or the help of the given subcommand(s)
+          init      Write a configuration file for this machine, try it, and install the schedule
+          backup    Dump a MongoDB server into one artifact in the bucket or directory
+          oplog     Store what the server wrote since the last run, in slices of its oplog
+          restore   Restore a backup, or chosen namespaces of it, into a server
+          list      List the backups that exist, and the runs that made none, or show everything about one
+                    of them
+          cleanup   Delete backups that are older than necessary, never the last good ones
+          pin       Protect a backup from every cleanup
+          unpin     Let retention decide on a backup again
+          verify    Read a backup again, and compare every byte with its manifest
+          stats     Show the statistics of a job
+          timeline  Show which points in time can be restored, and what happened when
+          health    Check that tonight's backup will work, and that there is a good one
+          notify    Send a sample of each mail and signal, or write the mails to files
+          config    Show the merged settings and where each came from, without secrets
+          help      Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help

@@ -45,6 +45,50 @@ async fn json_md_describes_the_output_of_oplog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn json_md_describes_the_output_of_timeline_and_the_oplog_of_verify() {
+    let mongod = uzima_testkit::mongod::Mongod::builder().replica_set("rs").start().await.unwrap();
+    let client = mongod.client().await.unwrap();
+    let rows = client.database("shop").collection::<bson::Document>("rows");
+    rows.insert_one(bson::doc! {"_id": 1}).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, state, uri) = (folder.path().join("backups"), folder.path().join("state"), mongod.uri());
+    std::fs::create_dir(&dir).unwrap();
+    let env = [
+        ("MONGO_URI", uri.as_str()),
+        ("BACKUP_DIR", dir.to_str().unwrap()),
+        ("BACKUP_MIN_FREE", "0"),
+        ("UZIMA_BACKUP_STATE_DIR", state.to_str().unwrap()),
+    ];
+    // The slices before the first backup are of no use: a gap.
+    json(&env, &["oplog"]);
+    rows.insert_one(bson::doc! {"_id": 2}).await.unwrap();
+    json(&env, &["oplog"]);
+    json(&env, &["backup"]);
+    client.database("shop").drop().await.unwrap();
+    json(&env, &["oplog"]);
+    let timeline = json(&env, &["timeline", "--limit", "1"]);
+    for list in ["ranges", "gaps", "periods", "changes"] {
+        assert!(timeline[list][0].is_object(), "{list}: {timeline:#}");
+    }
+    let key = timeline["ranges"][0]["chains"][0].as_str().unwrap().to_string();
+    let slice =
+        crate::cli::support::files(&dir).into_iter().rfind(|file| file.ends_with("/slice.json")).unwrap();
+    assert!(slice.contains(&key), "{slice}");
+    std::fs::write(dir.join(slice), "{").unwrap();
+    let verify = json(&env, &["verify", "--oplog"]);
+    assert!(verify["oplog"][0]["findings"][0].is_object(), "{verify:#}");
+    let page = read("docs/json.md");
+    for (command, report) in [("timeline", timeline), ("verify", verify)] {
+        let mut all = BTreeSet::new();
+        keys(&report, &mut all);
+        let section =
+            page.split(&format!("\n## `{command}`\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+        let missing: Vec<&String> = all.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
+        assert!(all.len() > 10 && missing.is_empty(), "{missing:?} of {all:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_md_describes_every_field() {
     let mongod = uzima_testkit::mongod::Mongod::builder().start().await.unwrap();
     uzima_testkit::load::many_tiny(&mongod.client().await.unwrap(), 3).await.unwrap();

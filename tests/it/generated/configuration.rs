@@ -133,6 +133,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         Some("failed"),
         Some("failure"),
         Some("freshness"),
+        Some("2026-11-23"),
     ] {
         let args = ["uzima-backup", command].into_iter().chain(needed.iter().copied());
         match cli::set_by(args.chain([flag.as_str()]).chain(value)) {

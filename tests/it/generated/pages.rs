@@ -89,6 +89,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "keep_yearly",
         ],
         "stats" => &["s3.bucket", "dir", "job", "records", "retention_days", "max_age"],
+        "timeline" => &["s3.bucket", "dir", "job"],
         "health" => &["mongo_uri", "s3.bucket", "dir", "job", "max_age"],
         "notify" => &[
             "mail.resend_api_key",

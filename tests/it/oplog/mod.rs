@@ -5,3 +5,5 @@ mod contests;
 mod gaps;
 mod stores;
 mod support;
+mod timeline;
+mod verified;

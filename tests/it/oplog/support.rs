@@ -128,3 +128,12 @@ fn is_live(operation: &RawDocument) -> bool {
     }
     text("op") != "n" && text("ns").starts_with("live.")
 }
+
+/// Asserts that standard output contains all these words.
+#[track_caller]
+pub fn prints(ran: Ran, words: &[&str]) -> Ran {
+    for word in words {
+        assert!(ran.stdout.contains(word), "no {word:?} in:\n{}", ran.stdout);
+    }
+    ran
+}

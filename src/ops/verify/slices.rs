@@ -1,0 +1,398 @@
+//! Checking oplog slices: every byte of their bodies and events, and the continuity of their chains.
+//!
+//! A slice is read in one pass: its body is fetched from the first byte to the last, and a thread decompresses it and reads
+//! its entries. Memory holds a few pieces of the body and a run of entries.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read};
+
+use bson::RawDocument;
+use bytes::{Buf, Bytes};
+use crc_fast::CrcAlgorithm::Crc64Nvme;
+use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::check::thread_panicked;
+use super::{VerifyOptions, VerifyResources};
+use crate::artifact::read::segment;
+use crate::base::error::Result;
+use crate::base::progress::{Meter, Phase};
+use crate::base::units::{count, several};
+use crate::catalog::chain::{self, ChainHistory, JobSlices, SliceEntry};
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::config::choices::Codec;
+use crate::model::optime::OpTime;
+use crate::model::slice::{ChainId, EventsFile, LARGEST_EVENTS, SliceBody, SliceManifest};
+use crate::store::{self, Store, StoreErrorKind};
+
+/// The size of a range request in bytes.
+const REQUEST: u64 = 4 << 20;
+/// How many range requests run at once.
+const REQUESTS: usize = 2;
+
+/// The codec of bodies and events.
+const CODEC: Codec = Codec::Zstd { level: 0 };
+/// The findings of a chain that are kept.
+const KEPT: usize = 20;
+
+/// What to do about entries that are lost.
+const NEW_BASE: &str = "make a new backup now (`uzima-backup backup`): restores to later points begin with it. `uzima-backup oplog` \
+                        goes on in this chain";
+/// What to do about an unreadable manifest.
+const NEW_CHAIN: &str = "put a copy of it back, or make a new backup now (`uzima-backup backup`): restores to later points begin \
+                         with it. If it is the newest slice, `uzima-backup oplog` goes on in a new chain";
+/// What to do about lost events.
+const NO_EVENTS: &str = "nothing is lost for a restore: only `uzima-backup timeline` lacks these events";
+
+/// A chain of oplog slices that was read.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct VerifiedChain {
+    pub job: String,
+    pub chain: ChainId,
+    pub sound: bool,
+    /// The beginning of the oldest slice, and the end of the newest one.
+    pub from: Option<OpTime>,
+    pub to: Option<OpTime>,
+    pub slices: u64,
+    /// The entries that were read.
+    pub entries: u64,
+    /// The length of these entries in bytes.
+    pub raw_bytes: u64,
+    /// The bytes of bodies and events that were read.
+    pub stored_bytes: u64,
+    /// The first faults, in order.
+    pub findings: Vec<SliceFinding>,
+    /// The number of further faults.
+    pub more_findings: u64,
+    /// Slices that must be thawed before they can be read.
+    pub archived: Vec<String>,
+}
+
+/// A fault of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct SliceFinding {
+    /// The start of the slice.
+    pub start: OpTime,
+    pub what: String,
+    pub next_step: String,
+}
+
+impl VerifiedChain {
+    fn of(job: &str, chain: &ChainId) -> VerifiedChain {
+        VerifiedChain {
+            job: job.into(),
+            chain: chain.clone(),
+            sound: true,
+            from: None,
+            to: None,
+            slices: 0,
+            entries: 0,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            findings: Vec::new(),
+            more_findings: 0,
+            archived: Vec::new(),
+        }
+    }
+
+    fn find(&mut self, start: OpTime, what: String, next_step: &str) {
+        self.sound = false;
+        match self.findings.len() < KEPT {
+            true => self.findings.push(SliceFinding { start, what, next_step: next_step.into() }),
+            false => self.more_findings += 1,
+        }
+    }
+}
+
+/// Reads all slices of the jobs that were asked for.
+///
+/// # Errors
+/// Returns an error if the store does not answer, or the run was cancelled.
+pub(super) async fn check_slices(
+    resources: &VerifyResources<'_>,
+    options: &VerifyOptions,
+) -> Result<Vec<VerifiedChain>> {
+    let (store, cancel) = (&*resources.store, resources.cancel);
+    let mut chains = Vec::new();
+    for job in cancel.or(jobs(store, options)).await? {
+        let listed = cancel.or(JobSlices::list(store, &job)).await?;
+        for chain in listed.chains() {
+            log::info!("verifying the oplog slices of {job}, chain {chain}");
+            chains.push(cancel.or(check_chain(store, &listed, &job, chain, resources.meter)).await?);
+        }
+    }
+    Ok(chains)
+}
+
+/// The jobs whose slices are read: the one that was asked for, or the configured one and those with backups.
+async fn jobs(store: &dyn Store, options: &VerifyOptions) -> Result<BTreeSet<String>> {
+    if let Some(job) = &options.job {
+        return Ok(BTreeSet::from([job.clone()]));
+    }
+    let catalog = Catalog::read(store, &options.reading).await?;
+    let entries = catalog.summaries(&catalog.existing()).await?;
+    catalog.save();
+    let with_backups = entries.into_iter().filter_map(|entry| match entry {
+        CatalogEntry::Backup(manifest) => Some(manifest.job.clone()),
+        _ => None,
+    });
+    Ok(with_backups.chain(options.configured_job.clone()).collect())
+}
+
+async fn check_chain(
+    store: &dyn Store,
+    listed: &JobSlices,
+    job: &str,
+    chain: &ChainId,
+    meter: &Meter,
+) -> Result<VerifiedChain> {
+    let mut checked = VerifiedChain::of(job, chain);
+    let mut before: Option<SliceManifest> = None;
+    for start in listed.starts(chain) {
+        // A cleanup may have deleted it since the listing.
+        let Some(entry) = chain::read_slice(store, job, chain, start).await? else { continue };
+        checked.slices += 1;
+        let slice = match entry {
+            SliceEntry::Slice(slice) => *slice,
+            SliceEntry::Unreadable { key, why, .. } => {
+                checked.find(start, format!("{key} cannot be understood: {why}"), NEW_CHAIN);
+                before = None;
+                continue;
+            }
+        };
+        if let Some(why) = before.take().and_then(|before| break_between(before, &slice)) {
+            checked.find(start, why, NEW_BASE);
+        }
+        checked.from.get_or_insert(slice.start);
+        checked.to = Some(slice.end.at);
+        check_body(store, &slice, meter, &mut checked).await?;
+        check_events(store, &slice, &mut checked).await?;
+        before = Some(slice);
+    }
+    Ok(checked)
+}
+
+/// Why a slice does not continue the one before it.
+fn break_between(before: SliceManifest, slice: &SliceManifest) -> Option<String> {
+    if slice.continues(&before) {
+        return None;
+    }
+    let pair = [before, slice.clone()].map(|slice| SliceEntry::Slice(Box::new(slice)));
+    ChainHistory::of(&pair).breaks.pop().map(|one| one.why)
+}
+
+async fn check_body(
+    store: &dyn Store,
+    slice: &SliceManifest,
+    meter: &Meter,
+    checked: &mut VerifiedChain,
+) -> Result<()> {
+    let Some(body) = &slice.body else { return Ok(()) };
+    meter.expect(Phase::Verifying, Some(body.size), 0);
+    meter.doing(format!("oplog of {}", slice.start.second()));
+    let stored = match store.head(&body.key).await? {
+        Some(object) => object.size,
+        None => {
+            checked.find(slice.start, format!("{} is missing", body.key), NEW_BASE);
+            return Ok(());
+        }
+    };
+    if stored != body.size {
+        let has = several(stored, "byte");
+        let what = format!("{} has {has}, but the manifest says {}", body.key, count(body.size));
+        checked.find(slice.start, what, NEW_BASE);
+        return Ok(());
+    }
+    let (sender, receiver) = mpsc::channel(1);
+    let expected = slice.clone();
+    let reader = tokio::task::spawn_blocking(move || read_entries(receiver, &expected));
+    let hashes = fetch(store, body, sender, meter).await;
+    let read = reader.await.map_err(|_| thread_panicked())?;
+    let (crc64nvme, blake3) = match hashes {
+        Ok(hashes) => hashes,
+        Err(e) if e.kind == StoreErrorKind::Archived => {
+            checked.archived.push(e.to_string());
+            return Ok(());
+        }
+        Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
+            checked.find(slice.start, e.to_string(), NEW_BASE);
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    checked.stored_bytes += body.size;
+    let mut find = |what: &str| checked.find(slice.start, format!("{}: {what}", body.key), NEW_BASE);
+    if blake3 != body.blake3 {
+        find("the object does not have the BLAKE3 in the manifest");
+    }
+    if format!("{crc64nvme:016x}") != body.crc64nvme {
+        find(&format!("its checksum is {crc64nvme:016x}, but the manifest says {}", body.crc64nvme));
+    }
+    match read {
+        Ok(read) => {
+            read.faults(slice, body).into_iter().for_each(|what| find(&what));
+            checked.entries += read.entries;
+            checked.raw_bytes += read.raw_bytes;
+        }
+        Err(what) => find(&what),
+    }
+    Ok(())
+}
+
+/// Fetches a body, and sends it to the reader of its entries. Returns its CRC-64/NVME and BLAKE3.
+async fn fetch(
+    store: &dyn Store,
+    body: &SliceBody,
+    pieces: mpsc::Sender<Bytes>,
+    meter: &Meter,
+) -> store::StoreResult<(u64, String)> {
+    let ranges = (0..body.size.div_ceil(REQUEST)).map(|n| n * REQUEST..body.size.min((n + 1) * REQUEST));
+    let mut answers = stream::iter(ranges).map(|range| store.get_range(&body.key, range)).buffered(REQUESTS);
+    let (mut crc, mut hasher) = (crc_fast::Digest::new(Crc64Nvme), blake3::Hasher::new());
+    while let Some(answer) = answers.next().await {
+        let bytes = answer?;
+        crc.update(&bytes);
+        hasher.update(&bytes);
+        meter.add(0, bytes.len() as u64);
+        // The reader ends early at a fault. The object is hashed all the same.
+        let _ = pieces.send(bytes).await;
+    }
+    Ok((crc.finalize(), hasher.finalize().to_hex().to_string()))
+}
+
+/// The pieces of a body as a stream.
+struct ReceivedPieces {
+    receiver: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl BufRead for ReceivedPieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(bytes) => self.current = bytes,
+                None => break,
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.current.advance(n);
+    }
+}
+
+impl Read for ReceivedPieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// The entries of a body.
+#[derive(Debug)]
+struct ReadEntries {
+    entries: u64,
+    raw_bytes: u64,
+    raw_blake3: String,
+    /// The first fault among the entries.
+    fault: Option<String>,
+}
+
+fn read_entries(receiver: mpsc::Receiver<Bytes>, slice: &SliceManifest) -> Result<ReadEntries, String> {
+    let pieces = ReceivedPieces { receiver, current: Bytes::new() };
+    // One byte more shows that the body is too long.
+    let mut raw = CODEC.stream(pieces).take(slice.raw_bytes + 1);
+    let (mut last, mut fault) = (slice.start, None);
+    let mut take = |run: Vec<u8>, _room| {
+        let mut rest = run.as_slice();
+        while fault.is_none() && !rest.is_empty() {
+            let length = rest.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes) as usize);
+            let Some((entry, after)) = rest.split_at_checked(length).filter(|_| length > 0) else { break };
+            fault = check_entry(entry, slice, &mut last).err();
+            rest = after;
+        }
+    };
+    let (tally, raw_blake3) = segment::documents(&mut raw, None, &mut take)?;
+    Ok(ReadEntries { entries: tally.documents, raw_bytes: tally.raw_bytes, raw_blake3, fault })
+}
+
+/// Checks the time of an entry. `last` is the time of the entry before it.
+fn check_entry(entry: &[u8], slice: &SliceManifest, last: &mut OpTime) -> Result<(), String> {
+    let entry =
+        RawDocument::from_bytes(entry).map_err(|e| format!("an entry after {last} is malformed: {e}"))?;
+    let at = entry.get_timestamp("ts").map_err(|e| format!("an entry after {last} has no time: {e}"))?;
+    let (before, at) = (*last, OpTime::from(at));
+    *last = at;
+    if at <= slice.start {
+        return Err(format!("the entry of {at} is not after the start of the slice"));
+    }
+    if at <= before {
+        return Err(format!("the entry of {at} follows the entry of {before}"));
+    }
+    if at > slice.end.at {
+        return Err(format!("the entry of {at} is after the end of the slice, {}", slice.end));
+    }
+    if at == slice.end.at && entry.get_i64("t").ok() != Some(slice.end.term) {
+        return Err(format!("its last entry does not have the term {} of the manifest", slice.end.term));
+    }
+    Ok(())
+}
+
+impl ReadEntries {
+    fn faults(&self, slice: &SliceManifest, body: &SliceBody) -> Vec<String> {
+        let mut faults: Vec<String> = self.fault.iter().cloned().collect();
+        if self.entries != slice.entries {
+            let has = several(self.entries, "entry");
+            faults.push(format!("it has {has}, but the manifest says {}", count(slice.entries)));
+        }
+        if self.raw_bytes != slice.raw_bytes {
+            // Reading stops one byte after the length in the manifest.
+            let than = if self.raw_bytes > slice.raw_bytes { "more" } else { "less" };
+            faults.push(format!(
+                "its entries are {than} than the {} bytes of the manifest",
+                count(slice.raw_bytes)
+            ));
+        }
+        if self.raw_blake3 != body.raw_blake3 {
+            faults.push("its decompressed entries do not have the BLAKE3 in the manifest".into());
+        }
+        faults
+    }
+}
+
+async fn check_events(store: &dyn Store, slice: &SliceManifest, checked: &mut VerifiedChain) -> Result<()> {
+    let Some(events) = &slice.events else { return Ok(()) };
+    let bytes = match store.get(&events.key, events.size.min(LARGEST_EVENTS)).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind == StoreErrorKind::Archived => {
+            checked.archived.push(e.to_string());
+            return Ok(());
+        }
+        Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
+            checked.find(slice.start, e.to_string(), NO_EVENTS);
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    checked.stored_bytes += bytes.len() as u64;
+    let fault = if bytes.len() as u64 != events.size {
+        Some(format!(
+            "it has {}, but the manifest says {}",
+            several(bytes.len() as u64, "byte"),
+            count(events.size)
+        ))
+    } else if blake3::hash(&bytes).to_hex().as_str() != events.blake3 {
+        Some("the object does not have the BLAKE3 in the manifest".into())
+    } else {
+        let decoded = CODEC.decode(&bytes, LARGEST_EVENTS).map_err(|e| e.chain());
+        decoded.and_then(|json| EventsFile::decode(&json)).and_then(|events| events.within(slice)).err()
+    };
+    if let Some(what) = fault {
+        checked.find(slice.start, format!("{}: {what}", events.key), NO_EVENTS);
+    }
+    Ok(())
+}
