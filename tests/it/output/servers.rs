@@ -116,7 +116,8 @@ async fn verify_prints_sound_and_damaged_backups() {
           ],
           "damaged": [],
           "archived": [],
-          "orphans": []
+          "orphans": [],
+          "oplog": []
         }
     "#);
     let manifest = shop.home.manifests().pop().expect("a manifest");
@@ -151,7 +152,8 @@ async fn verify_prints_sound_and_damaged_backups() {
           ],
           "damaged": [],
           "archived": [],
-          "orphans": []
+          "orphans": [],
+          "oplog": []
         }
     "#);
 }
@@ -205,7 +207,8 @@ async fn a_drill_prints_what_it_restored() {
           ],
           "damaged": [],
           "archived": [],
-          "orphans": []
+          "orphans": [],
+          "oplog": []
         }
     "#);
     assert_snapshot!(shop.text(&["health", "--only", "drill"]), @"
