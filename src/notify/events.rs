@@ -97,6 +97,11 @@ impl RunOutcome {
             && failure.too_old(now).is_none()
     }
 
+    /// Returns true if the run ended well, with only problems that earlier runs may have reported.
+    pub(super) fn has_lasting_problems(&self) -> bool {
+        matches!(self, RunOutcome::Oplog(o) if !o.problems.is_empty() && !o.urgent)
+    }
+
     /// Returns true if the run ended well. A frozen cleanup did not: it waits for a person.
     pub(super) fn is_good(&self) -> bool {
         matches!(self, RunOutcome::Success(_) | RunOutcome::Cleanup(_) | RunOutcome::Oplog(_))
@@ -322,6 +327,9 @@ pub struct OplogSuccess {
     pub problems: Vec<String>,
     /// Problems that the run solved.
     pub notes: Vec<String>,
+    /// The run stored a gap or a barrier, which is mailed at once. Other problems may last, and are mailed once a day.
+    #[serde(skip)]
+    pub urgent: bool,
 }
 
 /// The report of `stats` or `health` for a mail.

@@ -274,8 +274,8 @@ fn oplog(run: &NotifiedRun, o: &OplogSuccess, sender: &Sender) -> Message {
     if let Some(end) = o.end {
         message = message.fact("Up to", time(end));
     }
-    message.paragraphs = needs_a_look(&o.problems).collect();
-    message.facts.extend(o.notes.iter().map(|note| ("Note".into(), note.clone())));
+    message.paragraphs = capped(needs_a_look(&o.problems));
+    message.facts.extend(capped(o.notes.iter().cloned()).into_iter().map(|note| ("Note".into(), note)));
     message
 }
 

@@ -98,8 +98,13 @@ impl Notifier {
         if let RunOutcome::Cleanup(c) = &mut outcome {
             c.exceeds = cleanups.exceeded(c.deleted.len() as u64);
         }
+        let lasting = outcome.has_lasting_problems();
+        let decision = match lasting {
+            true => history.decide_about_lasting(now),
+            false => history.decide(good, now),
+        };
         let mailed = async {
-            match self.mail_about(run, &outcome, history.decide(good, now), &cleanups, now) {
+            match self.mail_about(run, &outcome, decision, &cleanups, now) {
                 Some(message) => self.send(message, &run.run, limit).await,
                 None => (false, Vec::new()),
             }
@@ -110,9 +115,12 @@ impl Notifier {
             return problems;
         }
         let mentioned = cleanups;
-        self.memory.remember(run, history.after(good, sent, now), |cleanups| {
-            cleanups.after(&outcome, sent.then_some(&mentioned), now)
-        });
+        let history = match lasting {
+            true => history.after_lasting(sent, now),
+            false => history.after(good, sent, now),
+        };
+        self.memory
+            .remember(run, history, |cleanups| cleanups.after(&outcome, sent.then_some(&mentioned), now));
         if good {
             // The settings are right again. The job of earlier failures with wrong settings is unknown.
             self.memory.forget(&NotifiedRun { job: UNKNOWN_JOB.into(), ..run.clone() });

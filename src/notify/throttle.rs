@@ -38,6 +38,9 @@ pub(super) struct MailHistory {
     pub mailed: Option<DateTime<Utc>>,
     /// When a run last ended well.
     pub success: Option<DateTime<Utc>>,
+    /// When the last mail about a good run with lasting problems was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminded: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +58,7 @@ impl MailHistory {
     /// Decides about a run that ends now. `good` is false if it failed or waits for a person.
     pub fn decide(&self, good: bool, now: DateTime<Utc>) -> MailDecision {
         let streak = |failures| FailureStreak { failures, since: self.streak_start(now) };
-        // A date in the future comes from a wrong clock and silences nothing.
-        let mailed_today = self.mailed.is_some_and(|at| at <= now && now - at < DAILY);
+        let mailed_today = is_today(self.mailed, now);
         match good {
             false if mailed_today => MailDecision::Silence,
             false => MailDecision::Failure(streak(self.failures.saturating_add(1))),
@@ -67,16 +69,31 @@ impl MailHistory {
         }
     }
 
+    /// Decides about a run that ends well now, with problems that earlier runs may have reported.
+    pub fn decide_about_lasting(&self, now: DateTime<Utc>) -> MailDecision {
+        match self.decide(true, now) {
+            MailDecision::Success if is_today(self.reminded, now) => MailDecision::Silence,
+            decision => decision,
+        }
+    }
+
+    /// The history after a good run with lasting problems. `mailed` is true if a mail about it was sent.
+    pub fn after_lasting(&self, mailed: bool, now: DateTime<Utc>) -> MailHistory {
+        let reminded = if mailed { Some(now) } else { self.reminded };
+        MailHistory { reminded, ..self.after(true, mailed, now) }
+    }
+
     /// The history after the run. `mailed` is true if a mail about it was sent.
     pub fn after(&self, good: bool, mailed: bool, now: DateTime<Utc>) -> MailHistory {
         if good {
-            return MailHistory { success: Some(now), ..MailHistory::default() };
+            return MailHistory { success: Some(now), reminded: self.reminded, ..MailHistory::default() };
         }
         MailHistory {
             failures: self.failures.saturating_add(1),
             since: Some(self.streak_start(now)),
             mailed: if mailed { Some(now) } else { self.mailed },
             success: self.success,
+            reminded: self.reminded,
         }
     }
 
@@ -84,6 +101,11 @@ impl MailHistory {
     fn streak_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.since.unwrap_or(now).min(now)
     }
+}
+
+/// A date in the future comes from a wrong clock and silences nothing.
+fn is_today(mailed: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    mailed.is_some_and(|at| at <= now && now - at < DAILY)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -338,7 +338,7 @@ impl<N: ReplayNames> Script<N> {
             "upgradeDowngradeViewlessTimeseries" => {
                 return Err(Error::failed(format!(
                     "the oplog slice has a command 'upgradeDowngradeViewlessTimeseries'{} on {}: the feature \
-                     compatibility version was changed while the backup ran, and the slice cannot be replayed",
+                     compatibility version was changed, and later entries cannot be replayed",
                     entry.when(),
                     entry.ns
                 ))

@@ -188,3 +188,20 @@ fn a_link_in_place_of_the_file_is_neither_read_nor_written() {
     assert_eq!(memory.history(&x), history(1));
     assert_eq!(fs::read(&other).unwrap(), before);
 }
+
+#[test]
+fn a_lasting_problem_is_mailed_once_a_day() {
+    let at = |hour: i64| "2026-11-23T03:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(hour);
+    let mut history = MailHistory::default();
+    let mailed: Vec<i64> = (0..60)
+        .filter(|hour| {
+            let mails = history.decide_about_lasting(at(*hour)) == MailDecision::Success;
+            history = history.after_lasting(mails, at(*hour));
+            // A run without problems in between does not make the next mail earlier.
+            history = history.after(true, false, at(*hour));
+            mails
+        })
+        .collect();
+    assert_eq!(mailed, [0, 23, 46]);
+    assert_eq!(history.decide(true, at(60)), MailDecision::Success);
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bson::{RawBsonRef, RawDocument};
+use serde::Serialize;
 
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -14,6 +15,9 @@ const ROWS: usize = 100_000;
 /// The deepest nesting of `applyOps` that the server accepts.
 const DEPTH: usize = 10;
 
+/// The length of an empty events object, and some more, in bytes.
+const FRAMEWORK: u64 = 100;
+
 /// Inserts, updates and deletes.
 type Writes = [u64; 3];
 
@@ -22,6 +26,15 @@ type Writes = [u64; 3];
 struct OpenWrites {
     minute: u32,
     writes: BTreeMap<String, Writes>,
+}
+
+/// The events of a slice.
+#[derive(Debug)]
+pub(super) struct CountedEvents {
+    /// `None` if there are none.
+    pub file: Option<EventsFile>,
+    /// The rows that had no room.
+    pub left_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,8 +75,8 @@ impl EventCounter {
         self.minutes.len() + self.open_rows + self.changes.len() >= ROWS
     }
 
-    /// Returns the events; `None` if there are none.
-    pub(super) fn finish(mut self) -> Option<EventsFile> {
+    /// Returns the events, of which at most `most` bytes of JSON are kept. Changes are kept rather than counts of writes.
+    pub(super) fn finish(mut self, most: u64) -> CountedEvents {
         for open in std::mem::take(&mut self.open).into_values() {
             self.add(open.minute, open.writes);
         }
@@ -74,9 +87,14 @@ impl EventCounter {
             updates,
             deletes,
         };
-        let minutes: Vec<MinuteWrites> = self.minutes.into_iter().map(row).collect();
-        let empty = minutes.is_empty() && self.changes.is_empty();
-        (!empty).then_some(EventsFile { format: FORMAT, minutes, changes: self.changes })
+        let mut room = most.saturating_sub(FRAMEWORK);
+        let (changes, no_changes) = fitting(self.changes, &mut room);
+        let (minutes, no_minutes) = fitting(self.minutes.into_iter().map(row), &mut room);
+        let empty = minutes.is_empty() && changes.is_empty();
+        CountedEvents {
+            file: (!empty).then_some(EventsFile { format: FORMAT, minutes, changes }),
+            left_out: no_changes + no_minutes,
+        }
     }
 
     fn add(&mut self, minute: u32, writes: BTreeMap<String, Writes>) {
@@ -170,6 +188,22 @@ impl EventCounter {
     }
 }
 
+/// Takes rows while their JSON fits into `room` bytes. Returns the number of the other rows, too.
+fn fitting<T: Serialize>(rows: impl IntoIterator<Item = T>, room: &mut u64) -> (Vec<T>, u64) {
+    let (mut taken, mut left_out) = (Vec::new(), 0);
+    for row in rows {
+        let length = serde_json::to_vec(&row).map_or(u64::MAX, |json| json.len() as u64 + 1);
+        match room.checked_sub(length).filter(|_| left_out == 0) {
+            Some(rest) => {
+                *room = rest;
+                taken.push(row);
+            }
+            None => left_out += 1,
+        }
+    }
+    (taken, left_out)
+}
+
 fn series(db: &str, collection: &str) -> String {
     format!("{db}.{}", collection.strip_prefix(BUCKETS).unwrap_or(collection))
 }
@@ -188,6 +222,7 @@ mod tests {
     use bson::{RawDocumentBuf, Timestamp, rawdoc};
 
     use super::*;
+    use crate::model::slice::LARGEST_EVENTS;
 
     fn at(t: u32) -> OpTime {
         OpTime { t, i: 1 }
@@ -198,7 +233,7 @@ mod tests {
     }
 
     fn rows(counter: EventCounter) -> Vec<(u32, String, Writes)> {
-        let minutes = counter.finish().map(|events| events.minutes).unwrap_or_default();
+        let minutes = counter.finish(LARGEST_EVENTS).file.map(|events| events.minutes).unwrap_or_default();
         minutes.into_iter().map(|m| (m.minute, m.ns, [m.inserts, m.updates, m.deletes])).collect()
     }
 
@@ -218,7 +253,7 @@ mod tests {
             (120, "a.w".into(), [1, 0, 0]),
         ];
         assert_eq!(rows(counter), want);
-        assert_eq!(EventCounter::default().finish(), None);
+        assert_eq!(EventCounter::default().finish(LARGEST_EVENTS).file, None);
     }
 
     fn part(number: i64, previous: u32, o: RawDocumentBuf) -> RawDocumentBuf {
@@ -261,7 +296,7 @@ mod tests {
         {
             counter.take(entry, at(second as u32));
         }
-        let changes = counter.finish().unwrap().changes;
+        let changes = counter.finish(LARGEST_EVENTS).file.unwrap().changes;
         let shown: Vec<String> = changes
             .iter()
             .map(|c| format!("{} {} {:?} {:?} {:?}", c.command, c.ns, c.to, c.indexes, c.documents))
@@ -274,5 +309,19 @@ mod tests {
             "dropIndexes a.b None [\"x_1\"] None",
         ];
         assert_eq!(shown, want);
+    }
+
+    #[test]
+    fn events_without_room_are_left_out_and_counted() {
+        let mut counter = EventCounter::default();
+        counter.take(&entry("c", "a.$cmd", rawdoc! {"drop": "b"}), at(1));
+        for n in 0..1000 {
+            counter.take(&entry("i", &format!("a.\u{1}{n}"), rawdoc! {"_id": 1}), at(61));
+        }
+        let counted = counter.finish(10_000);
+        let file = counted.file.unwrap();
+        let length = serde_json::to_vec(&file).unwrap().len();
+        assert!((9_800..=10_000).contains(&length), "{length}");
+        assert_eq!((file.changes.len(), file.minutes.len() as u64 + counted.left_out), (1, 1000));
     }
 }

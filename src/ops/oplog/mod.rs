@@ -114,6 +114,7 @@ impl OplogReport {
             end: self.end.map(OpTime::date),
             problems: self.problems.clone(),
             notes: self.notes.clone(),
+            urgent: self.gap.is_some() || !self.barriers.is_empty(),
         }
     }
 }
@@ -282,6 +283,13 @@ impl Capture<'_> {
                 raw_bytes: packed.raw_bytes,
                 stored_bytes: packed.size,
             };
+            if packed.events_left_out > 0 {
+                let rows = units::several(packed.events_left_out, "row");
+                self.notes.add(format!(
+                    "the events of the slice after {} are too many: {rows} are left out, and all writes are stored",
+                    at.start.second()
+                ));
+            }
             let version = server.version().await?;
             let manifest = self.manifest(&server, version, &at, last, &packed);
             let won = match self.dry_run {
@@ -566,7 +574,7 @@ impl Capture<'_> {
             Some(SliceEntry::Slice(slice)) => Err(Error::failed(format!(
                 "another run stored a slice at {} that begins with another entry: two replica sets have the same id, or {} \
                  was restored from a copy",
-                slice.start,
+                slice.start.second(),
                 self.settings.job
             ))
             .hint("Give each replica set a job of its own (BACKUP_JOB)")),
@@ -589,14 +597,17 @@ impl OplogReport {
             self.problems.push(format!(
                 "gap: the writes after {} and up to {} are in no oplog slice, because {}. No time between them can be restored; \
                  make a backup now, and run `oplog` more often or make the oplog larger",
-                gap.from, manifest.start, gap.why
+                gap.from.second(),
+                manifest.start.second(),
+                gap.why
             ));
             self.gap = Some(gap.clone());
         }
         for barrier in &manifest.barriers {
             self.problems.push(format!(
                 "no restore can go past {}: {}. Make a backup now: restores to later times begin there",
-                barrier.at, barrier.why
+                barrier.at.second(),
+                barrier.why
             ));
         }
         self.barriers.extend(manifest.barriers.iter().cloned());

@@ -13,7 +13,7 @@ use crate::config::choices::Codec;
 use crate::config::selection::Selection;
 use crate::dumpformat::oplog::script::Script;
 use crate::model::optime::OpTime;
-use crate::model::slice::{BARRIERS, Barrier, CUT, EventsFile};
+use crate::model::slice::{BARRIERS, Barrier, CUT, EventsFile, LARGEST_EVENTS};
 use crate::source::oplog::filter::{KeptEntry, OplogFilter, SelectedNames};
 use crate::source::oplog::tail::EntrySink;
 
@@ -39,6 +39,8 @@ pub(super) struct PackedSlice {
     pub raw_blake3: String,
     pub barriers: Vec<Barrier>,
     pub events: Option<EventsFile>,
+    /// The rows that the events have no room for.
+    pub events_left_out: u64,
 }
 
 /// Takes the entries of a slice. Memory holds one frame, the compressed bytes of one batch of entries, and a part that waits.
@@ -130,6 +132,7 @@ impl<'a> SlicePacker<'a> {
     /// Ends the slice.
     pub(super) fn finish(mut self) -> Result<PackedSlice> {
         self.close_frame()?;
+        let events = self.events.finish(LARGEST_EVENTS);
         Ok(PackedSlice {
             rest: self.ready.into(),
             parts: self.sent,
@@ -141,7 +144,8 @@ impl<'a> SlicePacker<'a> {
             blake3: self.stored.finalize().to_hex().to_string(),
             raw_blake3: self.raw.finalize().to_hex().to_string(),
             barriers: self.barriers,
-            events: self.events.finish(),
+            events: events.file,
+            events_left_out: events.left_out,
         })
     }
 }

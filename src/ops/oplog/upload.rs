@@ -219,6 +219,7 @@ mod tests {
             raw_blake3: String::new(),
             barriers: Vec::new(),
             events: None,
+            events_left_out: 0,
         };
         let stored = upload.complete(&packed, sent).await.unwrap().unwrap();
         assert!(store.get(&stored.key, 1 << 30).await.unwrap() == body);

@@ -240,7 +240,7 @@ fn resharded(namespace: &str) -> Error {
 }
 
 fn refused(what: &str, hint: &str) -> Error {
-    Error::moved(format!("{what} during the run, and an oplog slice cannot contain such a change")).hint(hint)
+    Error::moved(format!("{what}, and an oplog slice cannot contain such a change")).hint(hint)
 }
 
 /// An `applyOps` entry with other operations. Its other fields stay the same.

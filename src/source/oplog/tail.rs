@@ -88,10 +88,10 @@ pub async fn prove(server: &Server, state: &OplogState, last: &EntryMark) -> Res
     if state.committed < last.at {
         // A new primary has every entry that a majority has, but learns only later that they are on a majority.
         if server.hello.is_primary() && state.newest < last.at {
-            let newest = state.newest;
+            let (newest, last) = (state.newest.second(), last.at.second());
             return Ok(Continuity::Broken(format!(
-                "{} is primary, but its last write is of {newest}, before the stored one of {last}: it was restored from an \
-                 older copy, or the set was re-created",
+                "{} is primary, but its newest entry ({newest}) is older than the last stored entry ({last}): it was \
+                 restored from an older copy, or the set was re-created",
                 server.service()
             )));
         }
@@ -106,11 +106,13 @@ pub async fn prove(server: &Server, state: &OplogState, last: &EntryMark) -> Res
 /// Why the entry `last` cannot be found.
 fn lost(server: &Server, oldest: OpTime, last: &EntryMark, another: bool) -> String {
     let service = server.service();
+    let is_older = oldest > last.at;
+    let (oldest, last) = (oldest.second(), last.at.second());
     if another {
         format!(
             "the oplog of {service} has another entry at {last}: the set was restored from a copy, or re-created"
         )
-    } else if oldest > last.at {
+    } else if is_older {
         format!(
             "the oplog of {service} overflowed: it reaches back only to {oldest}, and the last stored entry is of {last}"
         )
@@ -131,10 +133,10 @@ pub async fn prove_base(
     at: OpTime,
 ) -> Result<Result<(), String>> {
     if !state.reaches_back(base.from) {
-        let (service, oldest) = (server.service(), state.oldest);
+        let (service, oldest) = (server.service(), state.oldest.second());
         return Ok(Err(format!(
             "the oplog of {service} reaches back only to {oldest}, not to the backup's {}",
-            base.from
+            base.from.second()
         )));
     }
     let want = EntryMark { at, term: base.term, blake3: base.blake3.clone() };
@@ -267,6 +269,7 @@ async fn drain(
                         let oldest = at_end(server, 1).await?.time;
                         if oldest.before() > *time {
                             let service = server.service();
+                            let (oldest, time) = (oldest.second(), time.second());
                             let why = format!(
                                 "the oplog of {service} overflowed: it reaches back only to {oldest}, not to {time}"
                             );
