@@ -407,7 +407,7 @@ fn replayed_text(replayed: &Replayed) -> String {
         );
     }
     for (names, what) in [(&replayed.gone, "was dropped"), (&replayed.came, "was created")] {
-        names.iter().for_each(|name| push_line(&mut text, &format!("  {name} {what} during the backup")));
+        names.iter().for_each(|name| push_line(&mut text, &format!("  {name} {what} by the oplog")));
     }
     text
 }
