@@ -105,6 +105,18 @@ impl JobSlices {
         self.read_since(store, chain, chain.start).await
     }
 
+    /// Reads the manifests of all chains, oldest chain first, as [`JobSlices::read`].
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read_all(&self, store: &dyn Store) -> Result<Vec<Vec<SliceEntry>>> {
+        let mut chains = Vec::new();
+        for chain in self.chains() {
+            chains.push(self.read(store, chain).await?);
+        }
+        Ok(chains)
+    }
+
     /// Reads the manifests of the slices that have entries after an optime, in order.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::chain::{ChainBreak, ChainHistory, JobSlices, SliceEntry};
+use super::chain::{ChainBreak, ChainHistory, SliceEntry};
 use super::choose::{SkippedBackup, WhichBackup};
 use super::state::StoreState;
 use super::{CatalogOptions, Summary};
@@ -184,11 +184,7 @@ pub async fn choose_point(
     if let Some(missing) = &state.missing {
         log::warn!("{}", missing.message());
     }
-    let slices = JobSlices::list(store, job).await?;
-    let mut chains = Vec::new();
-    for chain in slices.chains() {
-        chains.push(slices.read(store, chain).await?);
-    }
+    let chains = state.slices.read_all(store).await?;
     let retained = state.backups();
     let counts = |manifest: &&Summary| match which {
         WhichBackup::Id(id) => manifest.id == *id,

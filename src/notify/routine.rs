@@ -12,7 +12,7 @@ use crate::base::units;
 
 /// How many cleanups are compared with the next one.
 const RECENT: usize = 10;
-/// So few deletions are usual after any cleanups.
+/// Up to this number of deletions is never more than usual.
 const FEW: u64 = 3;
 
 /// The cleanups of a job so far.

@@ -175,8 +175,8 @@ pub async fn post(options: &WebhookOptions, event: Event, document: &Value, limi
     Ok(())
 }
 
-/// The event of an outcome. A success after failures is a recovery, if `recovered` is true. `None` for an oplog that was
-/// stored as every few minutes.
+/// The event of an outcome. A success after failures is a recovery, if `recovered` is true. `None` for a routine run
+/// of `oplog`.
 pub(super) fn event(outcome: &RunOutcome, failed_before: u32, recovered: bool) -> Option<Event> {
     Some(match outcome {
         RunOutcome::Failure(_) => Event::Failure,

@@ -4,7 +4,7 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A backup of this many MiB that waited so many seconds for MongoDB, the compression and the store, and worked for one.
+/// A backup of this many MiB that waited these seconds for MongoDB, the compression and the store, and worked for one second.
 fn backup(mib: u64, [mongodb, compression, store]: [u64; 3]) -> BackupSpeed {
     let [mongodb_seconds, compression_seconds, store_seconds] =
         [mongodb, compression, store].map(|n| n as f64);

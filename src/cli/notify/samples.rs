@@ -104,7 +104,7 @@ impl Samples {
         i64::from(self.policy.days.max(3)) + 1
     }
 
-    /// The start of the backup so many nights ago. cron starts it within seconds.
+    /// The start of the backup `ago` nights ago. cron starts it within seconds.
     fn started(&self, ago: i64) -> DateTime<Utc> {
         self.began - TimeDelta::days(ago) - TimeDelta::seconds(ago % 3)
     }
@@ -155,7 +155,7 @@ impl Samples {
         RunFailure::of(&error, log, newest_good, self.max_age)
     }
 
-    /// The backups of so many nights, newest first.
+    /// The backups of the last `nights` nights, newest first.
     fn backups(&self, nights: i64) -> Vec<RetainedBackup> {
         let backup = |ago| RetainedBackup {
             id: self.id(ago),
@@ -193,7 +193,7 @@ impl Samples {
         plan(backups, &self.policy, &context)
     }
 
-    /// A cleanup of the backups of so many nights.
+    /// A cleanup of the backups of the last `nights` nights.
     fn cleanup(&self, nights: i64) -> CleanupSuccess {
         let plan = self.plan(&self.backups(nights));
         let stored = |id: &BackupId| {
@@ -274,7 +274,7 @@ impl Samples {
         run_mail(run, outcome, &past, self.began + took, &self.sender)
     }
 
-    /// The statistics of the job, whose run failed so many nights ago.
+    /// The statistics of the job. Its run `failed` nights ago failed.
     fn stats(&self, failed: i64) -> ReportMail {
         let run = |ago: i64| {
             let run =
@@ -346,7 +346,7 @@ impl Samples {
     }
 }
 
-/// The contents of the backup so many nights ago: the data grows by a thousandth a day.
+/// The contents of the backup `ago` nights ago. The data grows by a thousandth a day.
 fn contents(ago: i64) -> Contents {
     amounts(|name, documents| {
         if name == "shop.settings" { documents } else { documents - documents / 1000 * ago.unsigned_abs() }
@@ -362,7 +362,7 @@ fn collapsed() -> Contents {
     })
 }
 
-/// The contents with so many documents in each namespace. A namespace without documents is left out.
+/// The contents with these numbers of documents. A namespace without documents is left out.
 fn amounts(documents: impl Fn(&str, u64) -> u64) -> Contents {
     let named = NAMESPACES.map(|(name, newest, size)| {
         let documents = documents(name, newest);

@@ -264,7 +264,7 @@ impl ProgressLine {
         self.amount
     }
 
-    /// The line in at most so many columns of a terminal. First the name is shortened, then the least important
+    /// The line in at most `columns` columns of a terminal. First the name is shortened, then the least important
     /// parts are left out.
     pub fn within(&self, columns: usize) -> String {
         let mut parts = self.parts.clone();
@@ -304,7 +304,7 @@ impl ProgressLine {
     }
 }
 
-/// The text in at most so many columns. The middle of a longer text is replaced by an ellipsis.
+/// The text in at most `columns` columns. The middle of a longer text is replaced by an ellipsis.
 fn shortened(text: &str, columns: usize) -> String {
     if measure_text_width(text) <= columns {
         return text.into();
@@ -324,7 +324,7 @@ fn without_middle(text: &str, room: usize) -> String {
     begin.chars().chain(['…']).chain(end).collect()
 }
 
-/// The first characters that fit into so many columns.
+/// The first characters that fit into `columns` columns.
 fn fitting(chars: impl Iterator<Item = char>, columns: usize) -> String {
     let mut used = 0;
     let fits = |c: &char| {

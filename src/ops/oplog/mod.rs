@@ -43,7 +43,7 @@ use upload::{Commit, SentParts, SliceUpload};
 
 /// The compression level of slices if the format of backups is gzip.
 const LEVEL: i32 = 3;
-/// A run gives up after it has lost so many slices in a row to other runs.
+/// The number of slices in a row that a run may lose to other runs before it gives up.
 const CONTESTS: u32 = 100;
 
 /// The flags of `oplog`.
@@ -481,8 +481,8 @@ impl Capture<'_> {
         }
     }
 
-    /// Returns true if a slice is stored. A slice without entries only moves the end of the chain, which must not fall out of
-    /// the oplog, nor look as if nobody had stored anything.
+    /// Returns true if a slice is stored. A slice without entries only moves the end of the chain: the end must stay in the
+    /// server's oplog, and `health` must see that `oplog` runs.
     fn is_worth_a_slice(&self, state: &OplogState, at: &Position, packed: &PackedSlice, end: OpTime) -> bool {
         let moved = u64::from(end.t.saturating_sub(at.start.t));
         let most = u64::from(state.window() / 4).min(self.settings.oplog_max_age.as_secs() / 2);

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::base::error::Result;
 use crate::base::exit::Exit;
 use crate::catalog::CatalogOptions;
-use crate::catalog::chain::{JobSlices, SliceEntry};
+use crate::catalog::chain::SliceEntry;
 use crate::catalog::ranges::{self, RangeBase, Restorable, RestorableGap, RestorableRange};
 use crate::catalog::state::StoreState;
 use crate::config::choices::Codec;
@@ -112,11 +112,7 @@ pub async fn timeline(
     reading: &CatalogOptions,
 ) -> Result<TimelineReport> {
     let state = StoreState::read(store, &options.job, reading).await?;
-    let listed = JobSlices::list(store, &options.job).await?;
-    let mut chains = Vec::new();
-    for chain in listed.chains() {
-        chains.push(listed.read(store, chain).await?);
-    }
+    let chains = state.slices.read_all(store).await?;
     let restorable = ranges::restorable(&RangeBase::all(&state), &chains);
     let mut slices: Vec<&SliceManifest> = chains.iter().flatten().filter_map(readable).collect();
     slices.sort_by_key(|slice| (slice.start, slice.end.at));

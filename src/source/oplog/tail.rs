@@ -166,7 +166,7 @@ pub async fn start_now(server: &Server, state: &OplogState, after: Option<OpTime
 pub(crate) trait EntrySink {
     /// Takes the next entry. Returns true if the slice ends with it.
     fn take(&mut self, entry: &RawDocument) -> Result<bool>;
-    /// Passes on what the last entries became. Called after each batch.
+    /// Sends the finished parts. Called after each batch.
     async fn flush(&mut self) -> Result<()>;
 }
 

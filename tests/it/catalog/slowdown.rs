@@ -12,7 +12,7 @@ use uzima_backup::store::dir::DirStore;
 
 use crate::cleanup::support::{JOB, Place, hold, manifest};
 
-/// A backup of 6 GB, which waited so many seconds for the store.
+/// A backup of 6 GB, which waited this many seconds for the store.
 fn backup(job: &str, days: i64, store_seconds: f64) -> Manifest {
     let mut backup = manifest(job, days);
     hold(&mut backup, 60_000_000);

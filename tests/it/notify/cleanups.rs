@@ -11,7 +11,7 @@ use uzima_backup::notify::events::{
 use super::runs::{NotifierSetup, at, failure, occasion, success};
 use super::support::mails;
 
-/// A cleanup that deleted so many backups of 1 MiB.
+/// A cleanup that deleted this many backups of 1 MiB.
 fn cleanup(deleted: usize) -> RunOutcome {
     let deletion = Deletion {
         id: "20261022T030000Z-4hw2mp".into(),
