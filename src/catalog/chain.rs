@@ -14,7 +14,7 @@ use super::layout;
 use super::place_files::PlaceFile;
 use crate::base::error::Result;
 use crate::model::optime::OpTime;
-use crate::model::slice::{self, Barrier, ChainId, OplogGap, SliceManifest};
+use crate::model::slice::{self, ChainId, OplogGap, SliceManifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
 
 /// The number of manifests that are fetched at once.
@@ -364,88 +364,6 @@ fn tip_file(state_dir: &Path, place: &str, job: &str) -> PlaceFile {
     PlaceFile::new(state_dir, place, &format!("oplog-{}.json", &job[..16]))
 }
 
-/// A time without a gap within a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OplogRange {
-    /// The range has every wanted entry after this optime.
-    pub start: OpTime,
-    /// The last entry that was read.
-    pub end: OpTime,
-    pub slices: u64,
-    /// The changes in it that no restore can repeat.
-    pub barriers: Vec<Barrier>,
-}
-
-/// A place at which a chain is not continuous.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainBreak {
-    /// The start of the first slice after the break, or of the unreadable slice.
-    pub at: OpTime,
-    pub why: String,
-}
-
-/// The slices of a chain, judged by their manifests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ChainHistory {
-    /// In order.
-    pub ranges: Vec<OplogRange>,
-    /// In order. Empty if the chain is continuous.
-    pub breaks: Vec<ChainBreak>,
-}
-
-impl ChainHistory {
-    /// Judges the slices of a chain, which must be in order.
-    pub fn of(entries: &[SliceEntry]) -> ChainHistory {
-        let mut history = ChainHistory::default();
-        let mut before: Option<&SliceManifest> = None;
-        for entry in entries {
-            let slice = match entry {
-                SliceEntry::Slice(slice) => slice,
-                SliceEntry::Unreadable { key, start, why } => {
-                    let why = format!("{key} cannot be understood: {why}");
-                    history.breaks.push(ChainBreak { at: *start, why });
-                    before = None;
-                    continue;
-                }
-            };
-            let continues = before.is_some_and(|before| slice.continues(before));
-            match history.ranges.last_mut().filter(|_| continues) {
-                Some(range) => {
-                    range.end = slice.end.at;
-                    range.slices += 1;
-                    range.barriers.extend(slice.barriers.iter().cloned());
-                }
-                None => {
-                    // The oldest slices of a chain may have been deleted, which is no break.
-                    if let Some(before) = before {
-                        let why = mismatch(before, slice);
-                        history.breaks.push(ChainBreak { at: slice.start, why });
-                    }
-                    history.ranges.push(OplogRange {
-                        start: slice.start,
-                        end: slice.end.at,
-                        slices: 1,
-                        barriers: slice.barriers.clone(),
-                    });
-                }
-            }
-            before = Some(slice);
-        }
-        history
-    }
-}
-
-/// Why a slice does not continue the one before it.
-fn mismatch(before: &SliceManifest, slice: &SliceManifest) -> String {
-    match slice.start == before.end.at {
-        true => format!(
-            "the slice that starts at {} does not start with the entry at which the slice before it ended",
-            slice.start
-        ),
-        false => format!("the slices between {} and {} are missing", before.end, slice.start),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,44 +371,6 @@ mod tests {
 
     fn at(t: u32) -> OpTime {
         OpTime { t, i: 1 }
-    }
-
-    fn entries(slices: Vec<SliceManifest>) -> Vec<SliceEntry> {
-        slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect()
-    }
-
-    fn ranges(history: &ChainHistory) -> Vec<(u32, u32, u64)> {
-        history.ranges.iter().map(|range| (range.start.t, range.end.t, range.slices)).collect()
-    }
-
-    #[test]
-    fn slices_whose_ends_meet_are_one_range_with_all_barriers() {
-        let mut second = slice(110, 120);
-        second.barriers = vec![Barrier { at: at(115), why: "x".into() }];
-        let history = ChainHistory::of(&entries(vec![slice(100, 110), second.clone(), slice(120, 130)]));
-        assert_eq!((ranges(&history), history.breaks.len()), (vec![(100, 130, 3)], 0));
-        assert_eq!(history.ranges[0].barriers, second.barriers);
-        // The oldest slices were deleted.
-        let history = ChainHistory::of(&entries(vec![slice(110, 120), slice(120, 130)]));
-        assert_eq!((ranges(&history), history.breaks.len()), (vec![(110, 130, 2)], 0));
-    }
-
-    #[test]
-    fn a_missing_a_foreign_and_an_unreadable_slice_are_breaks() {
-        let missing = ChainHistory::of(&entries(vec![slice(100, 110), slice(120, 130)]));
-        assert_eq!(ranges(&missing), [(100, 110, 1), (120, 130, 1)]);
-        assert!(missing.breaks[0].why.contains("are missing") && missing.breaks[0].at == at(120));
-        let mut foreign = slice(110, 120);
-        foreign.after.as_mut().unwrap().term = 9;
-        let foreign = ChainHistory::of(&entries(vec![slice(100, 110), foreign]));
-        assert_eq!((ranges(&foreign).len(), foreign.breaks.len()), (2, 1));
-        assert!(foreign.breaks[0].why.contains("does not start with the entry"), "{foreign:?}");
-        let mut with_damage = entries(vec![slice(100, 110), slice(120, 130)]);
-        let why = "it is not JSON".to_string();
-        with_damage.insert(1, SliceEntry::Unreadable { key: "k".into(), start: at(110), why });
-        let damaged = ChainHistory::of(&with_damage);
-        assert_eq!((ranges(&damaged).len(), damaged.breaks.len()), (2, 1));
-        assert_eq!(damaged.breaks[0].at, at(110));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod marks;
 pub mod place_files;
 pub mod point;
 pub mod ranges;
+pub mod reach;
 pub mod records;
 pub mod run;
 pub mod slowdown;

@@ -1,22 +1,19 @@
 //! Chooses the backup and the oplog slices that lead to a point in time.
 //!
-//! A backup is the base of a point if its instant is not later, and the slices of a chain have every write from its instant to
-//! the point, without a barrier between them. [`Stored::choose`] is pure: it decides by manifests, and explains why a point
-//! cannot be restored and which points near it can.
+//! [`Stored::choose`] is pure: it decides by manifests, and explains why a point cannot be restored and which points near it can.
 
-use std::cmp::Reverse;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::chain::{ChainBreak, ChainHistory, SliceEntry};
+use super::chain::SliceEntry;
 use super::choose::{SkippedBackup, WhichBackup};
+use super::reach::{ChainBreak, ChainHistory, RangeBase, UnbrokenSlices, furthest};
 use super::state::StoreState;
 use super::{CatalogOptions, Summary};
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
-use crate::model::manifest::SelectionAsked;
 use crate::model::optime::OpTime;
 use crate::model::slice::{Barrier, SliceManifest};
 use crate::store::Store;
@@ -60,82 +57,6 @@ impl fmt::Display for WantedPoint {
     }
 }
 
-/// A backup that may be the base of a point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseBackup {
-    pub id: BackupId,
-    pub instant: OpTime,
-    /// All transactions that were open at the instant began after this optime. `None` if no chain can continue the backup.
-    pub from: Option<OpTime>,
-    /// True if the backup has an oplog slice, which has the transactions that were open at the instant.
-    pub has_slice: bool,
-    pub set_id: Option<String>,
-    pub selection: SelectionAsked,
-    /// The reason why the backup is not used.
-    pub unfit: Option<String>,
-}
-
-impl BaseBackup {
-    /// Returns `None` if the data of the backup is of no instant.
-    fn of(manifest: &Summary, unsound: Option<String>) -> Option<BaseBackup> {
-        let partial = || manifest.part().map(|what| format!("it is partial ({what})"));
-        Some(BaseBackup {
-            id: manifest.id.clone(),
-            instant: manifest.consistency.at?,
-            from: manifest.consistency.base.as_ref().map(|base| base.from),
-            has_slice: manifest.consistency.oplog.is_some(),
-            set_id: manifest.source.set_id.clone(),
-            selection: manifest.selection.clone(),
-            unfit: unsound.or_else(partial),
-        })
-    }
-
-    /// The optime after which slices must have every entry: its own instant, or the beginning of the transactions that were
-    /// open then.
-    fn needs(&self) -> Option<OpTime> {
-        let from = self.from?;
-        Some(if self.has_slice { self.instant } else { from.min(self.instant) })
-    }
-}
-
-/// Consecutive slices without a break.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Unbroken {
-    slices: Vec<SliceManifest>,
-    /// Why the slices do not continue the ones before them, if that is known.
-    broken: Option<String>,
-}
-
-impl Unbroken {
-    fn start(&self) -> OpTime {
-        self.slices[0].start
-    }
-
-    fn end(&self) -> OpTime {
-        self.slices[self.slices.len() - 1].end.at
-    }
-
-    /// The first barrier after `instant`.
-    fn barrier(&self, instant: OpTime) -> Option<&Barrier> {
-        let all = self.slices.iter().flat_map(|slice| &slice.barriers);
-        all.filter(|barrier| barrier.at > instant).min_by_key(|barrier| barrier.at)
-    }
-
-    /// The first slice that `base` needs and that has another selection.
-    fn other_selection(&self, base: &BaseBackup) -> Option<&SliceManifest> {
-        let later = self.slices.iter().filter(|slice| slice.end.at > base.instant);
-        later.into_iter().find(|slice| slice.selection != base.selection)
-    }
-
-    /// The last optime that can be restored from `base`.
-    fn reach(&self, base: &BaseBackup) -> OpTime {
-        let barrier = self.barrier(base.instant).map(|barrier| barrier.at.before());
-        let other = self.other_selection(base).map(|slice| slice.start);
-        let limits = barrier.into_iter().chain(other);
-        limits.chain([self.end()]).min().unwrap_or(base.instant).max(base.instant)
-    }
-}
-
 /// How a point is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenPoint {
@@ -161,10 +82,11 @@ pub struct ChosenSlices {
 
 /// The bases and slices of a job.
 #[derive(Debug, Default)]
-pub struct Stored {
+pub struct Stored<'a> {
     /// Newest first.
-    bases: Vec<BaseBackup>,
-    unbroken: Vec<Unbroken>,
+    bases: Vec<RangeBase>,
+    /// In order.
+    parts: Vec<UnbrokenSlices<'a>>,
     /// Slices that cannot be understood, and other places at which a chain is not continuous.
     breaks: Vec<ChainBreak>,
 }
@@ -185,42 +107,31 @@ pub async fn choose_point(
         log::warn!("{}", missing.message());
     }
     let chains = state.slices.read_all(store).await?;
-    let retained = state.backups();
-    let counts = |manifest: &&Summary| match which {
+    let counts = |manifest: &Summary| match which {
         WhichBackup::Id(id) => manifest.id == *id,
         WhichBackup::Prefix(prefix) => manifest.id.as_str().starts_with(prefix.as_str()),
         WhichBackup::By(by) => manifest.finished_at <= *by,
         WhichBackup::Latest => true,
     };
+    let mut bases = RangeBase::among(&state, counts);
     // A backup that is named is used nevertheless.
-    let named = matches!(which, WhichBackup::Id(_) | WhichBackup::Prefix(_));
-    let bases = state.manifests().filter(counts).filter_map(|manifest| {
-        let backup = retained.iter().find(|backup| backup.id == manifest.id);
-        let base = BaseBackup::of(manifest, backup.and_then(|backup| backup.unsound.clone()))?;
-        Some(BaseBackup { unfit: base.unfit.filter(|_| !named), ..base })
-    });
-    Stored::new(bases.collect(), &chains).choose(point)
+    if matches!(which, WhichBackup::Id(_) | WhichBackup::Prefix(_)) {
+        bases.iter_mut().for_each(|base| base.unfit = None);
+    }
+    Stored::new(bases, &chains).choose(point)
 }
 
-impl Stored {
-    /// `chains` has the slices of each chain in order.
-    pub fn new(mut bases: Vec<BaseBackup>, chains: &[Vec<SliceEntry>]) -> Stored {
-        bases.sort_by_key(|base| Reverse((base.instant, base.id.clone())));
+impl<'a> Stored<'a> {
+    /// `bases` are oldest first, and `chains` has the slices of each chain in order.
+    pub fn new(mut bases: Vec<RangeBase>, chains: &'a [Vec<SliceEntry>]) -> Stored<'a> {
+        bases.reverse();
         let mut stored = Stored { bases, ..Stored::default() };
         for entries in chains {
             let history = ChainHistory::of(entries);
-            let mut slices = entries.iter().filter_map(|entry| match entry {
-                SliceEntry::Slice(slice) => Some((**slice).clone()),
-                SliceEntry::Unreadable { .. } => None,
-            });
-            for range in &history.ranges {
-                let slices: Vec<SliceManifest> = slices.by_ref().take(range.slices as usize).collect();
-                let broken = slices.first().and_then(|first| first.gap.as_ref()).map(|gap| gap.why.clone());
-                stored.unbroken.push(Unbroken { slices, broken });
-            }
+            stored.parts.extend(history.parts);
             stored.breaks.extend(history.breaks);
         }
-        stored.unbroken.sort_by_key(|part| (part.start(), part.end()));
+        stored.parts.sort_by_key(|part| (part.start(), part.end()));
         stored.breaks.sort_by_key(|one| one.at);
         stored
     }
@@ -255,14 +166,14 @@ impl Stored {
 
     /// The newest optime that is stored.
     fn newest(&self) -> Option<OpTime> {
-        let fit = self.bases.iter().filter(|base| base.unfit.is_none()).map(|base| base.instant);
-        fit.chain(self.unbroken.iter().map(Unbroken::end)).max()
+        let fit = self.bases.iter().filter(|base| base.is_fit()).map(|base| base.instant);
+        fit.chain(self.parts.iter().map(UnbrokenSlices::end)).max()
     }
 
     /// Returns the slices that lead from `base` to `last`, or the obstacle.
     fn reach(
         &self,
-        base: &BaseBackup,
+        base: &RangeBase,
         point: WantedPoint,
         last: OpTime,
     ) -> Result<Option<ChosenSlices>, String> {
@@ -278,22 +189,18 @@ impl Stored {
         }
     }
 
-    fn slices(&self, base: &BaseBackup, point: WantedPoint, last: OpTime) -> Result<ChosenSlices, String> {
-        let needs = base.needs().filter(|_| base.set_id.is_some()).ok_or(
+    fn slices(&self, base: &RangeBase, point: WantedPoint, last: OpTime) -> Result<ChosenSlices, String> {
+        let needs = base.needs.ok_or(
             "no oplog slice can continue: a version before 0.2.0 made it, or the user could not read the oplog",
         )?;
-        let same_set = |part: &&Unbroken| Some(&part.slices[0].chain.set_id) == base.set_id.as_ref();
-        let begin = |part: &&Unbroken| part.start() <= needs && part.end() > base.instant;
-        let following = self.unbroken.iter().filter(same_set).filter(begin);
-        let Some(part) = following.max_by_key(|part| part.reach(base)) else {
-            let newest = self.unbroken.iter().filter(same_set).map(Unbroken::end).max();
-            return Err(
-                match (self.unbroken.iter().filter(same_set).find(|part| part.start() > needs), newest) {
-                    (Some(later), _) => gap(base.instant, later, self.why(later)),
-                    (None, Some(end)) => ended(end),
-                    (None, None) => "no oplog slice of its replica set is stored".into(),
-                },
-            );
+        let of_set = || self.parts.iter().filter(|part| part.is_of_set(base));
+        let Some((_, part)) = furthest(base, &self.parts) else {
+            let newest = of_set().map(UnbrokenSlices::end).max();
+            return Err(match (of_set().find(|part| part.start() > needs), newest) {
+                (Some(later), _) => gap(base.instant, later, self.why(later)),
+                (None, Some(end)) => ended(end),
+                (None, None) => "no oplog slice of its replica set is stored".into(),
+            });
         };
         if let Some(barrier) = part.barrier(base.instant).filter(|barrier| barrier.at <= last) {
             let Barrier { at, why } = barrier;
@@ -313,28 +220,28 @@ impl Stored {
             _ => end < last,
         };
         if ends_before {
-            let later = self.unbroken.iter().filter(same_set).find(|other| other.start() > end);
+            let later = of_set().find(|other| other.start() > end);
             return Err(match later.filter(|later| later.start() < last || later.end() >= last) {
                 Some(later) => gap(end, later, self.why(later)),
                 None => ended(end),
             });
         }
-        let wanted = |slice: &&SliceManifest| slice.end.at > needs && slice.start < last;
-        let slices = part.slices.iter().filter(wanted).cloned().collect();
+        let wanted = |slice: &&&SliceManifest| slice.end.at > needs && slice.start < last;
+        let slices = part.slices().iter().filter(wanted).map(|slice| (*slice).clone()).collect();
         Ok(ChosenSlices { slices, instant: base.instant, last, end })
     }
 
     /// Why the slices before this part are not continuous with it.
-    fn why(&self, part: &Unbroken) -> Option<String> {
-        let of_chain = self.breaks.iter().rfind(|one| one.at <= part.start()).map(|one| one.why.clone());
-        part.broken.clone().or(of_chain)
+    fn why<'s>(&'s self, part: &UnbrokenSlices<'s>) -> Option<&'s str> {
+        let of_chain = || self.breaks.iter().rfind(|one| one.at <= part.start()).map(|one| one.why.as_str());
+        part.gap().map(|gap| gap.why.as_str()).or_else(of_chain)
     }
 
     /// The obstacle if no fit base is at or before the point.
     fn without_base(&self, last: OpTime, skipped: &[SkippedBackup]) -> String {
         let unfit: Vec<String> =
             skipped.iter().map(|one| format!("{} is not used: {}", one.id, one.reason)).collect();
-        let oldest = self.bases.iter().rfind(|base| base.unfit.is_none());
+        let oldest = self.bases.iter().rfind(|base| base.is_fit());
         match oldest.filter(|oldest| oldest.instant > last) {
             Some(oldest) => {
                 let text =
@@ -348,15 +255,9 @@ impl Stored {
 
     /// The next step: the restorable points around `last`.
     fn nearest(&self, last: OpTime) -> String {
-        let fit = || self.bases.iter().filter(|base| base.unfit.is_none());
-        let furthest = |base: &BaseBackup| {
-            let needs = base.needs()?;
-            let parts = self.unbroken.iter().filter(|part| {
-                Some(&part.slices[0].chain.set_id) == base.set_id.as_ref() && part.start() <= needs
-            });
-            parts.map(|part| part.reach(base)).max()
-        };
-        let reach = |base: &BaseBackup| furthest(base).unwrap_or(base.instant).max(base.instant).min(last);
+        let fit = || self.bases.iter().filter(|base| base.is_fit());
+        let reach =
+            |base: &RangeBase| furthest(base, &self.parts).map_or(base.instant, |(to, _)| to).min(last);
         let before = fit().filter(|base| base.instant <= last).map(reach).max();
         let after = fit().map(|base| base.instant).filter(|instant| *instant > last).min();
         let text = |at: OpTime| format!("--at {}:{} ({})", at.t, at.i, at.second());
@@ -373,8 +274,8 @@ fn ended(end: OpTime) -> String {
     format!("the oplog slices end at {}:{} ({}), and later writes are not stored", end.t, end.i, end.second())
 }
 
-fn gap(from: OpTime, later: &Unbroken, why: Option<String>) -> String {
-    let why = why.map(|why| format!(", because {}", units::brief_text(&why, 300))).unwrap_or_default();
+fn gap(from: OpTime, later: &UnbrokenSlices<'_>, why: Option<&str>) -> String {
+    let why = why.map(|why| format!(", because {}", units::brief_text(why, 300))).unwrap_or_default();
     format!("the writes between {} and {} are in no oplog slice{why}", from.second(), later.start().second())
 }
 

@@ -5,57 +5,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Summary;
-use super::chain::{ChainHistory, SliceEntry};
-use super::state::StoreState;
+use super::chain::SliceEntry;
+use super::reach::{ChainHistory, RangeBase, UnbrokenSlices, furthest};
 use crate::model::id::BackupId;
-use crate::model::manifest::SelectionAsked;
 use crate::model::optime::OpTime;
-use crate::model::slice::{Barrier, ChainId, SliceManifest};
-
-/// A good backup of one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeBase {
-    pub id: BackupId,
-    pub instant: OpTime,
-    /// A chain must have every entry after this optime. `None` if no chain can continue the backup.
-    pub needs: Option<OpTime>,
-    /// Where a chain begins that continues the backup.
-    pub begins: Option<OpTime>,
-    pub set_id: Option<String>,
-    pub selection: SelectionAsked,
-}
-
-impl RangeBase {
-    /// Returns `None` if the data of the backup is of no instant.
-    fn of(manifest: &Summary) -> Option<RangeBase> {
-        let consistency = &manifest.consistency;
-        let instant = consistency.at?;
-        // A backup with an oplog slice of its own has the transactions that were open at its instant.
-        let needs = consistency.base.as_ref().map(|base| match consistency.oplog {
-            Some(_) => instant,
-            None => base.from.min(instant),
-        });
-        Some(RangeBase {
-            id: manifest.id.clone(),
-            instant,
-            needs,
-            begins: consistency.base.as_ref().map(|base| base.from),
-            set_id: manifest.source.set_id.clone(),
-            selection: manifest.selection.clone(),
-        })
-    }
-
-    /// The good backups of a job that are of one instant.
-    pub fn all(state: &StoreState) -> Vec<RangeBase> {
-        let backups = state.backups();
-        let good = |manifest: &&Summary| {
-            let backup = backups.iter().find(|backup| backup.id == manifest.id);
-            !manifest.partial && backup.is_some_and(|backup| backup.unsound.is_none())
-        };
-        state.manifests().filter(good).filter_map(RangeBase::of).collect()
-    }
-}
+use crate::model::slice::{Barrier, ChainId};
 
 /// A time of which every point can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
@@ -133,75 +87,24 @@ impl Restorable {
     }
 }
 
-/// Slices of a chain without a break between them.
-struct ChainPart<'a> {
-    slices: Vec<&'a SliceManifest>,
-}
-
-impl ChainPart<'_> {
-    fn chain(&self) -> &ChainId {
-        &self.slices[0].chain
-    }
-
-    fn start(&self) -> OpTime {
-        self.slices[0].start
-    }
-
-    fn end(&self) -> OpTime {
-        self.slices[self.slices.len() - 1].end.at
-    }
-
-    /// The last point that can be restored with these slices. `None` if they do not continue the base.
-    fn reach(&self, base: &RangeBase) -> Option<OpTime> {
-        let same = base.set_id.as_ref() == Some(&self.chain().set_id);
-        if !same || base.needs.is_none_or(|needs| self.start() > needs) || self.end() <= base.instant {
-            return None;
-        }
-        let later = || self.slices.iter().filter(|slice| slice.end.at > base.instant);
-        let barriers = later().flat_map(|slice| &slice.barriers).map(|barrier| barrier.at);
-        let barrier = barriers.filter(|at| *at > base.instant).min().map(OpTime::before);
-        let other = later().find(|slice| slice.selection != base.selection).map(|slice| slice.start);
-        let reach = [Some(self.end()), barrier, other].into_iter().flatten().min();
-        reach.map(|reach| reach.max(base.instant))
-    }
-}
-
-/// Divides the slices of a chain into parts without a break.
-fn parts(entries: &[SliceEntry]) -> Vec<ChainPart<'_>> {
-    let (mut parts, mut before): (Vec<ChainPart<'_>>, Option<&SliceManifest>) = (Vec::new(), None);
-    for entry in entries {
-        let SliceEntry::Slice(slice) = entry else {
-            before = None;
-            continue;
-        };
-        match parts.last_mut().filter(|_| before.is_some_and(|before| slice.continues(before))) {
-            Some(part) => part.slices.push(slice),
-            None => parts.push(ChainPart { slices: vec![slice] }),
-        }
-        before = Some(slice);
-    }
-    parts
-}
-
 /// An obstacle, and the time between whose ends it lies.
 struct Spanned(OpTime, OpTime, RangeObstacle);
 
-fn obstacles(chains: &[Vec<SliceEntry>]) -> Vec<Spanned> {
+fn obstacles(histories: &[ChainHistory<'_>]) -> Vec<Spanned> {
     let mut all = Vec::new();
-    let mut add = |from, to, kind, why: String| {
-        all.push(Spanned(from, to, RangeObstacle { kind, at: from, why }));
+    let mut add = |from, to, kind, why: &str| {
+        all.push(Spanned(from, to, RangeObstacle { kind, at: from, why: why.into() }));
     };
-    for entries in chains {
-        for one in ChainHistory::of(entries).breaks {
-            add(one.at, one.at, ObstacleKind::Break, one.why);
+    for history in histories {
+        for one in &history.breaks {
+            add(one.at, one.at, ObstacleKind::Break, &one.why);
         }
-        for entry in entries {
-            let SliceEntry::Slice(slice) = entry else { continue };
+        for slice in history.parts.iter().flat_map(UnbrokenSlices::slices) {
             for Barrier { at, why } in &slice.barriers {
-                add(*at, *at, ObstacleKind::Barrier, why.clone());
+                add(*at, *at, ObstacleKind::Barrier, why);
             }
             if let Some(gap) = &slice.gap {
-                add(gap.from, slice.start.max(gap.from), ObstacleKind::Gap, gap.why.clone());
+                add(gap.from, slice.start.max(gap.from), ObstacleKind::Gap, &gap.why);
             }
         }
     }
@@ -209,16 +112,16 @@ fn obstacles(chains: &[Vec<SliceEntry>]) -> Vec<Spanned> {
     all
 }
 
-/// Finds the points in time that can be restored. `chains` has the slices of each chain in order.
+/// Finds the points in time that can be restored. `bases` are oldest first, and `chains` has the slices of each chain in order.
 pub fn restorable(bases: &[RangeBase], chains: &[Vec<SliceEntry>]) -> Restorable {
-    let parts: Vec<ChainPart<'_>> = chains.iter().flat_map(|entries| parts(entries)).collect();
-    let mut bases: Vec<&RangeBase> = bases.iter().collect();
-    bases.sort_by_key(|base| (base.instant, &base.id));
+    let histories: Vec<ChainHistory<'_>> = chains.iter().map(|entries| ChainHistory::of(entries)).collect();
+    let obstacles = obstacles(&histories);
+    let parts: Vec<UnbrokenSlices<'_>> = histories.into_iter().flat_map(|history| history.parts).collect();
+    let bases: Vec<&RangeBase> = bases.iter().filter(|base| base.is_fit()).collect();
     let mut ranges: Vec<RestorableRange> = Vec::new();
     for base in &bases {
-        let reached = parts.iter().filter_map(|part| Some((part.reach(base)?, part.chain())));
-        let (to, chain) = match reached.max() {
-            Some((to, chain)) => (to, Some(chain)),
+        let (to, chain) = match furthest(base, &parts) {
+            Some((to, part)) => (to, Some(part.chain())),
             None => (base.instant, None),
         };
         match ranges.last_mut().filter(|range| base.instant <= range.to) {
@@ -237,18 +140,18 @@ pub fn restorable(bases: &[RangeBase], chains: &[Vec<SliceEntry>]) -> Restorable
     }
     // A chain that begins at a backup begins shortly before its instant.
     let begins = bases.first().and_then(|base| base.begins);
-    let gaps = gaps(&ranges, &parts, begins, &obstacles(chains));
+    let gaps = gaps(&ranges, &parts, begins, &obstacles);
     Restorable { ranges, gaps }
 }
 
 fn gaps(
     ranges: &[RestorableRange],
-    parts: &[ChainPart<'_>],
+    parts: &[UnbrokenSlices<'_>],
     begins: Option<OpTime>,
     obstacles: &[Spanned],
 ) -> Vec<RestorableGap> {
     let (Some(oldest), Some(newest)) =
-        (parts.iter().map(ChainPart::start).min(), parts.iter().map(ChainPart::end).max())
+        (parts.iter().map(UnbrokenSlices::start).min(), parts.iter().map(UnbrokenSlices::end).max())
     else {
         return Vec::new();
     };
@@ -303,33 +206,8 @@ fn gap(from: OpTime, next: Option<&RestorableRange>, obstacles: &[Spanned]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::reach::tests::{at, base, entries, slices};
     use crate::model::slice::OplogGap;
-    use crate::model::slice::tests::slice;
-
-    fn at(t: u32) -> OpTime {
-        OpTime { t, i: 1 }
-    }
-
-    fn base(n: u32, instant: u32) -> RangeBase {
-        let slice = slice(100, 110);
-        RangeBase {
-            id: format!("20261123T03000{n}Z-7k3q9d").parse().unwrap(),
-            instant: at(instant),
-            needs: Some(at(instant)),
-            begins: Some(at(instant)),
-            set_id: Some(slice.chain.set_id.clone()),
-            selection: slice.selection,
-        }
-    }
-
-    fn entries(slices: Vec<SliceManifest>) -> Vec<SliceEntry> {
-        slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect()
-    }
-
-    /// Slices of ten seconds each.
-    fn slices(from: u32, to: u32) -> Vec<SliceManifest> {
-        (from..to).step_by(10).map(|t| slice(t, t + 10)).collect()
-    }
 
     type ShownGap = (u32, Option<u32>, Vec<ObstacleKind>);
 
@@ -343,7 +221,7 @@ mod tests {
 
     #[test]
     fn several_bases_on_one_chain_are_one_range() {
-        let found = restorable(&[base(2, 125), base(1, 105)], &[entries(slices(100, 150))]);
+        let found = restorable(&[base(1, 105), base(2, 125)], &[entries(slices(100, 150))]);
         assert_eq!(seconds(&found), (vec![(105, 150)], vec![(100, Some(105), vec![ObstacleKind::NoBase])]));
         assert_eq!(found.ranges[0].bases, [base(1, 0).id, base(2, 0).id]);
         assert_eq!(found.ranges[0].chains.len(), 1);
@@ -415,7 +293,8 @@ mod tests {
         assert_eq!(seconds(&found).0, [(105, 105), (115, 115), (125, 125)]);
         assert!(found.ranges.iter().skip(1).all(|range| range.chains.is_empty()));
         assert_eq!(found.gaps.last().unwrap().obstacles[0].kind, ObstacleKind::NoBase);
-        let none = restorable(&[base(1, 105), base(2, 200)], &[]);
+        let unfit = RangeBase { unfit: Some("it is damaged".into()), ..base(1, 105) };
+        let none = restorable(&[unfit, base(1, 105), base(2, 200)], &[]);
         assert_eq!(seconds(&none), (vec![(105, 105), (200, 200)], vec![]));
     }
 }

@@ -1,53 +1,29 @@
 use super::*;
 use crate::base::exit::Exit;
-use crate::model::slice::tests::slice;
+use crate::catalog::reach::tests::{at, base, entries, slices};
 use crate::model::slice::{ChainId, OplogGap};
-
-const SET: &str = "6563a1b2c3d4e5f60718293a";
-
-fn at(t: u32) -> OpTime {
-    OpTime { t, i: 1 }
-}
 
 fn second(t: u32) -> WantedPoint {
     WantedPoint::Second(at(t).date())
 }
 
-/// A backup whose oplog slice ends at `instant`.
-fn base(n: u32, instant: u32) -> BaseBackup {
-    BaseBackup {
-        id: format!("20261123T03000{n}Z-7k3q9d").parse().unwrap(),
-        instant: at(instant),
-        from: Some(at(instant - 5)),
-        has_slice: true,
-        set_id: Some(SET.into()),
-        selection: slice(100, 110).selection,
-        unfit: None,
-    }
+fn of_chains(bases: Vec<RangeBase>, chains: Vec<Vec<SliceEntry>>) -> Stored<'static> {
+    Stored::new(bases, Box::leak(chains.into_boxed_slice()))
 }
 
-fn chain(slices: Vec<SliceManifest>) -> Vec<SliceEntry> {
-    slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect()
-}
-
-/// Slices of ten seconds each.
-fn slices(from: u32, to: u32) -> Vec<SliceManifest> {
-    (from..to).step_by(10).map(|t| slice(t, t + 10)).collect()
-}
-
-fn stored(bases: Vec<BaseBackup>, all: Vec<SliceManifest>) -> Stored {
-    Stored::new(bases, &[chain(all)])
+fn stored(bases: Vec<RangeBase>, all: Vec<SliceManifest>) -> Stored<'static> {
+    of_chains(bases, vec![entries(all)])
 }
 
 /// The instant of the base and the times of the slices.
-fn chosen(stored: &Stored, point: WantedPoint) -> (BackupId, Vec<(u32, u32)>, OpTime) {
+fn chosen(stored: &Stored<'_>, point: WantedPoint) -> (BackupId, Vec<(u32, u32)>, OpTime) {
     let chosen = stored.choose(point).unwrap();
     let chain = chosen.chain.expect("slices");
     let times = chain.slices.iter().map(|slice| (slice.start.t, slice.end.at.t)).collect();
     (chosen.base, times, chain.last)
 }
 
-fn refused(stored: &Stored, point: WantedPoint) -> (String, String) {
+fn refused(stored: &Stored<'_>, point: WantedPoint) -> (String, String) {
     let error = stored.choose(point).unwrap_err();
     assert_eq!(error.exit(), Exit::Usage);
     (error.to_string(), error.next_step().unwrap_or_default().to_string())
@@ -72,7 +48,7 @@ fn the_newest_base_before_the_point_is_chosen_with_the_slices_between() {
 
 #[test]
 fn a_snapshot_needs_the_slices_from_its_oldest_transaction_on() {
-    let snapshot = BaseBackup { has_slice: false, from: Some(at(115)), ..base(1, 125) };
+    let snapshot = RangeBase { needs: Some(at(115)), ..base(1, 125) };
     let stored = stored(vec![snapshot.clone()], slices(100, 150));
     assert_eq!(chosen(&stored, second(131)).1, [(110, 120), (120, 130), (130, 140)]);
     let late = self::stored(vec![snapshot], slices(120, 150));
@@ -137,21 +113,21 @@ fn a_missing_or_unreadable_slice_is_a_gap() {
     assert!(why.contains("are in no oplog slice, because the slices between"), "{why}");
     assert!(step.contains("--at 120:1 ") && step.contains("--at 135:1 "), "{step}");
     assert_eq!(chosen(&stored, second(141)).1, [(130, 140), (140, 150)]);
-    let mut entries = chain(slices(100, 150));
-    entries[2] = SliceEntry::Unreadable { key: "k/slice.json".into(), start: at(120), why: "no JSON".into() };
-    let stored = Stored::new(vec![base(1, 105)], &[entries]);
+    let mut damaged = entries(slices(100, 150));
+    damaged[2] = SliceEntry::Unreadable { key: "k/slice.json".into(), start: at(120), why: "no JSON".into() };
+    let stored = of_chains(vec![base(1, 105)], vec![damaged]);
     let (why, _) = refused(&stored, second(141));
     assert!(why.contains("k/slice.json cannot be understood: no JSON"), "{why}");
 }
 
 #[test]
 fn a_gap_between_chains_is_named_with_its_reason() {
-    let of = ChainId::new(SET, at(130)).unwrap();
+    let of = ChainId::new(&slices(130, 140)[0].chain.set_id, at(130)).unwrap();
     let mut later: Vec<SliceManifest> = slices(130, 150);
     later.iter_mut().for_each(|slice| slice.chain = of.clone());
     later[0].after = None;
     later[0].gap = Some(OplogGap { from: at(120), why: "the oplog was too short".into() });
-    let stored = Stored::new(vec![base(1, 105)], &[chain(slices(100, 120)), chain(later)]);
+    let stored = of_chains(vec![base(1, 105)], vec![entries(slices(100, 120)), entries(later)]);
     for t in [125, 141] {
         let (why, _) = refused(&stored, second(t));
         assert!(why.contains("because the oplog was too short"), "{t}: {why}");
@@ -167,9 +143,9 @@ fn unfit_backups_and_other_sets_and_selections_are_no_bases() {
     let choice = with_bad.choose(second(141)).unwrap();
     assert_eq!((choice.base, choice.skipped[0].reason.as_str()), (good.id.clone(), "it is damaged"));
     assert!(refused(&stored(vec![bad], slices(100, 150)), second(141)).0.contains("it is damaged"));
-    let other = BaseBackup { set_id: Some("0".repeat(24)), ..base(2, 125) };
+    let other = RangeBase { set_id: Some("0".repeat(24)), ..base(2, 125) };
     assert_eq!(chosen(&stored(vec![good.clone(), other], slices(100, 150)), second(141)).0, good.id);
-    let old = BaseBackup { from: None, ..base(2, 125) };
+    let old = RangeBase { needs: None, ..base(2, 125) };
     assert!(refused(&stored(vec![old], slices(100, 150)), second(141)).0.contains("before 0.2.0"));
     let mut changed = slices(100, 150);
     for slice in &mut changed[3..] {

@@ -20,7 +20,8 @@ use crate::artifact::read::segment;
 use crate::base::error::Result;
 use crate::base::progress::{Meter, Phase};
 use crate::base::units::{count, several};
-use crate::catalog::chain::{self, ChainHistory, JobSlices, SliceEntry};
+use crate::catalog::chain::{self, JobSlices, SliceEntry};
+use crate::catalog::reach::break_between;
 use crate::catalog::{Catalog, CatalogEntry};
 use crate::config::choices::Codec;
 use crate::model::optime::OpTime;
@@ -162,7 +163,7 @@ async fn check_chain(
                 continue;
             }
         };
-        if let Some(why) = before.take().and_then(|before| break_between(before, &slice)) {
+        if let Some(why) = before.as_ref().and_then(|before| break_between(before, &slice)) {
             checked.find(start, why, NEW_BASE);
         }
         checked.from.get_or_insert(slice.start);
@@ -172,15 +173,6 @@ async fn check_chain(
         before = Some(slice);
     }
     Ok(checked)
-}
-
-/// Why a slice does not continue the one before it.
-fn break_between(before: SliceManifest, slice: &SliceManifest) -> Option<String> {
-    if slice.continues(&before) {
-        return None;
-    }
-    let pair = [before, slice.clone()].map(|slice| SliceEntry::Slice(Box::new(slice)));
-    ChainHistory::of(&pair).breaks.pop().map(|one| one.why)
 }
 
 async fn check_body(

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use uzima_backup::catalog::chain::{ChainHistory, SliceEntry};
+use uzima_backup::catalog::chain::SliceEntry;
+use uzima_backup::catalog::reach::ChainHistory;
+use uzima_backup::model::id::BackupId;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::s3_server::S3Server;
 use uzima_testkit::writers::{Options, Writers};
@@ -47,7 +49,7 @@ async fn the_bodies_of_a_chain_are_the_oplog() {
     let entries: Vec<SliceEntry> =
         slices.into_iter().map(|slice| SliceEntry::Slice(Box::new(slice))).collect();
     let history = ChainHistory::of(&entries);
-    assert_eq!((history.ranges.len(), history.breaks.len()), (1, 0));
+    assert_eq!((history.parts.len(), history.breaks.len()), (1, 0));
 }
 
 /// 18 MiB in one transaction, which has several entries.
@@ -120,6 +122,28 @@ async fn slices_beside_backups_change_no_other_command() {
     run(&mut tool(&home, NOWHERE, &["stats"])).ends(0);
     let manifests = files.iter().filter(|file| file.ends_with("manifest.json")).count();
     assert_eq!(manifests, 1, "{files:?}");
+}
+
+/// The objects that version 0.1.0 lists, deletes or takes for orphans: its `catalog::layout::parse`.
+fn belongs_to_a_backup_for_0_1_0(key: &str) -> bool {
+    let Some((folders, _)) = key.rsplit_once('/') else { return false };
+    let id = folders.rsplit('/').next().and_then(|name| name.parse::<BackupId>().ok());
+    id.is_some_and(|id| folders == format!("{}/{id}", id.started().format("%Y/%m")))
+}
+
+#[tokio::test]
+async fn version_0_1_0_takes_slices_for_foreign_objects() {
+    let ((server, client), home) = (set().await, Home::new());
+    let rows = client.database("live").collection::<Document>("rows");
+    rows.insert_one(doc! {"_id": 1}).await.expect("a row");
+    backup(&home, &server.uri());
+    let backups = home.files();
+    rows.insert_one(doc! {"_id": 2}).await.expect("a row");
+    oplog(&home, &server.uri(), 0);
+    let all = home.files();
+    assert!(all.len() > backups.len(), "{all:?}");
+    let seen: Vec<String> = all.into_iter().filter(|key| belongs_to_a_backup_for_0_1_0(key)).collect();
+    assert_eq!(seen, backups);
 }
 
 #[tokio::test]
