@@ -5,6 +5,7 @@
 
 mod details;
 mod errors;
+mod installation;
 mod places;
 mod servers;
 mod settings;
