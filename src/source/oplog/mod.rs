@@ -6,17 +6,19 @@
 //! counts only when a majority of the set has it, because a failover could undo it until then. The entries between start and
 //! end go through the [`filter`] into the artifact, raw.
 
+mod entries;
 pub(crate) mod filter;
 pub mod tail;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{RawDocument, RawDocumentBuf, Timestamp, rawdoc};
-use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::entries::AfterLoss;
 use self::filter::{KeptEntry, OplogFilter};
 use super::{ReadFailure, run_here};
 use crate::base::error::{Error, Kind, Result};
@@ -29,7 +31,6 @@ use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
 use crate::model::slice::EntryMark;
-use crate::mongo::commands::{self, Progress};
 use crate::mongo::errors::{self, Class};
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
@@ -216,11 +217,16 @@ async fn read_entries(
     (notes, waits): (&Notes, &Waits),
     hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
 ) -> Result<()> {
-    let (mut last, mut waiting) = (None, server.patience.start(server.service()));
+    let (mut last, mut waiting) = (bounds.start, server.patience.start(server.service()));
     loop {
         let had = last;
-        let lost = match drain(server, bounds, &mut last, waits, hand_on).await {
-            Ok(()) => return Ok(()),
+        let read = entries::batches(server, last.after(), bounds.end, Some(waits), async |batch| {
+            batch.iter().try_for_each(|(_, entry)| hand_on(entry))?;
+            last = batch.last().map_or(last, |(time, _)| *time);
+            Ok(ControlFlow::<()>::Continue(()))
+        });
+        let lost = match read.await {
+            Ok(_) => return Ok(()),
             Err(ReadFailure::Error(error)) => return Err(error),
             Err(ReadFailure::Driver(error)) => error,
         };
@@ -228,53 +234,12 @@ async fn read_entries(
             waiting.answered();
         }
         let _lost = waits.begin(WaitsFor::Mongodb);
-        let why = errors::tidy(&lost);
-        match errors::classify(&lost) {
-            Class::TokenGone => return Err(overflow(server, bounds.start)),
-            Class::Interrupted if waiting.pause(&why).await => {
-                notes.count(format!("continued reading the oplog after: {why}"));
-            }
-            _ => return Err(server.explain_late("cannot read the oplog", lost)),
+        match entries::after_loss(lost, &mut waiting, notes).await {
+            AfterLoss::Again => {}
+            AfterLoss::Overflow => return Err(overflow(server, bounds.start)),
+            AfterLoss::End(lost) => return Err(server.explain_late("cannot read the oplog", lost)),
         }
     }
-}
-
-/// Hands on the entries after `last`, or all entries, and moves `last`.
-async fn drain(
-    server: &Server,
-    bounds: &SliceBounds,
-    last: &mut Option<OpTime>,
-    waits: &Waits,
-    hand_on: &mut dyn FnMut(&RawDocument) -> Result<()>,
-) -> Result<(), ReadFailure> {
-    let malformed = |e: &dyn std::fmt::Display| {
-        let text = format!("MongoDB at {} sent a malformed oplog entry", server.hello.address);
-        Error::new(Kind::NoSlice, text).caused_by(e.to_string())
-    };
-    let (start, end) = (Timestamp::from(last.unwrap_or(bounds.start)), Timestamp::from(bounds.end));
-    let find = rawdoc! {"find": "oplog.rs", "filter": {"ts": {"$gt": start, "$lte": end}}};
-    let local = server.database("local");
-    let action = local.run_raw_cursor_command(find).selection_criteria(commands::any_member()).batch();
-    let mut waiting = waits.begin(WaitsFor::Mongodb);
-    let mut cursor = server.bounded(action.into_future()).await?;
-    let mut progress = Progress::new(server.stall);
-    while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
-        drop(waiting);
-        let entries = batch.doc_slices()?;
-        progress.step(!entries.is_empty())?;
-        for value in entries {
-            let value = value.map_err(|e| malformed(&e))?;
-            let entry = value.as_document().ok_or_else(|| malformed(&"it is not a document"))?;
-            let time: OpTime = entry.get_timestamp("ts").map_err(|e| malformed(&e))?.into();
-            if last.is_some_and(|last| time <= last) {
-                return Err(malformed(&"it is out of order").into());
-            }
-            hand_on(entry)?;
-            *last = Some(time);
-        }
-        waiting = waits.begin(WaitsFor::Mongodb);
-    }
-    Ok(())
 }
 
 /// The place of an oplog entry.

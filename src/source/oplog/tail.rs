@@ -3,16 +3,16 @@
 //! The oplog is read by `ts`, which the server turns into a seek, so that no older entry is examined. Reading begins with the
 //! entry at which the chain ends: if it has the recorded time, term and hash, everything after it continues the chain.
 
-use bson::{RawDocument, Timestamp, rawdoc};
-use futures_util::StreamExt;
+use std::ops::ControlFlow;
 
+use bson::RawDocument;
+
+use super::entries::{self, AfterLoss};
 use super::{applied, at_end, committed, entry_at, mark, unfinished_since};
 use crate::base::error::{Error, Kind, Result};
 use crate::model::manifest::ChainBase;
 use crate::model::optime::OpTime;
 use crate::model::slice::EntryMark;
-use crate::mongo::commands::{self, Progress};
-use crate::mongo::errors::{self, Class};
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::source::ReadFailure;
@@ -67,6 +67,16 @@ pub enum TailStart {
     Entry(EntryMark),
     /// After this time, at which there need not be an entry.
     Time(OpTime),
+}
+
+impl TailStart {
+    /// The first time that is read.
+    fn first(&self) -> OpTime {
+        match self {
+            TailStart::Entry(mark) => mark.at,
+            TailStart::Time(time) => time.after(),
+        }
+    }
 }
 
 /// Whether a member can continue a chain.
@@ -208,18 +218,13 @@ pub(crate) async fn read(
         if let Some(last) = &last {
             at = TailStart::Entry(EntryMark::clone(last));
         }
-        let why = errors::tidy(&lost);
-        match errors::classify(&lost) {
-            Class::TokenGone => {
-                return Ok(TailEnd::Broken(format!(
-                    "the oplog of {} overflowed while it was read",
-                    server.service()
-                )));
+        match entries::after_loss(lost, &mut waiting, notes).await {
+            AfterLoss::Again => {}
+            AfterLoss::Overflow => {
+                let service = server.service();
+                return Ok(TailEnd::Broken(format!("the oplog of {service} overflowed while it was read")));
             }
-            Class::Interrupted if waiting.pause(&why).await => {
-                notes.count(format!("continued reading the oplog after: {why}"));
-            }
-            _ => return Err(server.explain("cannot read the oplog", lost)),
+            AfterLoss::End(lost) => return Err(server.explain("cannot read the oplog", lost)),
         }
     }
 }
@@ -231,72 +236,62 @@ async fn drain(
     last: &mut Option<EntryMark>,
     sink: &mut impl EntrySink,
 ) -> Result<TailEnd, ReadFailure> {
-    let malformed = |e: &dyn std::fmt::Display| {
-        Error::failed(format!("{} sent a malformed oplog entry", server.service())).caused_by(e.to_string())
-    };
-    let from = match start {
-        TailStart::Entry(mark) => mark.at,
-        TailStart::Time(time) => time.after(),
-    };
-    let filter = rawdoc! {"ts": {"$gte": Timestamp::from(from), "$lte": Timestamp::from(to)}};
-    let find = rawdoc! {"find": "oplog.rs", "filter": filter};
-    let local = server.database("local");
-    let action = local.run_raw_cursor_command(find).selection_criteria(commands::any_member()).batch();
-    let mut cursor = server.bounded(action.into_future()).await?;
-    let mut progress = Progress::new(server.stall);
-    let (mut first, mut newest) = (true, from.before());
-    while let Some(batch) = server.next(async { cursor.next().await.transpose() }).await? {
-        let entries = batch.doc_slices()?;
-        progress.step(!entries.is_empty())?;
-        let mut ended = None;
-        for value in entries {
-            let value = value.map_err(|e| malformed(&e))?;
-            let entry = value.as_document().ok_or_else(|| malformed(&"it is not a document"))?;
-            let time: OpTime = entry.get_timestamp("ts").map_err(|e| malformed(&e))?.into();
-            if time <= newest || time > to {
-                return Err(malformed(&"it is out of order").into());
+    let (from, mut first) = (start.first(), true);
+    let ended = entries::batches(server, from, to, None, async |mut batch| {
+        if std::mem::take(&mut first)
+            && let Some(((time, entry), rest)) = batch.split_first()
+        {
+            if let Some(why) = break_at(server, start, *time, entry).await? {
+                return Ok(ControlFlow::Break(TailEnd::Broken(why)));
             }
-            newest = time;
-            if std::mem::take(&mut first) {
-                match start {
-                    TailStart::Entry(want) if mark(entry).as_ref() != Some(want) => {
-                        return Ok(TailEnd::Broken(self::lost(server, time, want, time == want.at)));
-                    }
-                    TailStart::Entry(_) => continue,
-                    // The oplog drops its oldest entries, so nothing between the start and the first entry is lost if it still
-                    // reaches back to the start now.
-                    TailStart::Time(time) => {
-                        let oldest = at_end(server, 1).await?.time;
-                        if oldest.before() > *time {
-                            let service = server.service();
-                            let (oldest, time) = (oldest.second(), time.second());
-                            let why = format!(
-                                "the oplog of {service} overflowed: it reaches back only to {oldest}, not to {time}"
-                            );
-                            return Ok(TailEnd::Broken(why));
-                        }
-                    }
-                }
+            if matches!(start, TailStart::Entry(_)) {
+                batch = rest;
             }
-            let full = sink.take(entry)?;
-            ended = Some(entry);
-            if full {
-                let last = mark(entry).ok_or_else(|| malformed(&"it has no time"))?;
+        }
+        for (_, entry) in batch {
+            if sink.take(entry)? {
+                let last = mark(entry).ok_or_else(|| entries::malformed(server, "it has no time"))?;
                 sink.flush().await?;
-                return Ok(TailEnd::Full { last });
+                return Ok(ControlFlow::Break(TailEnd::Full { last }));
             }
         }
         // Only the last entry of a batch is hashed: a lost cursor is continued from there.
-        if let Some(entry) = ended {
+        if let Some((_, entry)) = batch.last() {
             *last = mark(entry);
         }
         sink.flush().await?;
+        Ok(ControlFlow::Continue(()))
+    });
+    if let Some(end) = ended.await? {
+        return Ok(end);
     }
     if first && let TailStart::Entry(want) = start {
         let oldest = at_end(server, 1).await?.time;
         return Ok(TailEnd::Broken(self::lost(server, oldest, want, false)));
     }
     Ok(TailEnd::All { last: last.clone() })
+}
+
+/// Returns the reason if the first entry that was read does not show that the oplog has everything after the start.
+async fn break_at(
+    server: &Server,
+    start: &TailStart,
+    time: OpTime,
+    entry: &RawDocument,
+) -> Result<Option<String>> {
+    match start {
+        TailStart::Entry(want) if mark(entry).as_ref() == Some(want) => Ok(None),
+        TailStart::Entry(want) => Ok(Some(lost(server, time, want, time == want.at))),
+        // The oplog drops its oldest entries, so nothing between the start and the first entry is lost if it still reaches
+        // back to the start now.
+        TailStart::Time(start) => {
+            let oldest = at_end(server, 1).await?.time;
+            Ok((oldest.before() > *start).then(|| {
+                let (service, oldest, start) = (server.service(), oldest.second(), start.second());
+                format!("the oplog of {service} overflowed: it reaches back only to {oldest}, not to {start}")
+            }))
+        }
+    }
 }
 
 /// The error for a set whose id cannot be read.
