@@ -16,6 +16,7 @@ use mongodb::error::Error as Driver;
 use super::collections::NOT_FOUND;
 use super::{RestoreTarget, ServerVersion, insert};
 use crate::base::error::{Error, Kind, Result};
+use crate::dumpformat::oplog::NO_REPLAY;
 use crate::mongo::errors::{self, Class};
 
 /// CommandNotFound.
@@ -51,10 +52,8 @@ impl RestoreTarget {
                         "MongoDB at {} has no command applyOps, which replays an oplog: it is a mongos or not MongoDB",
                         self.address
                     ));
-                    return Err(error.caused_by(errors::tidy(&e)).hint(
-                        "Restore into a replica set, or with --no-replay, which restores each collection as it was when the \
-                         backup read it",
-                    ));
+                    let step = format!("Restore into a replica set. {NO_REPLAY}");
+                    return Err(error.caused_by(errors::tidy(&e)).hint(step));
                 }
                 Err(e) => return Err(self.explain_apply("cannot replay the oplog", e)),
             }
@@ -180,11 +179,10 @@ impl RestoreTarget {
         let step = match errors::classify(&error) {
             Class::Unauthorized => format!(
                 "The role \"restore\" does not allow updates and deletes: \
-                 db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]); \
-                 or restore without the oplog: --no-replay",
+                 db.getSiblingDB(\"{db}\").grantRolesToUser({user:?}, [{}]). {NO_REPLAY}",
                 errors::granted("readWriteAnyDatabase", db)
             ),
-            _ => "If it fails again, restore without the oplog: --no-replay".into(),
+            _ => format!("Try it once more. {NO_REPLAY}"),
         };
         let error = self.explain(doing, error);
         if error.kind() == Kind::Refused { error.hint(step) } else { error }

@@ -2,12 +2,16 @@
 
 mod entry;
 pub(crate) mod script;
+pub(crate) mod transaction;
 
 use std::fmt;
 
 use crate::base::error::Result;
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
+
+/// The end of a next step that advises to leave the replay out. A restore to a point in time cannot do so, and replaces it.
+pub(crate) const NO_REPLAY: &str = "Or restore without the oplog, with --no-replay: each collection is then as it was when the backup read it";
 
 /// Chooses the namespaces of a replay.
 pub(crate) trait ReplayNames {

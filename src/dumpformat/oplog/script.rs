@@ -8,11 +8,9 @@ use std::collections::BTreeSet;
 use bson::raw::cstr;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use super::entry::{
-    OplogEntry, SliceTransactions, TransactionEffect, TransactionId, broken, documents, ends_transaction,
-    is_part_of,
-};
-use super::{EntrySource, ReplayNames, SliceCounts, TargetNamespace};
+use super::entry::{OplogEntry, broken, documents};
+use super::transaction::{SliceTransactions, TransactionEffect, TransactionEntry, TransactionId};
+use super::{EntrySource, NO_REPLAY, ReplayNames, SliceCounts, TargetNamespace};
 use crate::base::error::{Error, Result};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -243,7 +241,8 @@ impl<N: ReplayNames> Script<N> {
     /// Translates the operations of an entry, if it belongs to the transaction.
     fn part(&mut self, id: &TransactionId, raw: &[u8], act: TakeStep) -> Result<()> {
         let entry = OplogEntry::parse(RawDocument::from_bytes(raw).map_err(broken)?)?;
-        if !is_part_of(&entry, id)? {
+        let of = TransactionEntry::of(entry.raw).map_err(broken)?;
+        if !of.is_some_and(|of| of.id == *id && of.has_operations()) {
             return Ok(());
         }
         for raw in documents(entry.o, "applyOps")? {
@@ -256,10 +255,10 @@ impl<N: ReplayNames> Script<N> {
     /// transaction are checked with the entry that contains them, so nothing of it is kept until its commit.
     pub(crate) fn check(&mut self, raw: &RawDocument) -> Result<()> {
         let entry = OplogEntry::parse(raw)?;
-        match (entry.op, entry.op == "c" && ends_transaction(&entry)?) {
-            ("i" | "u" | "d", _) => entry.place().map(drop),
-            (_, true) => Ok(()),
-            (_, false) => self.operation(&entry, 0, &mut |_| Ok(())),
+        match entry.op {
+            "i" | "u" | "d" => entry.place().map(drop),
+            "c" if matches!(entry.command()?.0, "commitTransaction" | "abortTransaction") => Ok(()),
+            _ => self.operation(&entry, 0, &mut |_| Ok(())),
         }
     }
 
@@ -342,7 +341,7 @@ impl<N: ReplayNames> Script<N> {
                     entry.when(),
                     entry.ns
                 ))
-                .hint("Restore another backup, or this one without its oplog: --no-replay"));
+                .hint(format!("Restore another backup. {NO_REPLAY}")));
             }
             "dropDatabase" => return Ok(vec![ReplayStep::DropAll { from_db: db.into(), views: false }]),
             "renameCollection" => return self.rename(entry),
@@ -403,7 +402,7 @@ impl<N: ReplayNames> Script<N> {
                 entry.o.get_str("renameCollection").unwrap_or_default(),
                 entry.o.get_str("to").unwrap_or_default()
             ))
-            .hint("Restore both in one database, or restore without the oplog: --no-replay")),
+            .hint(format!("Restore both in one database. {NO_REPLAY}"))),
         }
     }
 }
@@ -429,7 +428,7 @@ fn unknown(what: &str, entry: &OplogEntry) -> Error {
         entry.when(),
         entry.ns
     ))
-    .hint("Restore without the oplog: --no-replay. Then each collection is as it was when the backup read it")
+    .hint(format!("Restore another backup. {NO_REPLAY}"))
 }
 
 /// An operation `i`, `u` or `d` for `applyOps`. The other fields of an entry only have a meaning on the

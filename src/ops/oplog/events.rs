@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use bson::{RawBsonRef, RawDocument};
 use serde::Serialize;
 
+use crate::dumpformat::oplog::transaction::{TransactionEntry, TransactionId, TransactionPart};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
 use crate::model::slice::{EventsFile, FORMAT, MinuteWrites, NamespaceChange};
-use crate::source::oplog::filter::TransactionEntry;
 
 /// A slice ends when it has this many rows of events, which bounds the memory.
 const ROWS: usize = 100_000;
@@ -40,7 +40,7 @@ pub(super) struct CountedEvents {
 #[derive(Debug, Default)]
 pub(super) struct EventCounter {
     minutes: BTreeMap<(u32, String), Writes>,
-    open: HashMap<(Vec<u8>, i64), OpenWrites>,
+    open: HashMap<TransactionId, OpenWrites>,
     /// The rows of open transactions.
     open_rows: usize,
     changes: Vec<NamespaceChange>,
@@ -50,23 +50,24 @@ impl EventCounter {
     /// Counts an entry that the slice keeps. A part of an entry that cannot be understood counts nothing.
     pub(super) fn take(&mut self, entry: &RawDocument, at: OpTime) {
         let minute = at.t - at.t % 60;
-        let Some(part) = TransactionEntry::of(entry).ok().flatten() else {
+        let Some(of) = TransactionEntry::of(entry).ok().flatten() else {
             let mut writes = BTreeMap::new();
             self.operation(entry, at, 0, &mut writes);
             return self.add(minute, writes);
         };
-        let mut open = self.open.remove(&part.key).unwrap_or_default();
+        let mut open = self.open.remove(&of.id).unwrap_or_default();
         self.open_rows -= open.writes.len();
         self.operation(entry, at, 0, &mut open.writes);
-        let aborts = matches!(entry.get_document("o").map(|o| o.get("abortTransaction")), Ok(Ok(Some(_))));
-        match (part.more, aborts) {
-            (true, _) => {
+        match of.part {
+            TransactionPart::Operations { last: false } => {
                 open.minute = minute;
                 self.open_rows += open.writes.len();
-                self.open.insert(part.key, open);
+                self.open.insert(of.id, open);
             }
-            (false, true) => {}
-            (false, false) => self.add(minute, open.writes),
+            TransactionPart::Abort => {}
+            TransactionPart::Operations { last: true } | TransactionPart::Commit => {
+                self.add(minute, open.writes);
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
 use crate::base::progress::{Meter, Phase};
 use crate::base::suggest::escaped;
+use crate::dumpformat::oplog::NO_REPLAY;
 use crate::model::namespace::Type;
 use crate::restore_target::{RestoreTarget, ServerVersion, collections};
 
@@ -71,12 +72,13 @@ impl Restore {
         cancel: &Cancel,
     ) -> Result<Restore> {
         let options = RestoreOptions { drop: options.drop || options.exact, ..options };
+        let at_point = origin.continuation().is_some();
         let plan = match cancel.or(plan::make(&origin, &target, &options)).await {
             Ok(plan) => plan,
             Err(error) => {
                 let dropping = tokio::time::timeout(DROPPING, target.end_trials());
                 let _ = cancel.within(LastStep::Work, dropping).await;
-                return Err(error);
+                return Err(replay::advised(error, at_point));
             }
         };
         let planned = plan.namespaces.iter().map(|one| (one.chosen.name(), Some(one.source.name())));
@@ -88,7 +90,8 @@ impl Restore {
 
     /// Checks the user's rights, and reads everything that would be restored and compares it with the manifest.
     pub async fn check(&self, meter: &Meter) -> Result<()> {
-        self.cancel.or(self.check_all(meter)).await
+        let checked = self.cancel.or(self.check_all(meter)).await;
+        checked.map_err(|error| replay::advised(error, self.origin.continuation().is_some()))
     }
 
     async fn check_all(&self, meter: &Meter) -> Result<()> {
@@ -125,8 +128,7 @@ impl Restore {
         let flags: Vec<String> =
             written.iter().map(|name| format!("--ns-exclude {}", quoted(&escaped(name)))).collect();
         Err(Error::failed(what).hint(format!(
-            "Nothing was changed. {} restores the rest as of one instant; --no-replay restores everything, each collection as it was when the \
-             backup read it",
+            "Nothing was changed. {} restores the rest as of one instant. {NO_REPLAY}",
             flags.join(" ")
         )))
     }
@@ -152,6 +154,7 @@ impl Restore {
         before_replay: impl AsyncFnOnce(&[NamespaceOutcome]) -> Result<()>,
     ) -> Result<RestoreReport> {
         let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
+        let at_point = self.origin.continuation().is_some();
         match cancel.or(self.check_and_write(meter, before_replay)).await {
             // The text after the semicolon says that nothing was stored. It is meant for backups.
             Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
@@ -159,7 +162,7 @@ impl Restore {
                 let left = cancel.left(LastStep::Work);
                 Err(progress.stopped(Error::new(error.kind(), signal), left).await)
             }
-            outcome => outcome,
+            outcome => outcome.map_err(|error| replay::advised(error, at_point)),
         }
     }
 
@@ -210,6 +213,10 @@ impl Restore {
             let slice_only = self.plan.in_the_way.iter().map(full_name).filter(|name| !skip.has(name));
             slice_only.for_each(|name| self.progress.set(&name, NamespaceState::Filled));
             skip.failures.iter().for_each(|failure| self.progress.lack(&failure.name));
+            if self.origin.continuation().is_some() {
+                let steps = outcomes.iter_mut().filter_map(|outcome| outcome.next_step.as_mut());
+                steps.for_each(|step| *step = replay::at_point(step));
+            }
         }
         meter.enter(Phase::Finishing);
         self.constrain(&mut outcomes).await?;

@@ -31,6 +31,7 @@ use crate::base::units;
 use crate::catalog::choose;
 use crate::config::choices::{Container, Format};
 use crate::dumpformat::demux::Demux;
+use crate::dumpformat::oplog::NO_REPLAY;
 use crate::dumpformat::oplog::script::Script;
 use crate::dumpformat::{metadata, names};
 use crate::model::index::{Index, Segment};
@@ -473,10 +474,7 @@ impl StoredBackup {
             "the oplog slice of the backup {id} has {got}, but the manifest says {wanted}, \
              or their hashes differ"
         );
-        let step = format!(
-            "--no-replay restores each collection as it was when the backup read it. Or restore {ANOTHER}"
-        );
-        Err(Error::new(Kind::Mismatch, what).hint(step))
+        Err(Error::new(Kind::Mismatch, what).hint(format!("Restore {ANOTHER}. {NO_REPLAY}")))
     }
 
     /// `db.collection` of a namespace, or the name of the slice.

@@ -7,11 +7,12 @@
 use std::collections::HashSet;
 
 use bson::raw::{RawArrayBuf, RawBsonRef};
-use bson::{RawDocument, RawDocumentBuf, Timestamp};
+use bson::{RawDocument, RawDocumentBuf};
 
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::{CONFIG, Selection};
+use crate::dumpformat::oplog::transaction::{TransactionEntry, TransactionId, TransactionPart};
 use crate::dumpformat::oplog::{ReplayNames, TargetNamespace};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -60,7 +61,7 @@ impl<'a> OplogFilter<'a> {
         }
         let link = match &mut self.transactions {
             Some(open) => open.link(entry)?,
-            None => TransactionEntry::of(entry)?.map_or(TransactionLink::Alone, |part| part.link()),
+            None => transaction(entry)?.as_ref().map_or(TransactionLink::Alone, TransactionLink::of),
         };
         if link == TransactionLink::Over {
             return Ok(KeptEntry::Nothing);
@@ -262,6 +263,10 @@ fn malformed(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::NoSlice, "MongoDB sent a malformed oplog entry").caused_by(error.to_string())
 }
 
+fn transaction(entry: &RawDocument) -> Result<Option<TransactionEntry>> {
+    TransactionEntry::of(entry).map_err(malformed)
+}
+
 /// The relation of an entry to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TransactionLink {
@@ -275,48 +280,12 @@ enum TransactionLink {
     Over,
 }
 
-/// An entry of a transaction.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TransactionEntry {
-    /// Session and number of the transaction.
-    pub(crate) key: (Vec<u8>, i64),
-    /// No entry of the transaction is before this one.
-    first: bool,
-    /// More operations follow, or the commit of a prepared transaction.
-    pub(crate) more: bool,
-    /// Commits or aborts a prepared transaction.
-    ends: bool,
-}
-
-impl TransactionEntry {
-    /// Returns `None` if the entry does not belong to a transaction.
-    pub(crate) fn of(entry: &RawDocument) -> Result<Option<TransactionEntry>> {
-        if entry.get_str("op").map_err(malformed)? != "c" {
-            return Ok(None);
-        }
-        let command = entry.get_document("o").map_err(malformed)?;
-        let is_on = |field: &str| command.get_bool(field).unwrap_or(false);
-        let operations = command.get("applyOps").map_err(malformed)?.is_some();
-        let has = |name: &str| matches!(command.get(name), Ok(Some(_)));
-        let ends = has("commitTransaction") || has("abortTransaction");
-        let (Ok(session), Ok(number)) = (entry.get_document("lsid"), entry.get_i64("txnNumber")) else {
-            return Ok(None);
-        };
-        // Retryable inserts share session and number, too, but each of their entries is complete in itself.
-        if !(operations || ends) || entry.get_i32("multiOpType").is_ok_and(|kind| kind == 1) {
-            return Ok(None);
-        }
-        let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
-        let first = previous.is_err() || previous.is_ok_and(|ts| ts == Timestamp { time: 0, increment: 0 });
-        let more = operations && (is_on("partialTxn") || is_on("prepare"));
-        Ok(Some(TransactionEntry { key: (session.as_bytes().to_vec(), number), first, more, ends }))
-    }
-
-    fn link(&self) -> TransactionLink {
-        match (self.first && !self.more, self.ends) {
-            (true, _) => TransactionLink::Alone,
-            (false, true) => TransactionLink::End,
-            (false, false) => TransactionLink::Part,
+impl TransactionLink {
+    fn of(entry: &TransactionEntry) -> TransactionLink {
+        match entry.part {
+            _ if entry.previous.is_none() && !entry.has_more() => TransactionLink::Alone,
+            TransactionPart::Operations { .. } => TransactionLink::Part,
+            TransactionPart::Commit | TransactionPart::Abort => TransactionLink::End,
         }
     }
 }
@@ -342,33 +311,31 @@ impl ReplayNames for SelectedNames<'_> {
     }
 }
 
-/// Finds the entries that belong to one transaction: a large transaction is written in parts, and a prepared one is
-/// committed by a separate entry.
+/// Finds the entries that belong to one transaction.
 struct OpenTransactions {
     /// The documents in the backup contain every write that was committed up to this time.
     ready: OpTime,
-    /// Session and number of the transactions that are not complete yet.
-    open: HashSet<(Vec<u8>, i64)>,
+    /// The transactions that are not complete yet.
+    open: HashSet<TransactionId>,
 }
 
 impl OpenTransactions {
-    /// Classifies the next entry. `lsid` and `txnNumber` name the transaction; `prevOpTime` is the time of its previous
-    /// entry, or 0 in the first one (server source, `transaction_oplog_application.cpp`).
+    /// Classifies the next entry.
     fn link(&mut self, entry: &RawDocument) -> Result<TransactionLink> {
-        let Some(part) = TransactionEntry::of(entry)? else { return Ok(TransactionLink::Alone) };
-        let TransactionEntry { key, first, more, .. } = part.clone();
-        match (first, more) {
-            (true, false) => return Ok(TransactionLink::Alone),
-            (true, true) => {
-                self.open.insert(key);
+        let Some(of) = transaction(entry)? else { return Ok(TransactionLink::Alone) };
+        let link = TransactionLink::of(&of);
+        match (of.previous, of.has_more()) {
+            (None, false) => {}
+            (None, true) => {
+                self.open.insert(of.id);
             }
-            (false, _) if !self.open.contains(&key) => return self.began_before(entry),
-            (false, true) => {}
-            (false, false) => {
-                self.open.remove(&key);
+            (Some(_), _) if !self.open.contains(&of.id) => return self.began_before(entry),
+            (Some(_), true) => {}
+            (Some(_), false) => {
+                self.open.remove(&of.id);
             }
         }
-        Ok(part.link())
+        Ok(link)
     }
 
     /// Classifies an entry of a transaction that began before the slice.

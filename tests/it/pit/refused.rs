@@ -214,3 +214,19 @@ async fn expired_documents_are_deleted_only_after_the_replay() {
         assert_eq!(options(&live, name).await, options(&client, name).await, "{name}");
     }
 }
+
+/// A restore to a point in time cannot leave the replay out.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_next_step_advises_to_leave_the_replay_out() {
+    let stored = Stored::new(2).await;
+    let target = Mongod::builder().auth().start().await.expect("mongod");
+    target.create_user("bringer", "x", &[("restore", "admin")]).await.expect("a user");
+    for args in [&["--at", "newest"][..], &["--at", "newest", "--dry-run"]] {
+        let mut restore = restore(&stored.home, &target, args);
+        restore.env("RESTORE_URI", target.uri_as("bringer", "x", "admin"));
+        let ran = run(&mut restore).ends(1);
+        let ran =
+            ran.says(&["\"readWriteAnyDatabase\"", "Or restore to another time: `uzima-backup timeline`"]);
+        assert!(!ran.stderr.contains("--no-replay"), "{}", ran.stderr);
+    }
+}

@@ -19,12 +19,29 @@ use super::namespaces::{NamespaceKey, full_name};
 use super::report::{NamespaceOutcome, ProblemKind, Replayed};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
-use crate::dumpformat::oplog::TargetNamespace;
 use crate::dumpformat::oplog::script::ReplayStep;
+use crate::dumpformat::oplog::{NO_REPLAY, TargetNamespace};
 use player::Player;
 use survey::ReplayCatalog;
 
 pub use survey::SliceSurvey;
+
+/// Replaces [`NO_REPLAY`] in the next steps of a restore to a point in time.
+const OTHER_POINT: &str =
+    "Or restore to another time: `uzima-backup timeline` shows which points in time can be restored";
+
+/// The next step for a restore to a point in time, which needs its replay.
+pub(super) fn at_point(step: &str) -> String {
+    step.replace(NO_REPLAY, OTHER_POINT)
+}
+
+/// The error with a next step that the restore can take.
+pub(super) fn advised(error: Error, to_a_point: bool) -> Error {
+    match error.next_step().filter(|_| to_a_point).map(at_point) {
+        Some(step) => error.hint(step),
+        None => error,
+    }
+}
 
 impl Restore {
     /// Replays the slice and builds the indexes. The indexes of restored namespaces are counted in their

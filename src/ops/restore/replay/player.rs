@@ -15,7 +15,7 @@ use super::writes::{PendingWrite, WriteBatch, lock, send};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
-use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
+use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
 use crate::model::optime::OpTime;
 use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
@@ -304,8 +304,9 @@ impl<'a> Player<'a> {
             return self.target.command("admin", command, &doing, &[]).await.map(drop);
         }
         let what = format!("the oplog renames {name}, which does not exist at the target");
-        Err(Error::new(Kind::Refused, what).hint(
-            "The oplog of a dump that was taken during a rename cannot be replayed: restore with --no-replay",
-        ))
+        let step = format!(
+            "The oplog of a dump that was taken during a rename cannot be replayed: take another one. {NO_REPLAY}"
+        );
+        Err(Error::new(Kind::Refused, what).hint(step))
     }
 }

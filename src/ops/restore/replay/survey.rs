@@ -7,7 +7,7 @@ use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use crate::base::error::{Error, Result};
 use crate::dumpformat::oplog::script::{IndexEdit, ReplayStep, Script, TakeStep};
-use crate::dumpformat::oplog::{SliceCounts, TargetNamespace};
+use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
 use crate::ops::restore::filter::ReplayFilter;
@@ -134,9 +134,9 @@ impl SliceSurvey {
 }
 
 fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
-    Error::usage(format!("both {one} and {other} would become {}", full_name(key))).hint(
-        "The oplog slice has both; choose other patterns for --ns-from and --ns-to, or give --no-replay",
-    )
+    Error::usage(format!("both {one} and {other} would become {}", full_name(key))).hint(format!(
+        "The oplog slice has both: choose other patterns for --ns-from and --ns-to. {NO_REPLAY}"
+    ))
 }
 
 /// Reads the whole slice and passes its steps to `act`, until the first error. Blocks the thread.
