@@ -7,6 +7,7 @@
 
 mod events;
 mod pack;
+mod report;
 mod start;
 mod upload;
 
@@ -14,14 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
-use schemars::JsonSchema;
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::exit::Exit;
 use crate::base::lock::{LockOutcome, Operation};
 use crate::base::units;
 use crate::catalog::chain::{self, JobSlices, RememberedTip, SliceEntry};
@@ -29,15 +27,16 @@ use crate::config::JobSettings;
 use crate::config::choices::Codec;
 use crate::model::manifest::{SelectionAsked, TOOL};
 use crate::model::optime::OpTime;
-use crate::model::slice::{self, Barrier, ChainId, OplogGap, SliceManifest};
+use crate::model::slice::{self, SliceManifest};
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
-use crate::notify::events::{OplogSuccess, RunKind, RunOutcome};
+use crate::notify::events::{RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
 use crate::source::oplog::tail::{self, Continuity, OplogState, TailEnd};
 use crate::source::{oplog, run_here};
 use crate::store::{self, Store, leftovers};
 use pack::{PackedSlice, SlicePacker};
+pub use report::{OplogReport, StoredSlice};
 use start::{EndedChain, Position};
 use upload::{Commit, SentParts, SliceUpload};
 
@@ -53,70 +52,6 @@ pub struct OplogRequest {
     pub dry_run: bool,
     /// How long to wait for another run of the job; `None`: the run fails at once if there is one.
     pub wait: Option<Duration>,
-}
-
-/// A slice that was stored, or with `--dry-run` would be.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
-pub struct StoredSlice {
-    /// The slice has entries after this optime.
-    pub start: OpTime,
-    /// The last entry that was read.
-    pub end: OpTime,
-    pub entries: u64,
-    pub raw_bytes: u64,
-    pub stored_bytes: u64,
-}
-
-/// The result of a run. Serializes as docs/json.md describes it.
-#[derive(Debug, JsonSchema, Serialize)]
-pub struct OplogReport {
-    version: u32,
-    pub job: String,
-    /// A path or an `s3://` address.
-    pub place: String,
-    pub dry_run: bool,
-    /// The address of the member that was read.
-    pub member: String,
-    /// The chain; `None` if there is none yet, because nothing could be read.
-    pub chain: Option<ChainId>,
-    /// The last entry of the chain, up to which points in time can be restored.
-    pub end: Option<OpTime>,
-    /// The slices of this run.
-    pub slices: Vec<StoredSlice>,
-    pub entries: u64,
-    pub raw_bytes: u64,
-    pub stored_bytes: u64,
-    /// The number of entries that were read.
-    pub read_entries: u64,
-    /// The writes that no slice contains, if this run began a new chain after a gap.
-    pub gap: Option<OplogGap>,
-    /// The changes in these slices that no restore can repeat.
-    pub barriers: Vec<Barrier>,
-    /// Texts that a person should look at: the gap, the barriers, failed notices.
-    pub problems: Vec<String>,
-    pub notes: Vec<String>,
-}
-
-impl OplogReport {
-    /// [`Exit::NeedsLook`] if there are problems, else [`Exit::Done`].
-    pub fn exit(&self) -> Exit {
-        if self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
-    }
-
-    /// The facts for the notifications.
-    fn success(&self) -> OplogSuccess {
-        OplogSuccess {
-            place: self.place.clone(),
-            slices: self.slices.len() as u64,
-            entries: self.entries,
-            raw_bytes: self.raw_bytes,
-            stored_bytes: self.stored_bytes,
-            end: self.end.map(OpTime::date),
-            problems: self.problems.clone(),
-            notes: self.notes.clone(),
-            urgent: self.gap.is_some() || !self.barriers.is_empty(),
-        }
-    }
 }
 
 /// Stores the oplog as the settings say: locks the job, stores, and sends the notices. A dry run only reads.
@@ -202,24 +137,8 @@ pub async fn capture(
     };
     let (server, set_id, swept) = cancel.or(ready).await?;
     swept.into_iter().for_each(|line| notes.add(line));
-    let mut report = OplogReport {
-        version: 1,
-        job: job.clone(),
-        place: store.place(),
-        dry_run: request.dry_run,
-        member: server.hello.address.clone(),
-        chain: None,
-        end: None,
-        slices: Vec::new(),
-        entries: 0,
-        raw_bytes: 0,
-        stored_bytes: 0,
-        read_entries: 0,
-        gap: None,
-        barriers: Vec::new(),
-        problems: Vec::new(),
-        notes: Vec::new(),
-    };
+    let member = server.hello.address.clone();
+    let mut report = OplogReport::empty(job, store.place(), request.dry_run, member);
     let selection = SelectionAsked::from(&settings.selection);
     let dry_run = request.dry_run;
     let capture = Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run };
@@ -584,33 +503,6 @@ impl Capture<'_> {
             }
             None => Ok(Some(at.clone())),
         }
-    }
-}
-
-impl OplogReport {
-    fn add(&mut self, manifest: &SliceManifest, stored: StoredSlice) {
-        self.entries += stored.entries;
-        self.raw_bytes += stored.raw_bytes;
-        self.stored_bytes += stored.stored_bytes;
-        self.slices.push(stored);
-        if let Some(gap) = &manifest.gap {
-            self.problems.push(format!(
-                "gap: the writes after {} and up to {} are in no oplog slice, because {}. No time between them can be restored; \
-                 make a backup now, and run `oplog` more often or make the oplog larger",
-                gap.from.second(),
-                manifest.start.second(),
-                gap.why
-            ));
-            self.gap = Some(gap.clone());
-        }
-        for barrier in &manifest.barriers {
-            self.problems.push(format!(
-                "no restore can go past {}: {}. Make a backup now: restores to later times begin there",
-                barrier.at.second(),
-                barrier.why
-            ));
-        }
-        self.barriers.extend(manifest.barriers.iter().cloned());
     }
 }
 
