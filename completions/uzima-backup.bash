@@ -683,7 +683,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__init)
-            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --oplog --no-oplog --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

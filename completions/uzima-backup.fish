@@ -62,6 +62,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l confi
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Write the secrets of the environment into the file'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l oplog -d 'Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-oplog -d 'Do not store the oplog, and remove the job of an earlier installation'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l yes -d 'Do not ask for confirmation of --install'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dry-run -d 'Print the plan of --install, and stop'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l json -d 'Print the result as JSON on standard output'

@@ -45,6 +45,8 @@ _arguments "${_arguments_options[@]}" : \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Write the secrets of the environment into the file]' \
 '--force[Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay]' \
+'(--no-oplog)--oplog[Also store the oplog every 10 minutes, so that \`restore --at\` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has]' \
+'--no-oplog[Do not store the oplog, and remove the job of an earlier installation]' \
 '--yes[Do not ask for confirmation of --install]' \
 '--dry-run[Print the plan of --install, and stop]' \
 '--json[Print the result as JSON on standard output]' \

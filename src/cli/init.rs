@@ -19,8 +19,9 @@ use crate::config::place::Place;
 use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
-use crate::ops::health::{HealthOptions, HealthReport as Health, run_health};
+use crate::ops::health::{CheckOutcome, HealthOptions, HealthReport as Health, run_health};
 use crate::ops::init::install::{self, Host, InstallPlan, Scheduler, Step, StepKind};
+use crate::ops::init::oplog::{self, OplogOffer};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
 use crate::ops::init::{self, InitOptions, InitReport, LeftOut, Prepared};
 
@@ -69,7 +70,8 @@ pub async fn run(
     let of_file = kept.then(|| load(&file, prepared.left_out(), env, config)).transpose()?;
     let nightly = of_file.as_ref().unwrap_or(config);
     let (place, mails) = check_settings(nightly)?;
-    let schedule = schedule(nightly, &options, prepared.left_out(), &place, mails);
+    let (oplog, offer) = choose_oplog(args, &options, nightly, run).await?;
+    let schedule = schedule(nightly, &options, prepared.left_out(), &place, mails, oplog);
     let mut plan = match scheduler {
         Some(scheduler) => {
             let plan = cancel.or(install::plan(&host, scheduler, config, &prepared, &schedule)).await;
@@ -77,10 +79,13 @@ pub async fn run(
         }
         None => None,
     };
+    if let (Some(plan), Some(offer)) = (&mut plan, offer.as_ref().filter(|offer| offer.scheduled)) {
+        plan.notes.extend(offer.words());
+    }
     let init = Init { file, prepared, schedule, host };
     if let Some(plan) = &mut plan {
         if plan.is_empty() || args.dry_run {
-            init.print(None, None, Some(plan), output);
+            init.print(None, None, Some(plan), offer.as_ref(), output);
             return Ok(Exit::Done);
         }
         confirm(args, plan, run).await?;
@@ -97,13 +102,52 @@ fn scheduler(args: &InitArgs, host: &Host) -> Option<Scheduler> {
     })
 }
 
+/// Decides whether a job stores the oplog, and asks on a terminal before the first installation. Returns the offer if the
+/// decision depends on the server.
+///
+/// # Errors
+/// Returns an error if the job is wanted, and the server has no oplog that can be stored.
+async fn choose_oplog(
+    args: &InitArgs,
+    options: &InitOptions,
+    nightly: &Config,
+    run: &Run<'_>,
+) -> Result<(bool, Option<OplogOffer>)> {
+    let (installed, kept) =
+        options.installed.as_ref().map_or((false, false), |before| (before.nightly, before.oplog));
+    let asks = args.install.is_some() && !(args.yes || args.dry_run || installed) && at_terminal();
+    if args.no_oplog || !(args.oplog || asks) {
+        return Ok((kept && !args.no_oplog, None));
+    }
+    let offer = match run.cancel.or(oplog::look(nightly.job.as_ref()?)).await {
+        Ok(Ok(offer)) => offer,
+        Ok(Err(obstacle)) if args.oplog => return Err(oplog::refused(obstacle)),
+        Err(e) if matches!(e.kind(), Kind::Signal(_)) => {
+            return Err(run.cancel.error_with(UNCHANGED).unwrap_or(e));
+        }
+        // The trial of the settings reports a server that does not answer.
+        _ => return Ok((args.oplog || kept, None)),
+    };
+    let question = || {
+        let words: String = offer.words().iter().map(|words| wrapped(words)).collect();
+        format!("{words}Add this job? [y/N] ")
+    };
+    let scheduled = args.oplog || ask::agrees(&question(), UNCHANGED, run.cancel).await?;
+    Ok((scheduled, Some(OplogOffer { scheduled, ..offer })))
+}
+
+/// Returns true if a person can be asked.
+fn at_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// # Errors
 /// Returns an error if the plan was not confirmed.
 async fn confirm(args: &InitArgs, plan: &InstallPlan, run: &Run<'_>) -> Result<()> {
     if args.yes {
         return Ok(());
     }
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if !at_terminal() {
         return Err(Error::usage(
             "init --install changes this machine, and there is no terminal to ask for confirmation",
         )
@@ -140,7 +184,7 @@ impl Init {
             secrets = install::written(&secrets);
         }
         log::info!("{did} {shown}; trying it, which takes half a minute or more if a server does not answer");
-        let health = try_file(&self.file, &secrets, env, run).await.map_err(|e| match e.kind() {
+        let tried = try_file(&self.file, &secrets, env, run).await.map_err(|e| match e.kind() {
             Kind::Signal(_) if plan.is_some() => {
                 e.hint(format!("{shown} is written: the same `init --install` goes on from there"))
             }
@@ -150,11 +194,13 @@ impl Init {
             )),
             _ => e,
         })?;
+        let (health, offer) = tried;
+        let offer = offer.map(|offer| OplogOffer { scheduled: self.schedule.oplog, ..offer });
         log.append(Level::Info, &health::report_text(&health));
         if let Some(plan) = plan.as_mut().filter(|_| store_works(&health)) {
             plan.install_schedule(&self.host, run.cancel).await?;
         }
-        self.print(Some(&report), Some(&health), plan.as_ref(), output);
+        self.print(Some(&report), Some(&health), plan.as_ref(), offer.as_ref(), output);
         health::print_failed(&health, output);
         if health.exit() != Exit::Done {
             let then = match &plan {
@@ -203,6 +249,7 @@ fn schedule(
     left_out: &[LeftOut],
     place: &Place,
     mails: bool,
+    oplog: bool,
 ) -> Schedule {
     let user = service_user(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let look = |path: &Path| ServicePath::look(path, user);
@@ -210,7 +257,7 @@ fn schedule(
     let named = |key| {
         config.layers.text(key).filter(|_| config.layers.origin(key) != Some(&Origin::Flag)).map(Path::new)
     };
-    let installed = options.installed.iter().flatten();
+    let installed = options.installed.iter().flat_map(|installed| &installed.variables);
     let profile = std::env::var("AWS_PROFILE").ok().filter(|profile| !profile.is_empty());
     let profile = profile.or_else(|| {
         installed.into_iter().find(|(name, _)| name == "AWS_PROFILE").map(|(_, profile)| profile.clone())
@@ -228,6 +275,7 @@ fn schedule(
         secrets: left_out.to_vec(),
         profile: profile.filter(|_| matches!(place, Place::S3(_))),
         mails,
+        oplog,
     }
 }
 
@@ -248,13 +296,24 @@ fn load(file: &Path, secrets: &[LeftOut], env: Env<'_>, config: &Config) -> Resu
     Config::load(BTreeMap::new(), &only_secrets, std::iter::empty(), Some(file), &config.machine)
 }
 
-/// Runs `health` with the settings of the nightly runs. A new installation has no backup and no drill yet, so these checks
-/// are skipped.
-async fn try_file(file: &Path, secrets: &[LeftOut], env: Env<'_>, run: &Run<'_>) -> Result<Health> {
+/// Runs `health` with the settings of the nightly runs, and looks at the oplog if the server answers. A new installation has no
+/// backup and no drill yet, so these checks are skipped.
+async fn try_file(
+    file: &Path,
+    secrets: &[LeftOut],
+    env: Env<'_>,
+    run: &Run<'_>,
+) -> Result<(Health, Option<OplogOffer>)> {
     let config = load(file, secrets, env, run.config)?;
     let skip = vec!["freshness".into(), "drill".into()];
     let run = Run { config: &config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
-    run_health(&run, &HealthOptions { skip, ..HealthOptions::default() }).await
+    let health = run_health(&run, &HealthOptions { skip, ..HealthOptions::default() }).await?;
+    let answers = health.checks.iter().any(|row| row.name == "mongodb" && row.outcome == CheckOutcome::Ok);
+    let offer = match &config.job {
+        Ok(settings) if answers => run.cancel.or(oplog::look(settings)).await.ok().and_then(Result::ok),
+        _ => None,
+    };
+    Ok((health, offer))
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
@@ -277,6 +336,8 @@ struct InitDocument<'a> {
     crontab: Vec<String>,
     systemd: Vec<String>,
     install: Option<&'a InstallPlan>,
+    /// `None` if the server was not asked, did not answer, or has no oplog that can be stored.
+    oplog: Option<&'a OplogOffer>,
 }
 
 /// The JSON Schema of the result.
@@ -297,6 +358,7 @@ impl Init {
         report: Option<&InitReport>,
         health: Option<&Health>,
         plan: Option<&InstallPlan>,
+        offer: Option<&OplogOffer>,
         output: &Output,
     ) {
         let offered = health.is_none_or(store_works);
@@ -312,9 +374,10 @@ impl Init {
             crontab: if offered { self.schedule.crontab() } else { Vec::new() },
             systemd: if offered { self.schedule.systemd() } else { Vec::new() },
             install: plan,
+            oplog: offer,
         };
         output.result(&document, || match (report, health) {
-            (Some(report), Some(health)) => self.text(report, health, plan),
+            (Some(report), Some(health)) => self.text(report, health, plan, offer),
             _ => plan.map(|plan| self.plan_or_nothing(plan)).unwrap_or_default(),
         });
     }
@@ -330,7 +393,13 @@ impl Init {
         }
     }
 
-    fn text(&self, report: &InitReport, health: &Health, plan: Option<&InstallPlan>) -> String {
+    fn text(
+        &self,
+        report: &InitReport,
+        health: &Health,
+        plan: Option<&InstallPlan>,
+        offer: Option<&OplogOffer>,
+    ) -> String {
         let mut text = match self.prepared.is_kept() {
             true => format!("{} stays as it is (mode {:04o})\n", self.file.display(), report.mode),
             false => format!("{} is written (mode {:04o}):\n", self.file.display(), report.mode),
@@ -341,37 +410,30 @@ impl Init {
         if let Some(kept) = &report.kept {
             push_line(&mut text, &format!("the old file is kept: {}", kept.display()));
         }
-        let mut section = |title: &str, lines: &[String]| {
-            text.push_str(&format!("\n{title}\n"));
-            lines.iter().for_each(|line| push_line(&mut text, &format!("    {line}")));
-        };
         if !report.found.is_empty() {
-            let found: String = report.found.iter().map(|line| wrapped(line)).collect();
-            section(
-                "Found on this machine:",
-                &found.lines().map(|line| line.trim().into()).collect::<Vec<_>>(),
-            );
+            section(&mut text, "Found on this machine:", &folded(&report.found));
         }
         if plan.is_none() && !report.left_out.is_empty() {
             section(
+                &mut text,
                 "Secrets that are not in the file (--with-secrets writes them):",
                 &report.left_out.iter().flat_map(secret_lines).collect::<Vec<_>>(),
             );
         }
         let lines: Vec<String> = health::report_text(health).lines().map(String::from).collect();
-        section("Health:", &lines);
+        section(&mut text, "Health:", &lines);
         if !store_works(health) {
             let again = match plan {
                 Some(_) => "the nightly runs are not installed: correct it, and run the same command again",
                 None => "correct it; then `init --install` starts the nightly runs",
             };
-            section("The store failed:", &[again.to_string()]);
+            section(&mut text, "The store failed:", &[again.to_string()]);
         } else if health.exit() != Exit::Done {
-            section("First correct what failed:", &[health.failed().join(", ")]);
+            section(&mut text, "First correct what failed:", &[health.failed().join(", ")]);
         }
         let done = plan.map(|plan| steps_text(plan, Stage::Done)).unwrap_or_default();
         if !done.is_empty() {
-            section("Done:", &done);
+            section(&mut text, "Done:", &done);
         }
         if !store_works(health) {
             return text;
@@ -383,18 +445,26 @@ impl Init {
         };
         match plan {
             Some(plan) => {
-                section("The first backup, before the first night:", &[first]);
+                section(&mut text, "The first backup, before the first night:", &[first]);
                 plan.notes.iter().for_each(|note| push_line(&mut text, &format!("note: {note}")));
             }
             None => {
-                section("The first backup, as the user of the nightly backups:", &[first]);
-                section("Every night:", &[self.schedule.install_command()]);
+                section(&mut text, "The first backup, as the user of the nightly backups:", &[first]);
+                section(&mut text, "Every night:", &[self.schedule.install_command()]);
                 let jobs = self.schedule.crontab().len();
                 text.push_str(&format!(
                     "It shows a plan, asks, and adds {jobs} jobs to the crontab of the user who runs it;\n\
                      as root on a machine with systemd, it enables {jobs} timers instead.\n"
                 ));
             }
+        }
+        if let Some(offer) = offer.filter(|offer| !offer.scheduled) {
+            let command = format!("{} --oplog", self.schedule.install_command());
+            section(
+                &mut text,
+                "Any second between two nights:",
+                &[folded(&offer.words()), vec![command]].concat(),
+            );
         }
         text
     }
@@ -458,6 +528,17 @@ fn wrapped(text: &str) -> String {
     }
     push_line(&mut lines, &format!("{INDENT}{line}"));
     lines
+}
+
+fn section(text: &mut String, title: &str, lines: &[String]) {
+    text.push_str(&format!("\n{title}\n"));
+    lines.iter().for_each(|line| push_line(text, &format!("    {line}")));
+}
+
+/// The lines of texts that are wrapped into a section.
+fn folded(texts: &[String]) -> Vec<String> {
+    let text: String = texts.iter().map(|text| wrapped(text)).collect();
+    text.lines().map(|line| line.trim().into()).collect()
 }
 
 /// Describes the file of a secret, or how to create it.

@@ -60,8 +60,7 @@ pub fn cron(crontab: &[String], word: &str) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_written_file_and_the_schedule_work_at_night() {
     let (server, home) = (Mongod::builder().replica_set("rs0").start().await.expect("mongod"), Home::new());
-    let rows = server.client().await.expect("a client").database("shop").collection("orders");
-    rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
+    fill(&server).await;
     let mut tool = init(&home);
     tool.args(["--json", "--mongo-uri", &server.uri(), "--dir", "bk"]).current_dir(home.path());
     let report = run(&mut tool).ends(0).json();
@@ -83,6 +82,45 @@ async fn the_written_file_and_the_schedule_work_at_night() {
     run(&mut cron(&crontab, " cleanup ")).ends(0);
     run(&mut cron(&crontab, " health ")).ends(0);
     assert!(!crontab.iter().any(|line| line.contains("--email")), "nobody is mailed: {crontab:?}");
+    let offer = json!({"replica_set": "rs0", "bytes_per_day": null, "days": 7, "scheduled": false});
+    assert_eq!((&report["oplog"], crontab.len()), (&offer, 3));
+    let ran = run(tool.args(["--force", "--oplog"])).ends(0);
+    let crontab = lines(&ran.json(), "crontab");
+    assert_eq!((ran.json()["oplog"]["scheduled"].as_bool(), crontab.len()), (Some(true), 4));
+    run(&mut cron(&crontab, " oplog ")).ends(0);
+}
+
+/// Gives a server something to back up.
+pub async fn fill(server: &Mongod) {
+    let rows = server.client().await.expect("a client").database("shop").collection("orders");
+    rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oplog_is_offered_only_of_a_replica_set() {
+    let (set, home) = (Mongod::builder().replica_set("rs0").start().await.expect("mongod"), Home::new());
+    fill(&set).await;
+    let mut tool = init(&home);
+    let ran = run(tool.args(["--mongo-uri", &set.uri(), "--dir"]).arg(home.backups())).ends(0);
+    let (_, offer) = ran.stdout.split_once("\nAny second between two nights:\n").expect("an offer");
+    assert!(offer.contains("The replica set rs0 can be restored to any second,"), "{offer}");
+    assert!(offer.trim_end().ends_with(" init --install --oplog"), "{offer}");
+    let alone = Mongod::builder().start().await.expect("mongod");
+    fill(&alone).await;
+    let standalone = || {
+        let mut tool = init(&home);
+        tool.args(["--force", "--mongo-uri", &alone.uri(), "--dir"]).arg(home.backups());
+        tool
+    };
+    let ran = run(&mut standalone()).ends(0);
+    assert!(!ran.stdout.contains("Any second"), "{}", ran.stdout);
+    std::fs::remove_file(config(&home)).expect("the file");
+    run(standalone().arg("--oplog")).ends(2).says(&[
+        "the job that stores the oplog cannot be added: a standalone server has no oplog",
+        "next step: Make it a replica set of one member",
+        "or leave --oplog out",
+    ]);
+    assert!(!config(&home).exists(), "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,13 +29,14 @@ backups, because there are none yet.\n\n\
 --install shows a plan with each file and command, asks, and carries it out: with the timers of systemd if it is run as root on a \
 machine that systemd started, else with the crontab of the user, of which all other lines stay as they are. It also writes the \
 files of secrets that the environment has. A configuration file that exists stays as it is. A second run changes nothing. \
+If the server is a replica set, the first installation asks on a terminal whether a job also stores its oplog, and says what that costs. \
 Without --install, nothing but the configuration file is written.",
-    after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb --install\n  uzima-backup init --install --dry-run\n  \
+    after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb --install\n  uzima-backup init --install --dry-run\n  uzima-backup init --install --oplog\n  \
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
 Exit codes: 0 the file is written, the schedule is installed if requested, and all is well · 1 a file could not be written, a step of \
-the installation failed, or it was not confirmed · 2 wrong usage or settings, the file exists already, or there is no terminal to ask; \
-nothing was changed · 5 the file is written, and a check of the health failed"
+the installation failed, or it was not confirmed · 2 wrong usage or settings, the file exists already, or there is no terminal to ask, \
+or --oplog is given and the server has no oplog that can be stored; nothing was changed · 5 the file is written, and a check of the health failed"
 )]
 pub struct InitArgs {
     /// The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it
@@ -62,6 +63,13 @@ pub struct InitArgs {
         hide_possible_values = true,
     )]
     pub install: Option<String>,
+    /// Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set.
+    /// Without this flag, --install asks on a terminal, and keeps what an earlier installation has
+    #[arg(long, conflicts_with = "no_oplog")]
+    pub oplog: bool,
+    /// Do not store the oplog, and remove the job of an earlier installation
+    #[arg(long)]
+    pub no_oplog: bool,
     /// Do not ask for confirmation of --install
     #[arg(long, requires = "install")]
     pub yes: bool,

@@ -3,10 +3,11 @@
 //! The file is the annotated example ([`EXAMPLE`]), with the settings of this command's flags and environment switched on.
 //! Secrets stay out of the file unless the caller asks for them. A connection string is written without its password, so
 //! that a nightly run without the secret fails at the right server, and never backs up another one. [`schedule`] has what
-//! cron or systemd needs to start the nightly runs, and [`install`] installs it.
+//! cron or systemd needs to start the nightly runs, [`install`] installs it, and [`oplog`] looks at the server's oplog.
 
 mod file;
 pub mod install;
+pub mod oplog;
 pub mod schedule;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::base::secret;
 use crate::config::table::{SETTINGS, Setting, by_key};
 use crate::config::{self, Config, Env, Origin, Raw};
 use crate::source::mongodump;
+use install::Installed;
 
 /// The example that ships with the tool, with every setting and its explanation.
 const EXAMPLE: &str = include_str!("../../../examples/config.toml");
@@ -34,9 +36,8 @@ pub struct InitOptions {
     pub force: bool,
     /// Writes secrets of the environment to the file.
     pub with_secrets: bool,
-    /// Variables that an earlier installation passes to the nightly runs, with their values. `None` if no schedule is to
-    /// be installed: then an existing file is an error.
-    pub installed: Option<Vec<(String, String)>>,
+    /// An earlier installation. `None` if no schedule is to be installed: then an existing file is an error.
+    pub installed: Option<Installed>,
 }
 
 impl InitOptions {
@@ -127,7 +128,7 @@ pub async fn prepare(
     }
     let text = file::render(EXAMPLE, &options.file, &values, &left_out, &found, now);
     if let Some(installed) = &options.installed {
-        add_earlier(&values, &mut left_out, installed, &options.file);
+        add_earlier(&values, &mut left_out, &installed.variables, &options.file);
     }
     // With --install, a file that differs only in its date is no change.
     let same = options.installed.is_some() && file::holds(&options.file, &text);
@@ -228,7 +229,8 @@ fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared
     }
     left_out
         .retain(|secret| !is_elsewhere(secret.key) && values.get(secret.key) != full(secret.key).as_ref());
-    add_earlier(&values, &mut left_out, options.installed.as_deref().unwrap_or_default(), &options.file);
+    let installed = options.installed.as_ref().map(|installed| installed.variables.as_slice());
+    add_earlier(&values, &mut left_out, installed.unwrap_or_default(), &options.file);
     let InitOptions { file, force, with_secrets, .. } = options;
     Ok(Prepared {
         file: file.clone(),

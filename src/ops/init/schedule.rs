@@ -1,5 +1,5 @@
 //! What cron or systemd needs to start the tool every night: lines for a crontab, and settings, folders and access for the
-//! services. The jobs and their times are those of crontab.example.
+//! services. The jobs and their times are those of crontab.example, in which the job for the oplog is a comment.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use crate::config::machine::STATE_DIR;
 const CRONTAB: &str = include_str!("../../../crontab.example");
 /// The user of the services, whom the Debian package creates.
 pub(super) const USER: &str = "uzima-backup";
-/// The settings of this installation for all four services. Files whose names sort later, such as an administrator's
+/// The settings of this installation for all services. Files whose names sort later, such as an administrator's
 /// `local.conf`, take precedence (systemd.unit(5)).
 pub(super) const DROP_IN: &str = "/etc/systemd/system/uzima-backup-.service.d/50-init.conf";
 /// Makes the health service run without mails; its failures are shown by `systemctl --failed` and the journal.
@@ -41,6 +41,8 @@ pub struct Schedule {
     pub profile: Option<String>,
     /// True if mails are set up.
     pub mails: bool,
+    /// True if a job stores the oplog.
+    pub oplog: bool,
 }
 
 /// A file or folder that the services write. It decides which commands root runs first.
@@ -111,12 +113,9 @@ impl Schedule {
     /// The command that installs this schedule.
     pub fn install_command(&self) -> String {
         let config = self.config.iter().map(|config| format!("--config {}", word(config)));
-        [word(&self.binary)]
-            .into_iter()
-            .chain(config)
-            .chain(["init --install".into()])
-            .collect::<Vec<_>>()
-            .join(" ")
+        let install = if self.oplog { "init --install --oplog" } else { "init --install" };
+        let words = [word(&self.binary)].into_iter().chain(config).chain([install.into()]);
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// The jobs of a crontab. Each has its variables in its own line: a variable in a line of its own would change the
@@ -132,7 +131,9 @@ impl Schedule {
         words.extend(self.config.iter().map(|config| format!("--config {}", word(config))));
         // Cron turns a % into a line break.
         let tool = words.join(" ").replace('%', "\\%");
-        let jobs = CRONTAB.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        let is_job = |line: &str| line.starts_with(|c: char| c.is_ascii_digit() || c == '*');
+        let oplog = |line: &'static str| line.strip_prefix('#').filter(|_| self.oplog).unwrap_or(line);
+        let jobs = CRONTAB.lines().map(oplog).filter(|line| is_job(line));
         jobs.filter(|job| self.mails || !job.contains(" stats "))
             .map(|job| {
                 // Without mails of the tool, cron mails the output of a failed health check.
@@ -171,10 +172,17 @@ impl Schedule {
 
     /// The timers to enable. The statistics are of no use without mails.
     pub(super) fn timers(&self) -> Vec<&'static str> {
-        let mut timers = vec!["uzima-backup-backup.timer", "uzima-backup-cleanup.timer"];
+        let mut timers = vec![BACKUP, "uzima-backup-cleanup.timer"];
         timers.extend(self.mails.then_some(STATISTICS));
         timers.push("uzima-backup-health.timer");
+        timers.extend(self.oplog.then_some(OPLOG));
         timers
+    }
+
+    /// The timers that must not be enabled.
+    pub(super) fn unwanted_timers(&self) -> Vec<&'static str> {
+        let wanted = self.timers();
+        [STATISTICS, OPLOG].into_iter().filter(|timer| !wanted.contains(timer)).collect()
     }
 
     /// Why the services cannot use the directory of the backups, and what to do; empty if they can.
@@ -250,7 +258,11 @@ impl Schedule {
 }
 
 /// The timer of the statistics.
-pub(super) const STATISTICS: &str = "uzima-backup-stats.timer";
+const STATISTICS: &str = "uzima-backup-stats.timer";
+/// The timer of the slices.
+pub(super) const OPLOG: &str = "uzima-backup-oplog.timer";
+/// The timer of the backups.
+pub(super) const BACKUP: &str = "uzima-backup-backup.timer";
 
 /// A right on a path that the services' user gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,6 +355,7 @@ mod tests {
             secrets: vec![],
             profile: None,
             mails: true,
+            oplog: false,
         }
     }
 
@@ -363,6 +376,19 @@ mod tests {
         let odd = Schedule { binary: "/opt/my 100%/it's".into(), mails: false, ..schedule() }.crontab();
         assert_eq!(odd.len(), 3);
         assert_eq!(odd[2], "0 6 1 * * '/opt/my 100\\%/it'\\''s' health --quiet");
+    }
+
+    #[test]
+    fn the_job_for_the_oplog_is_added_on_request() {
+        let with = Schedule { oplog: true, ..schedule() };
+        assert_eq!(with.crontab()[4], "*/10 * * * * /usr/bin/uzima-backup oplog --quiet");
+        assert!(
+            with.systemd()[1].ends_with("-health.timer uzima-backup-oplog.timer"),
+            "{:?}",
+            with.systemd()
+        );
+        assert_eq!(with.unwanted_timers(), [""; 0]);
+        assert_eq!(Schedule { mails: false, ..schedule() }.unwanted_timers(), [STATISTICS, OPLOG]);
     }
 
     #[test]

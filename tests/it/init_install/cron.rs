@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use uzima_testkit::mongod::Mongod;
+
 use super::support::Programs;
 use crate::cli::support::{Home, NOWHERE, bare, run};
 use crate::cli::terminal::Terminal;
 use crate::health::support::server;
-use crate::init::{cron, mode};
+use crate::init::{cron, fill, mode};
 
 /// Another line, with bytes that are not UTF-8, and without a line break at its end.
 const FOREIGN: &[u8] = b"MAILTO=ops@example.com\n\n# caf\xe9\t\n5 4 * * * /usr/bin/true \\% # mine";
@@ -285,4 +287,72 @@ fn only_yes_at_the_question_changes_something() {
     let (ended, screen) = terminal.ends();
     assert_eq!(ended, Some(5), "{screen}");
     assert_eq!(machine.programs.calls(), ["crontab -"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_set_is_asked_about_its_oplog_once() {
+    let (set, machine) =
+        (Mongod::builder().replica_set("rs0").start().await.expect("mongod"), Machine::new());
+    fill(&set).await;
+    let tool = |server: &Mongod| {
+        let mut tool = machine.install();
+        tool.env("UZIMA_BACKUP_STATE_DIR", machine.home.state()).env("BACKUP_MIN_FREE", "0");
+        tool.args(["--mongo-uri", &server.uri(), "--dir"]).arg(machine.home.backups());
+        tool
+    };
+    let job = |tab: Vec<u8>| String::from_utf8_lossy(&tab).matches("\n*/10 * * * * ").count();
+    // A signal at the first question, and yes only to the second one.
+    let mut terminal = Terminal::start(tool(&set), 80);
+    terminal.until("Add this job? [y/N] ");
+    terminal.types(b"\x03");
+    assert_eq!(terminal.ends().0, Some(130));
+    machine.assert_unchanged(b"");
+    let mut terminal = Terminal::start(tool(&set), 80);
+    terminal.until("Add this job? [y/N] ");
+    terminal.types(b"n\n");
+    terminal.until("Do this? [y/N] ");
+    let screen = terminal.taken();
+    assert!(screen.contains("The replica set rs0 can be restored to any second,"), "{screen}");
+    assert!(screen.contains("kept for 7 days.") && !screen.contains("oplog --quiet"), "{screen}");
+    terminal.types(b"n\n");
+    assert_eq!(terminal.ends().0, Some(1));
+    machine.assert_unchanged(b"");
+    let mut terminal = Terminal::start(tool(&set), 80);
+    terminal.until("Add this job? [y/N] ");
+    terminal.types(b"y\n");
+    terminal.until("Do this? [y/N] ");
+    let screen = terminal.taken();
+    assert!(screen.contains("     + */10 * * * * ") && screen.contains("note: It costs "), "{screen}");
+    terminal.types(b"y\n");
+    assert_eq!(terminal.ends().0, Some(0));
+    assert_eq!(job(machine.programs.tab()), 1);
+    let lines: Vec<String> =
+        String::from_utf8(machine.programs.tab()).expect("UTF-8").lines().map(String::from).collect();
+    run(&mut cron(&lines, " backup --quiet")).ends(0);
+    run(&mut cron(&lines, " oplog --quiet")).ends(0);
+    // A later installation keeps the job without a question, and removes it on request.
+    let ran = run(&mut machine.install()).ends(0);
+    assert!(ran.stdout.starts_with("nothing to change: "), "{}", ran.stdout);
+    run(machine.install().args(["--yes", "--no-oplog"])).ends(0);
+    assert_eq!(job(machine.programs.tab()), 0);
+    let added = run(machine.install().args(["--yes", "--oplog", "--json"])).ends(0).json();
+    assert_eq!((job(machine.programs.tab()), &added["oplog"]["scheduled"]), (1, &true.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_replica_set_there_is_one_question() {
+    let (alone, machine) = (Mongod::builder().start().await.expect("mongod"), Machine::new());
+    for uri in [alone.uri().as_str(), NOWHERE] {
+        let mut tool = machine.install();
+        tool.args(["--mongo-uri", uri, "--dir"]).arg(machine.home.backups());
+        let mut terminal = Terminal::start(tool, 80);
+        terminal.until("Do this? [y/N] ");
+        let screen = terminal.taken();
+        assert!(!screen.contains("Add this job?"), "{screen}");
+        terminal.types(b"n\n");
+        assert_eq!(terminal.ends().0, Some(1));
+    }
+    // The trial of the settings reports a server that does not answer.
+    run(machine.nowhere().args(["--yes", "--oplog"])).ends(5).says(&["unhealthy: mongodb"]);
+    assert!(String::from_utf8_lossy(&machine.programs.tab()).contains(" oplog --quiet\n"));
 }

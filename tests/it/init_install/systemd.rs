@@ -24,6 +24,7 @@ struct Image {
     programs: Programs,
     host: Host,
     mails: bool,
+    oplog: bool,
 }
 
 impl Image {
@@ -33,7 +34,8 @@ impl Image {
         let programs = Programs::new(folder.path());
         let root = folder.path().join("root");
         let search_path = Some(programs.folder().display().to_string());
-        let image = Image { host: Host { root, search_path, user: 0 }, folder, programs, mails: false };
+        let host = Host { root, search_path, user: 0 };
+        let image = Image { host, folder, programs, mails: false, oplog: false };
         std::fs::create_dir_all(image.at("/run/systemd/system")).expect("a folder");
         std::fs::create_dir_all(image.at("/etc")).expect("a folder");
         let mut passwd = "root:x:0:0:root:/root:/bin/bash\n".to_string();
@@ -67,6 +69,7 @@ impl Image {
             secrets: vec![],
             profile: None,
             mails: self.mails,
+            oplog: self.oplog,
         }
     }
 
@@ -188,13 +191,33 @@ async fn mails_add_the_statistics_and_remove_the_drop_in_without_mail() {
 }
 
 #[tokio::test]
+async fn the_timer_of_the_oplog_is_enabled_on_request_and_remembered() {
+    let mut image = Image::new(true);
+    image.install().await;
+    let installed = async |image: &Image| {
+        let found = install::installed(&image.host, Scheduler::Systemd, &image.config()).await;
+        let found = found.expect("it is read");
+        (found.nightly, found.oplog)
+    };
+    assert_eq!(installed(&image).await, (true, false));
+    image.oplog = true;
+    let calls = image.install().await;
+    assert_eq!(calls[1..], ["systemctl enable --now uzima-backup-oplog.timer"]);
+    assert_eq!(installed(&image).await, (true, true));
+    image.oplog = false;
+    let calls = image.install().await;
+    assert_eq!(calls[1..], ["systemctl disable --now uzima-backup-oplog.timer"]);
+    assert_eq!(installed(&image).await, (true, false));
+}
+
+#[tokio::test]
 async fn a_binary_without_a_package_gets_units_and_a_user() {
     let image = Image::new(false);
     let planned = image.plan().await;
     assert!(whats(&planned)[1].starts_with("run `useradd --system --user-group "), "{:?}", whats(&planned));
     image.install().await;
     let folder = "/etc/systemd/system";
-    for operation in ["backup", "cleanup", "stats", "health"] {
+    for operation in ["backup", "cleanup", "stats", "health", "oplog"] {
         let service = image.read(&format!("{folder}/uzima-backup-{operation}.service"));
         assert!(
             service.contains(&format!("\nExecStart=/usr/local/bin/uzima-backup {operation}")),
@@ -293,7 +316,7 @@ async fn systemd_understands_the_installed_units() {
     let folder = image.at("/etc/systemd/system");
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]).env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display()));
-    for operation in ["backup", "cleanup", "stats", "health"] {
+    for operation in ["backup", "cleanup", "stats", "health", "oplog"] {
         for end in ["service", "timer"] {
             let unit = folder.join(format!("uzima-backup-{operation}.{end}"));
             let text = std::fs::read_to_string(&unit).expect("a unit");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Host, Step, StepKind, changed};
+use super::{Host, Installed, Step, StepKind, changed};
 use crate::base::error::{Error, Result};
 use crate::ops::init::schedule::Schedule;
 
@@ -187,11 +187,17 @@ pub(super) async fn write(host: &Host, before: Option<&[u8]>, after: &[u8]) -> R
     })
 }
 
-/// The variables in the block of an earlier installation.
-pub(super) async fn installed(host: &Host, file: &Path) -> Result<Vec<(String, String)>> {
+/// The jobs and variables in the block of an earlier installation.
+pub(super) async fn installed(host: &Host, file: &Path) -> Result<Installed> {
     let crontab = read(host).await?;
     let (_, block, _) = split(&crontab, file)?;
-    Ok(variables(&String::from_utf8_lossy(block)))
+    let block = String::from_utf8_lossy(block);
+    let starts = |job: &str| block.lines().any(|line| !line.starts_with('#') && line.ends_with(job));
+    Ok(Installed {
+        variables: variables(&block),
+        nightly: starts(" backup --quiet"),
+        oplog: starts(" oplog --quiet"),
+    })
 }
 
 fn variables(block: &str) -> Vec<(String, String)> {

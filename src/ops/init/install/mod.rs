@@ -234,14 +234,25 @@ pub struct InstallPlan {
     pub notes: Vec<String>,
 }
 
-/// Returns the variables that an earlier installation for this configuration file passes to the nightly runs.
+/// An earlier installation for a configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// The variables that it passes to its jobs, with their values.
+    pub variables: Vec<(String, String)>,
+    /// True if it starts the nightly runs.
+    pub nightly: bool,
+    /// True if it stores the oplog.
+    pub oplog: bool,
+}
+
+/// Looks for an earlier installation.
 ///
 /// # Errors
 /// Returns an error if the crontab or the units cannot be read.
-pub async fn installed(host: &Host, scheduler: Scheduler, file: &Path) -> Result<Vec<(String, String)>> {
+pub async fn installed(host: &Host, scheduler: Scheduler, file: &Path) -> Result<Installed> {
     match scheduler {
         Scheduler::Cron => cron::installed(host, file).await,
-        Scheduler::Systemd => systemd::installed(host),
+        Scheduler::Systemd => systemd::installed(host).await,
     }
 }
 

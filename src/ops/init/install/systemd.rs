@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rustix::fs::getxattr;
 
-use super::{Host, Step, cron};
+use super::{Host, Installed, Step, cron};
 use crate::base::error::{Error, Result};
 use crate::ops::init::schedule::{
-    DROP_IN, Grant, HOMES, PACKAGED, STATISTICS, Schedule, USER, WITHOUT_MAIL, literal, service_user,
+    BACKUP, DROP_IN, Grant, HOMES, OPLOG, PACKAGED, Schedule, USER, WITHOUT_MAIL, literal, service_user,
     unit_word, without_mail,
 };
 
@@ -26,7 +26,7 @@ macro_rules! unit {
 }
 
 /// The units of examples/systemd.
-const UNITS: [(&str, &str); 9] = [
+const UNITS: [(&str, &str); 11] = [
     unit!("uzima-backup-.service.d/10-uzima-backup.conf"),
     unit!("uzima-backup-backup.service"),
     unit!("uzima-backup-backup.timer"),
@@ -36,6 +36,8 @@ const UNITS: [(&str, &str); 9] = [
     unit!("uzima-backup-stats.timer"),
     unit!("uzima-backup-health.service"),
     unit!("uzima-backup-health.timer"),
+    unit!("uzima-backup-oplog.service"),
+    unit!("uzima-backup-oplog.timer"),
 ];
 
 /// The steps in their order, and notes.
@@ -127,11 +129,8 @@ async fn needs_reload(host: &Host) -> Result<bool> {
     Ok(host.run("systemctl", &args, b"").await?.stdout.trim_ascii() == b"yes")
 }
 
-/// The steps that enable and start the timers that are not, and disable the timer of the statistics without mails.
+/// The steps that enable and start the timers that are not, and disable those that are not wanted.
 async fn timers(host: &Host, schedule: &Schedule) -> Result<Vec<Step>> {
-    let is = async |what: &str, timer: &str| -> Result<bool> {
-        Ok(host.run("systemctl", &[what, timer], b"").await?.status.success())
-    };
     let command = |verb: &str, undo: &str, timers: &[&str]| {
         let words = ["systemctl", verb, "--now"].into_iter().chain(timers.iter().copied());
         let undo = format!("systemctl {undo} --now {}", timers.join(" "));
@@ -139,7 +138,7 @@ async fn timers(host: &Host, schedule: &Schedule) -> Result<Vec<Step>> {
     };
     let mut missing = Vec::new();
     for timer in schedule.timers() {
-        if !is("is-enabled", timer).await? || !is("is-active", timer).await? {
+        if !is(host, "is-enabled", timer).await? || !is(host, "is-active", timer).await? {
             missing.push(timer);
         }
     }
@@ -147,10 +146,17 @@ async fn timers(host: &Host, schedule: &Schedule) -> Result<Vec<Step>> {
     if !missing.is_empty() {
         steps.push(command("enable", "disable", &missing));
     }
-    if !schedule.mails && is("is-enabled", STATISTICS).await? {
-        steps.push(command("disable", "enable", &[STATISTICS]));
+    for timer in schedule.unwanted_timers() {
+        if is(host, "is-enabled", timer).await? {
+            steps.push(command("disable", "enable", &[timer]));
+        }
     }
     Ok(steps)
+}
+
+/// Asks systemd about a timer: `is-enabled` or `is-active`.
+async fn is(host: &Host, what: &str, timer: &str) -> Result<bool> {
+    Ok(host.run("systemctl", &[what, timer], b"").await?.status.success())
 }
 
 /// Returns true if the services' user has this right already.
@@ -193,8 +199,8 @@ fn grants(acl: &[u8], user: u32, rights: &str) -> bool {
     given & mask & wanted == wanted
 }
 
-/// The variables in the drop-in of an earlier installation.
-pub(super) fn installed(host: &Host) -> Result<Vec<(String, String)>> {
+/// The enabled timers, and the variables in the drop-in of an earlier installation.
+pub(super) async fn installed(host: &Host) -> Result<Installed> {
     let text = host.read(Path::new(DROP_IN))?.unwrap_or_default();
     let mut variables = Vec::new();
     for line in text.lines() {
@@ -207,7 +213,11 @@ pub(super) fn installed(host: &Host) -> Result<Vec<(String, String)>> {
             variables.push(("AWS_PROFILE".into(), plain(profile)));
         }
     }
-    Ok(variables)
+    Ok(Installed {
+        variables,
+        nightly: is(host, "is-enabled", BACKUP).await?,
+        oplog: is(host, "is-enabled", OPLOG).await?,
+    })
 }
 
 #[cfg(test)]
