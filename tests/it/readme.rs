@@ -195,6 +195,34 @@ async fn the_policies_allow_exactly_the_requests_of_backup_and_cleanup() {
     assert_eq!(allowed("The key of the cleanup"), needed);
 }
 
+/// A key for `oplog` alone writes only slices, and the key of the backup is enough for it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policies_allow_exactly_the_requests_of_oplog() {
+    let (mongod, bucket) = (Mongod::builder().replica_set("rs0").start().await.unwrap(), S3Server::start());
+    fill(&mongod).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "export MONGO_URI='{}' S3_ENDPOINT_URL={} S3_BACKUP_BUCKET={BUCKET} AWS_REGION=us-east-1\n\
+         export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}\n",
+        mongod.uri(),
+        bucket.endpoint()
+    );
+    shell(&format!("{settings}uzima-backup backup"), folder.path());
+    let before = bucket.calls().len();
+    let rows = mongod.client().await.unwrap().database("store").collection("orders");
+    rows.insert_one(bson::doc! {"_id": "new"}).await.unwrap();
+    shell(&format!("{settings}rm -r state; uzima-backup oplog; uzima-backup oplog"), folder.path());
+    let calls = bucket.calls().split_off(before);
+    let mut needed: BTreeSet<String> = calls.iter().map(|call| action(call.operation)).collect();
+    // Sent only after a failure.
+    needed.insert("s3:AbortMultipartUpload".into());
+    assert_eq!(allowed("Oplog slices"), needed);
+    assert!(needed.is_subset(&allowed("The key of the backup")));
+    for call in calls.iter().filter(|call| action(call.operation) == "s3:PutObject") {
+        assert!(call.key.starts_with("daily-backups/oplog/"), "{call:?}");
+    }
+}
+
 /// Runs the commands of the section in docs/monitoring.md in order. Its table names every check, and the requests to the
 /// bucket, except the deletion, are allowed by the policy of the backup's key.
 #[tokio::test(flavor = "multi_thread")]

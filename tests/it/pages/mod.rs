@@ -26,6 +26,7 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/monitoring.md", "Statistics", "readme::the_first_backup_is_restored_with_stock_tools"),
     ("docs/monitoring.md", "Mail", "pages::commands::the_test_mail"),
     ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "Storing the oplog", "pages::point_in_time::of_the_operations_page"),
     ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Changing the server", "pages::commands::the_server_changes"),
     ("docs/point-in-time.md", "Set-up", "pages::point_in_time::of_the_page"),

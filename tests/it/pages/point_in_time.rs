@@ -102,6 +102,20 @@ async fn of_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_the_operations_page() {
+    let ((server, client), home) = (set(None).await, Home::new());
+    insert(&client, 0..10).await;
+    let place = format!("export MONGO_URI='{}' BACKUP_DIR='{}'\n", server.uri(), home.backups().display());
+    shell(&format!("{place}uzima-backup backup"), home.path());
+    insert(&client, 10..20).await;
+    let page = read("docs/operations.md");
+    let said = shell(&format!("{place}{}", block(&page, "Storing the oplog", "sh")), home.path());
+    for words in ["would", "a restore can reach", "restorable", "shop.orders", "sound"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_slices_are_replayed_by_mongorestore() {
     if Official::find("pages::point_in_time::the_slices_are_replayed_by_mongorestore").is_none() {
         return;

@@ -86,6 +86,7 @@ fn from_a_bucket(data: &Data, fetch: &str) {
     for _ in 0..2 {
         run(to_s3(&home, &data.server.uri(), &bucket).arg("backup")).ends(0);
     }
+    bucket.insert("daily-backups/oplog/nightly/chain/1795489212.0000000005/slice.json", b"{}".to_vec());
     let mut shell = Shell::new(&home.backups(), "");
     shell.env = vec![("AWS_ENDPOINT_URL", bucket.endpoint())];
     shell.run(fetch);
@@ -101,9 +102,13 @@ fn from_a_bucket(data: &Data, fetch: &str) {
 
 async fn without_the_tool(data: &Data, format: &str, fetch: &str, restore: &str) {
     let backup = data.backup(format);
-    // An older backup and a later failed run must not be fetched.
-    for (folder, file) in [("2020/01/20200101T000000Z-aaaaaa", "manifest.json"), ("9999/12/x", "dump.tar.gz")]
-    {
+    // An older backup, a later failed run and an oplog slice must not be fetched.
+    let slice = "oplog/nightly/6563a1b2c3d4e5f60718293a-1795489212.0000000005/1795489212.0000000005";
+    for (folder, file) in [
+        ("2020/01/20200101T000000Z-aaaaaa", "manifest.json"),
+        ("9999/12/x", "dump.tar.gz"),
+        (slice, "slice.json"),
+    ] {
         let folder = backup.home.backups().join(folder);
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join(file), "x").expect("a file");
