@@ -12,12 +12,14 @@ use mongodb::{Client, Collection};
 
 use crate::mongod::{Builder, Mongod, ROOT_PASSWORD, ROOT_USER, TlsFiles, Version, connect, percent_encode};
 
-/// Two data-bearing members, and optionally an arbiter.
+/// Two data-bearing members, optionally an arbiter, and the members that [`ReplicaSet::join`] adds.
 pub struct ReplicaSet {
     pub members: Vec<Mongod>,
     pub arbiter: Option<Mongod>,
     name: String,
     auth: bool,
+    /// The options of a member that joins.
+    joining: Builder,
     /// Keeps the files that the members read when they are started again.
     _certificates: tempfile::TempDir,
 }
@@ -95,6 +97,7 @@ impl SetBuilder {
             arbiter: None,
             name: self.name,
             auth: self.auth,
+            joining: member.clone().uninitiated(),
             _certificates: certificates,
         };
         if self.arbiter {
@@ -137,6 +140,21 @@ impl ReplicaSet {
 
     pub async fn client(&self) -> Result<Client> {
         connect(&self.uri()).await
+    }
+
+    /// Adds a data-bearing member, waits until it has synced and votes, and returns its index in `members`. `change` changes the
+    /// options of the other members.
+    pub async fn join(&mut self, change: impl FnOnce(Builder) -> Builder) -> Result<usize> {
+        let member = change(self.joining.clone()).start().await?;
+        let index = self.members.len();
+        // The arbiter has the id 2.
+        let id = i32::try_from(index)? + i32::from(self.arbiter.is_some());
+        let primary = self.members[self.primary().await?].direct_client().await?;
+        add_member(&primary, doc! { "_id": id, "host": member.host() }).await?;
+        member.wait_for_member_state(&["SECONDARY"]).await?;
+        self.members.push(member);
+        wait_for_votes(&primary, id + 1).await?;
+        Ok(index)
     }
 
     /// Waits up to 60 s for a primary, and returns its index in `members`.
