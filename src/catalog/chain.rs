@@ -23,6 +23,9 @@ const FETCHING: usize = 16;
 const YOUNG: TimeDelta = TimeDelta::days(1);
 /// The largest file with the newest slice that is read, in bytes.
 const LARGEST_TIP: u64 = 64 << 10;
+/// A run lists all slices if the newest slice that this machine remembers starts so many seconds after the last listing.
+/// Otherwise two machines that began different chains would continue both.
+const LISTED_EVERY: u32 = 3600;
 
 /// The objects of a slice, by file name.
 pub type SliceFolder = BTreeMap<String, StoredObject>;
@@ -291,10 +294,13 @@ fn decode(job: &str, chain: &ChainId, start: OpTime, bytes: &[u8]) -> Result<Sli
 pub struct ChainTip {
     pub chain: ChainId,
     pub slice: SliceEntry,
+    /// Where the newest slice ended when all slices were last listed, in Unix seconds. Zero if that is unknown.
+    pub listed: u32,
 }
 
 /// Finds the newest slice of a replica set. If this machine remembers a slice, two requests are enough: one reads it, and
-/// one shows that no slice follows it. Otherwise all slices of the job are listed.
+/// one shows that no slice follows it. Otherwise, and once an hour, all slices of the job are listed: another machine may have
+/// begun a newer chain.
 ///
 /// # Errors
 /// Returns an error if the store does not answer.
@@ -304,10 +310,14 @@ pub async fn find_tip(
     set_id: &str,
     remembered: Option<&RememberedTip>,
 ) -> Result<Option<ChainTip>> {
-    if let Some(RememberedTip { chain, start }) = remembered.filter(|tip| tip.chain.set_id == set_id)
+    let usable = |tip: &&RememberedTip| {
+        tip.chain.set_id == set_id && tip.start.t.saturating_sub(tip.listed) < LISTED_EVERY
+    };
+    if let Some(RememberedTip { chain, start, listed }) = remembered.filter(usable)
         && let Some(slice @ SliceEntry::Slice(_)) = read_slice(store, job, chain, *start).await?
     {
-        return Ok(Some(follow(store, job, chain, slice).await?));
+        let slice = follow(store, job, chain, slice).await?;
+        return Ok(Some(ChainTip { chain: chain.clone(), slice, listed: *listed }));
     }
     let slices = JobSlices::list(store, job).await?;
     tip_of(store, &slices, set_id).await
@@ -321,11 +331,17 @@ pub async fn tip_of(store: &dyn Store, slices: &JobSlices, set_id: &str) -> Resu
     let Some(chain) = slices.newest_of(set_id) else { return Ok(None) };
     let Some(start) = slices.newest_slice(chain) else { return Ok(None) };
     let slice = read_slice(store, &slices.job, chain, start).await?;
-    Ok(slice.map(|slice| ChainTip { chain: chain.clone(), slice }))
+    Ok(slice.map(|slice| {
+        let listed = match &slice {
+            SliceEntry::Slice(slice) => slice.end.at.t,
+            SliceEntry::Unreadable { .. } => 0,
+        };
+        ChainTip { chain: chain.clone(), slice, listed }
+    }))
 }
 
 /// Follows a chain from one of its slices to the newest one, which other machines may have stored.
-async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceEntry) -> Result<ChainTip> {
+async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceEntry) -> Result<SliceEntry> {
     while let SliceEntry::Slice(manifest) = &slice {
         let next = layout::slice_folder(job, chain, manifest.end.at);
         let listed = JobSlices::of(job, store.list(&next).await?);
@@ -333,7 +349,7 @@ async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceE
         let Some(found) = read_slice(store, job, chain, start).await? else { break };
         slice = found;
     }
-    Ok(ChainTip { chain: chain.clone(), slice })
+    Ok(slice)
 }
 
 /// The newest slice that this machine knows, in its state directory. It saves requests; losing it costs a listing.
@@ -341,6 +357,9 @@ async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceE
 pub struct RememberedTip {
     pub chain: ChainId,
     pub start: OpTime,
+    /// As in [`ChainTip`].
+    #[serde(default)]
+    pub listed: u32,
 }
 
 impl RememberedTip {

@@ -157,9 +157,8 @@ pub async fn capture(
 impl Capture<'_> {
     async fn run(&self, mut server: Server, report: &mut OplogReport) -> Result<()> {
         let mut state = OplogState::of(&server).await?;
-        let mut position = self.position(&mut server, &mut state).await?;
+        let (mut at, mut listed) = self.position(&mut server, &mut state).await?;
         report.member = server.hello.address.clone();
-        let Some(mut at) = position.take() else { return Ok(()) };
         let (mut contests, mut restarts) = (0, 0);
         loop {
             report.chain = at.after.is_some().then(|| at.chain.clone());
@@ -183,10 +182,7 @@ impl Capture<'_> {
                         return Err(Error::failed(format!("the oplog cannot be read: {why}")));
                     }
                     // The oplog was proven to have the entry, and overflowed since.
-                    at = match self.elsewhere(&mut server, &mut state, &at, why).await? {
-                        Some(at) => at,
-                        None => break,
-                    };
+                    at = self.elsewhere(&mut server, &mut state, &at, why).await?;
                     continue;
                 }
             };
@@ -227,9 +223,13 @@ impl Capture<'_> {
             };
             contests = 0;
             report.add(&manifest, stored);
+            if manifest.after.is_none() {
+                // Another machine may have begun a chain at the same time: the next run looks for it.
+                listed = 0;
+            }
             if !self.dry_run {
                 let (state_dir, place) = (self.settings.state_dir.as_deref(), self.store.place());
-                let tip = RememberedTip { chain: manifest.chain.clone(), start: manifest.start };
+                let tip = RememberedTip { chain: manifest.chain.clone(), start: manifest.start, listed };
                 tip.save(state_dir, &place, &self.settings.job);
             }
             at = Position::after(&manifest, &self.selection);
@@ -245,14 +245,14 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Finds where the run begins. May go to another member. Returns `None` if there is nothing to read yet.
-    async fn position(&self, server: &mut Server, state: &mut OplogState) -> Result<Option<Position>> {
+    /// Finds where the run begins, and when all slices were last listed. May go to another member.
+    async fn position(&self, server: &mut Server, state: &mut OplogState) -> Result<(Position, u32)> {
         let (state_dir, place) = (self.settings.state_dir.as_deref(), self.store.place());
         let remembered = RememberedTip::load(state_dir, &place, &self.settings.job);
         let found =
             chain::find_tip(self.store, &self.settings.job, &self.set_id, remembered.as_ref()).await?;
         let Some(mut tip) = found else {
-            return Ok(Some(start::new_chain(self, server, state, None).await?));
+            return Ok((start::new_chain(self, server, state, None).await?, 0));
         };
         // Another machine may have begun a new chain after this one became unreadable.
         if matches!(tip.slice, SliceEntry::Unreadable { .. }) {
@@ -260,17 +260,19 @@ impl Capture<'_> {
             tip = chain::tip_of(self.store, &slices, &self.set_id).await?.unwrap_or(tip);
         }
         let SliceEntry::Slice(slice) = &tip.slice else {
-            return Ok(Some(start::new_chain(self, server, state, EndedChain::at(&tip)).await?));
+            return Ok((start::new_chain(self, server, state, EndedChain::at(&tip)).await?, 0));
         };
-        let tip = RememberedTip { chain: slice.chain.clone(), start: slice.start };
+        let listed = tip.listed;
+        let tip = RememberedTip { chain: slice.chain.clone(), start: slice.start, listed };
         if remembered.as_ref() != Some(&tip) && !self.dry_run {
             tip.save(state_dir, &place, &self.settings.job);
         }
         let at = Position::after(slice, &self.selection);
-        match tail::prove(server, state, &slice.end).await? {
-            Continuity::Proven | Continuity::Behind => Ok(Some(at)),
-            Continuity::Broken(why) => self.elsewhere(server, state, &at, why).await,
-        }
+        let at = match tail::prove(server, state, &slice.end).await? {
+            Continuity::Proven | Continuity::Behind => at,
+            Continuity::Broken(why) => self.elsewhere(server, state, &at, why).await?,
+        };
+        Ok((at, listed))
     }
 
     /// The member has lost the end of the chain. Asks the other members before a gap is declared: a freshly synced member has
@@ -281,14 +283,14 @@ impl Capture<'_> {
         state: &mut OplogState,
         at: &Position,
         why: String,
-    ) -> Result<Option<Position>> {
+    ) -> Result<Position> {
         // The member may have deleted entries since it was asked.
         *state = OplogState::of(server).await?;
         if let Some(last) = &at.after {
             for (other, its) in self.others(server, &why).await {
                 if matches!(tail::prove(&other, &its, last).await, Ok(Continuity::Proven)) {
                     self.go_to(server, state, (other, its), &why);
-                    return Ok(Some(at.clone()));
+                    return Ok(at.clone());
                 }
             }
         }
@@ -302,10 +304,10 @@ impl Capture<'_> {
                 Continuity::Proven | Continuity::Behind
             )
         {
-            return Ok(Some(Position::after(slice, &self.selection)));
+            return Ok(Position::after(slice, &self.selection));
         }
         let ended = EndedChain { chain: at.chain.clone(), end: at.start, why };
-        Ok(Some(start::new_chain(self, server, state, Some(ended)).await?))
+        start::new_chain(self, server, state, Some(ended)).await
     }
 
     /// The other members of the set that answer. `why` is the fault of the member that was read.
