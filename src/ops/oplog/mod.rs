@@ -148,7 +148,11 @@ pub async fn capture(
         0 => "nothing new was stored".to_string(),
         n => format!("{} stored before that stay", units::several(n as u64, "oplog slice")),
     };
-    outcome.map_err(|error| cancel.error_with(&state).unwrap_or(error))?;
+    outcome.map_err(|error| {
+        // A gap that is stored is not found again, so the failure must name it.
+        report.problems.iter().for_each(|problem| log::warn!("{problem}"));
+        cancel.error_with(&state).unwrap_or(error)
+    })?;
     report.notes = capture.notes.lines();
     report.notes.extend(store.retries());
     Ok(report)
@@ -306,7 +310,9 @@ impl Capture<'_> {
         {
             return Ok(Position::after(slice, &self.selection));
         }
-        let ended = EndedChain { chain: at.chain.clone(), end: at.start, why };
+        // A chain without a slice may have begun after a gap, which is then longer.
+        let end = at.gap.as_ref().map_or(at.start, |gap| gap.from);
+        let ended = EndedChain { chain: at.chain.clone(), end, why };
         start::new_chain(self, server, state, Some(ended)).await
     }
 
