@@ -367,6 +367,7 @@ impl Capture<'_> {
             start: at.start,
             random: random_name(),
             part_size,
+            cancel: self.cancel,
         };
         let (parts, sending) = mpsc::channel(1);
         let (own, selection, notes) = (server.clone(), self.settings.selection.clone(), self.notes.clone());

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::pack::PackedSlice;
 use crate::artifact::codec::Encoder;
+use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::catalog::layout;
 use crate::config::choices::Codec;
@@ -27,6 +28,8 @@ pub(super) struct SliceUpload<'a> {
     /// Makes the keys of body and events different for each run.
     pub random: String,
     pub part_size: u64,
+    /// A signal ends the sending of parts, so that time is left to abort the upload.
+    pub cancel: &'a Cancel,
 }
 
 /// A body of which parts were sent.
@@ -74,14 +77,18 @@ impl SliceUpload<'_> {
                 Some(begun) => begun,
                 None => self.begin().await?,
             };
-            if let Err(e) = begun.upload.put_part(index, part).await {
+            if let Err(e) = self.put_part(&begun, index, part).await {
                 begun.abort().await;
-                return Err(e.into());
+                return Err(e);
             }
             sent = Some(begun);
             index += 1;
         }
         Ok(sent)
+    }
+
+    async fn put_part(&self, sent: &SentParts, index: u32, part: Bytes) -> Result<()> {
+        self.cancel.or(async { Ok(sent.upload.put_part(index, part).await?) }).await
     }
 
     async fn begin(&self) -> Result<SentParts> {
@@ -122,15 +129,15 @@ impl SliceUpload<'_> {
                     let mut rest = packed.rest.clone();
                     while !rest.is_empty() {
                         let part = rest.split_to(rest.len().min(self.part_size as usize));
-                        sent.upload.put_part(parts, part).await?;
+                        self.put_part(&sent, parts, part).await?;
                         parts += 1;
                     }
                     let whole = Whole { size: packed.size, crc64nvme: packed.crc64nvme, parts };
-                    sent.upload.complete(&whole).await
+                    Ok::<_, Error>(sent.upload.complete(&whole).await?)
                 };
                 if let Err(e) = done.await {
                     sent.abort().await;
-                    return Err(e.into());
+                    return Err(e);
                 }
                 sent.forget();
             }
@@ -201,6 +208,7 @@ mod tests {
             start,
             random: "abc123".into(),
             part_size: part as u64,
+            cancel: &Cancel::default(),
         };
         let body: Vec<u8> = (0..3 * part + 5).map(|n| n.to_le_bytes()[0]).collect();
         let (sender, parts) = mpsc::channel(1);
