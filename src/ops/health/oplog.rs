@@ -38,19 +38,23 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
         })
         .collect();
     let new_base = "Run `uzima-backup backup`: restores to later times begin at it";
-    let mut problems: Vec<(String, &str)> = Vec::new();
+    let mut problems: Vec<(String, String)> = Vec::new();
     match &base {
         None => {
             let gap = state.slices.gap(store, chain).await?;
             let gap = gap.map(|gap| format!(" (there is a gap from {}: {})", gap.from.second(), gap.why));
-            problems.push((
-                format!(
-                    "no good backup can begin a restore from the oplog that is stored since {}{}",
-                    chain.start.second(),
-                    gap.unwrap_or_default()
+            let what = format!(
+                "no good backup can begin a restore from the oplog that is stored since {}{}",
+                chain.start.second(),
+                gap.unwrap_or_default()
+            );
+            problems.push(match doubtful_base(context, state, chain) {
+                Some((id, why)) => (
+                    format!("{what}; {id} is not good: {why}"),
+                    format!("If {id} is right, run `uzima-backup cleanup --accept {id}`; otherwise make a new backup"),
                 ),
-                new_base,
-            ));
+                None => (what, new_base.into()),
+            });
         }
         Some((id, base)) => {
             let barriers = slices.iter().flat_map(|slice| &slice.barriers);
@@ -60,12 +64,12 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
                     barrier.at.second(),
                     barrier.why
                 );
-                problems.push((what, new_base));
+                problems.push((what, new_base.into()));
             }
         }
     }
     let history = ChainHistory::of(&entries);
-    problems.extend(history.breaks.iter().take(1).map(|one| (one.why.clone(), new_base)));
+    problems.extend(history.breaks.iter().take(1).map(|one| (one.why.clone(), new_base.into())));
     let (max_age, now) = (context.subject.settings.oplog_max_age, context.time());
     let end = slices.last().map(|slice| slice.end.at);
     let old = end.map(|end| (now - end.date()).to_std().unwrap_or_default());
@@ -79,12 +83,12 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
                     units::age(max_age)
                 ),
                 "Find out in cron's mail or the log why `uzima-backup oplog` stores no newer slice; if it is not wanted any more, \
-                 use --skip oplog",
+                 use --skip oplog"
+                    .into(),
             ),
         );
     }
-    if let Some((_, step)) = problems.first() {
-        let step = step.to_string();
+    if let Some((_, step)) = problems.first().cloned() {
         let all: Vec<String> = problems.into_iter().map(|(what, _)| what).collect();
         return Err(Error::failed(all.join("; ")).hint(step));
     }
@@ -116,6 +120,22 @@ fn newest_base(context: &Context, state: &StoreState, chain: &ChainId) -> Option
         (same_set && base.from >= chain.start).then(|| (backup.id.clone(), base))
     });
     based.max_by_key(|(_, base)| base.at)
+}
+
+/// The newest backup of the chain's set that is not good until a person accepts it, and why.
+fn doubtful_base(context: &Context, state: &StoreState, chain: &ChainId) -> Option<(BackupId, String)> {
+    let backups = state.backups();
+    let job = &context.subject.settings.job;
+    let bad = retention::freshness(&backups, job, context.time(), Duration::ZERO).bad;
+    bad.into_iter().find(|(id, _)| {
+        let backup = backups.iter().find(|backup| backup.id == *id);
+        let fits = backup.is_some_and(|backup| {
+            backup.unsound.is_none()
+                && backup.partial.is_none()
+                && backup.source.set_id.as_deref() == Some(&chain.set_id)
+        });
+        fits && state.base(id).is_some_and(|base| base.from >= chain.start)
+    })
 }
 
 /// Returns a message if the server's oplog is short in comparison with the interval between runs. A server that cannot be asked
