@@ -1,16 +1,19 @@
-//! Chains that end: an oplog that no longer reaches them, a set that was re-created, a freshly synced member, an election.
+//! Chains that end: an oplog that no longer reaches them, a set that was re-created, a freshly synced member, a primary
+//! without a majority.
 
 use std::process::Command;
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use mongodb::Client;
 use uzima_backup::catalog::layout;
 use uzima_backup::model::optime::OpTime;
 use uzima_backup::model::slice::ChainId;
 use uzima_testkit::replica_set::ReplicaSet;
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::*;
-use crate::cli::support::{Home, run};
+use crate::cli::support::{Home, NOWHERE, run};
+use crate::health::support::Health;
 
 async fn insert(client: &Client, from: i32, count: i32, pad: usize) {
     let rows = client.database("live").collection::<Document>("rows");
@@ -26,13 +29,9 @@ async fn a_chain_that_the_oplog_no_longer_reaches_is_a_gap_and_ends() {
     backup(&home, &server.uri());
     insert(&client, 1, 1, 1).await;
     oplog(&home, &server.uri(), 0);
-    let mut old = one_chain(&home).remove(0);
+    let old = of_old_times(&one_chain(&home)[0]);
     std::fs::remove_dir_all(home.backups().join("oplog")).expect("the slices");
     std::fs::remove_dir_all(home.state()).expect("the state");
-    let at = |t| OpTime { t, i: 1 };
-    (old.start, old.after, old.end.at) = (at(100), None, at(110));
-    old.chain = ChainId::new(&old.chain.set_id, at(100)).expect("a chain");
-    (old.entries, old.raw_bytes, old.body, old.events) = (0, 0, None, None);
     let path = home.backups().join(layout::slice(JOB, &old.chain, old.start));
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     std::fs::write(&path, old.encode().expect("JSON")).expect("a slice");
@@ -88,9 +87,10 @@ async fn a_set_that_was_re_created_under_its_name_begins_a_new_chain() {
     insert(&client, 1, 1, 1).await;
     oplog(&home, &server.uri(), 0);
     let old = one_chain(&home)[0].chain.clone();
+    let old_end = one_chain(&home).last().expect("a slice").end.at;
     drop((client, server));
     let (server, client) = set().await;
-    insert(&client, 0, 1, 1).await;
+    insert(&client, 100, 1, 1).await;
     // Its backups are of another set, so the chain begins without a base.
     let report = oplog(&home, &server.uri(), 0);
     assert!(
@@ -100,6 +100,25 @@ async fn a_set_that_was_re_created_under_its_name_begins_a_new_chain() {
     let chains: std::collections::BTreeSet<_> = slices(&home).into_iter().map(|slice| slice.chain).collect();
     assert_eq!(chains.len(), 2);
     assert!(chains.iter().all(|chain| *chain == old || chain.set_id != old.set_id));
+    let health = || Health::of(&mut tool(&home, &server.uri(), &[]), &["--only", "oplog"]);
+    health().only("oplog", &["no good backup can begin a restore", "Run `uzima-backup backup`"], &[]);
+    // The next backup is its base. Both sets can be restored.
+    backup(&home, &server.uri());
+    insert(&client, 101, 1, 1).await;
+    let report = oplog(&home, &server.uri(), 0);
+    assert_ne!(report["chain"], old.to_string());
+    let new = home.manifests().pop().expect("a backup").id.to_string();
+    let accept = format!("uzima-backup cleanup --accept {new}");
+    health().only("oplog", &[&new, "is not good: ", &accept], &[]);
+    run(&mut tool(&home, NOWHERE, &["cleanup", "--accept", &new])).ends(0);
+    assert_eq!(health().row("oplog")["outcome"], "ok", "{}", health().report);
+    let (target, live) = set().await;
+    for (at, ids) in [(format!("{}:{}", old_end.t, old_end.i), [0, 1]), ("newest".into(), [100, 101])] {
+        let mut restore = tool(&home, NOWHERE, &["restore", "--yes", "--drop", "--at", &at]);
+        run(restore.env("RESTORE_URI", target.uri())).ends(0);
+        let rows = live.database("live").collection::<Document>("rows").distinct("_id", doc! {}).await;
+        assert_eq!(rows.expect("ids"), ids.map(Bson::from));
+    }
 }
 
 /// The second member has a short oplog: it was synced after the chain began.
@@ -145,4 +164,46 @@ async fn writes_that_no_majority_has_are_never_stored() {
     let bodies: Vec<u8> = one_chain(&home).iter().flat_map(|slice| body(&home, slice)).collect();
     let written = oplog_itself(&alone, OpTime { t: 0, i: 0 }, OpTime { t: u32::MAX, i: 0 }).await;
     assert!(written.len() > bodies.len() && !bodies.windows(4).any(|bytes| bytes == 77_i32.to_le_bytes()));
+}
+
+/// The new chain after a gap has no slice yet when the oplog overflows again.
+#[tokio::test]
+async fn a_gap_that_becomes_longer_before_it_is_stored_begins_at_the_end_of_the_chain() {
+    let ((server, client), home) = (set().await, Home::new());
+    insert(&client, 0, 1, 1).await;
+    backup(&home, &server.uri());
+    insert(&client, 1, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    let old = of_old_times(&one_chain(&home)[0]);
+    std::fs::remove_dir_all(home.backups().join("oplog")).expect("the slices");
+    std::fs::remove_dir_all(home.state()).expect("the state");
+    let path = home.backups().join(layout::slice(JOB, &old.chain, old.start));
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&path, old.encode().expect("JSON")).expect("a slice");
+    // More than one batch. The new chain begins at the backup.
+    insert(&client, 10, 300, 1).await;
+    let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
+    let lost = proxy.add(Rule::on("getMore").namespace("local.oplog.rs").nth(1).then(Action::fail(136)));
+    let report = oplog(&home, &proxy.uri(&server.uri()), 3);
+    assert_eq!(proxy.hits(lost), 1);
+    let gap = slices(&home).last().expect("a slice").gap.clone().expect("a gap");
+    assert_eq!(gap.from, old.end.at, "{report}");
+    assert!(gap.why.contains("overflowed while it was read"), "{gap:?}");
+}
+
+/// Two machines began a chain each at nearly the same time. Soon both continue the newer one.
+#[tokio::test]
+async fn machines_that_began_different_chains_meet_in_the_newer_one() {
+    let ((server, client), home, other) = (set().await, Home::new(), Home::new());
+    insert(&client, 0, 1, 1).await;
+    oplog(&home, &server.uri(), 0);
+    insert(&client, 1, 1, 1).await;
+    oplog(&other, &server.uri(), 0);
+    let (older, newer) = (one_chain(&home)[0].chain.clone(), one_chain(&other)[0].chain.clone());
+    assert!(older < newer, "{older} {newer}");
+    let copied = Command::new("cp").arg("-a").arg(other.backups().join("oplog")).arg(home.backups()).status();
+    assert!(copied.expect("cp").success());
+    insert(&client, 2, 1, 1).await;
+    let report = oplog(&home, &server.uri(), 0);
+    assert_eq!((&report["chain"], &report["entries"]), (&newer.to_string().into(), &1.into()), "{report}");
 }

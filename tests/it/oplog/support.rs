@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use bson::{RawDocument, RawDocumentBuf, Timestamp, rawdoc};
+use bson::spec::BinarySubtype;
+use bson::{Binary, RawDocument, RawDocumentBuf, Timestamp, rawdoc};
 use mongodb::Client;
+use rand::Rng;
 use uzima_backup::catalog::layout;
 use uzima_backup::model::optime::OpTime;
-use uzima_backup::model::slice::{EventsFile, SliceManifest};
+use uzima_backup::model::slice::{ChainId, EventsFile, SliceManifest};
 use uzima_testkit::mongod::Mongod;
-use uzima_testkit::read_all::read_cursor;
+use uzima_testkit::read_all::{DiffOptions, Snapshot, read_all, read_cursor};
 
 use crate::cli::support::{Home, Ran, run};
 
@@ -127,6 +129,36 @@ fn is_live(operation: &RawDocument) -> bool {
         return inner.first().is_none_or(|live| *live);
     }
     text("op") != "n" && text("ns").starts_with("live.")
+}
+
+/// The content of the database `live`.
+pub async fn live_snapshot(client: &Client) -> Snapshot {
+    let mut snapshot = read_all(client).await.expect("a snapshot");
+    snapshot.retain(|db, _| db == "live");
+    assert!(!snapshot.namespaces.is_empty(), "nothing to compare");
+    snapshot
+}
+
+/// How the database `live` of one server differs from that of another.
+pub async fn live_differences(a: &Client, b: &Client) -> Vec<String> {
+    let options = DiffOptions { users: false, ..DiffOptions::default() };
+    live_snapshot(a).await.diff_with(&live_snapshot(b).await, &options)
+}
+
+/// Random bytes, which no codec makes shorter.
+pub fn noise(length: usize) -> Binary {
+    let mut bytes = vec![0; length];
+    rand::rng().fill_bytes(&mut bytes);
+    Binary { subtype: BinarySubtype::Generic, bytes }
+}
+
+/// The slice in another shape: an old one, without entries, of a chain of its own.
+pub fn of_old_times(slice: &SliceManifest) -> SliceManifest {
+    let (at, mut old) = (|t| OpTime { t, i: 1 }, slice.clone());
+    (old.start, old.after, old.end.at) = (at(100), None, at(110));
+    old.chain = ChainId::new(&old.chain.set_id, at(100)).expect("a chain");
+    (old.entries, old.raw_bytes, old.body, old.events) = (0, 0, None, None);
+    old
 }
 
 /// Asserts that standard output contains all these words.
