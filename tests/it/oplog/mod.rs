@@ -2,7 +2,9 @@
 
 mod capture;
 mod contests;
+mod elections;
 mod gaps;
+mod overflow;
 mod stores;
 mod support;
 mod timeline;
