@@ -2,8 +2,10 @@
 
 mod capture;
 mod contests;
+mod cuts;
 mod elections;
 mod gaps;
+mod notices;
 mod overflow;
 mod stores;
 mod support;
