@@ -161,18 +161,26 @@ async fn a_run_killed_at_any_system_call_leaves_a_whole_chain() {
     set.insert().await;
     set.assert_whole().await;
     let calls = set.calls().await;
-    let chosen: Vec<usize> = match std::env::var_os("UZIMA_TEST_FULL") {
-        Some(_) => (1..=calls).collect(),
-        None => (0..12).map(|_| random.random_range(1..=calls)).collect(),
-    };
-    let (mut killed, tried) = (0, chosen.len());
-    for n in chosen {
-        killed += usize::from(set.at("all", n).await);
-        if n % 50 == 0 {
-            set.assert_whole().await;
+    let mut killed = 0;
+    if std::env::var_os("UZIMA_TEST_FULL").is_some() {
+        for n in 1..=calls {
+            killed += usize::from(set.at("all", n).await);
+            if n % 50 == 0 {
+                set.assert_whole().await;
+            }
+        }
+    } else {
+        // A run that is not killed made fewer calls: which thread does what differs from run to run.
+        let mut most = calls;
+        while killed < 10 {
+            let n = random.random_range(1..=most);
+            match set.at("all", n).await {
+                true => killed += 1,
+                false => most = n - 1,
+            }
         }
     }
-    eprintln!("SIGKILL at {killed} of {tried} system calls, of {calls} in a thread");
-    assert!(killed > tried / 4, "{killed}");
+    eprintln!("SIGKILL at {killed} system calls, of {calls} in a thread");
+    assert!(killed >= 10, "{killed}");
     set.assert_whole().await;
 }
