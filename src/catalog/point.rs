@@ -11,7 +11,7 @@ use super::choose::{SkippedBackup, WhichBackup};
 use super::reach::{ChainBreak, ChainHistory, RangeBase, UnbrokenSlices, furthest};
 use super::state::StoreState;
 use super::{CatalogOptions, Summary};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
@@ -54,6 +54,20 @@ impl fmt::Display for WantedPoint {
             WantedPoint::Before(at) => write!(f, "the time before {}:{} ({})", at.t, at.i, at.second()),
             WantedPoint::Newest => f.write_str("the newest time"),
         }
+    }
+}
+
+/// Why a base does not lead to a point.
+#[derive(Debug)]
+struct Obstacle {
+    why: String,
+    /// True if a stored slice is damaged or missing. Otherwise the point was never restorable.
+    damaged: bool,
+}
+
+impl From<String> for Obstacle {
+    fn from(why: String) -> Obstacle {
+        Obstacle { why, damaged: false }
     }
 }
 
@@ -139,29 +153,46 @@ impl<'a> Stored<'a> {
     /// Chooses the newest base from which the point can be reached.
     ///
     /// # Errors
-    /// Returns a usage error that names the obstacle and the nearest restorable points.
+    /// Returns an error that names the obstacle and the nearest restorable points: a [`Kind::Mismatch`] if a stored slice is
+    /// damaged or missing, otherwise a usage error.
     pub fn choose(&self, point: WantedPoint) -> Result<ChosenPoint> {
         let newest = self.newest();
         let Some(last) = point.last().or(newest) else {
             return Err(Error::usage("there is no backup of one instant, and no point in time can be restored")
                 .hint("Make a backup with --consistency oplog or snapshot; `uzima-backup list` shows which backups are of one instant"));
         };
+        // If the newest slice cannot be read, nothing says which writes it has.
+        if point == WantedPoint::Newest
+            && let Some(why) = self.broken_tip()
+        {
+            return Err(self.refusal(point, last, Obstacle { why, damaged: true }));
+        }
         let (mut skipped, mut obstacle) = (Vec::new(), None);
         for base in self.bases.iter().filter(|base| base.instant <= last) {
             let reason = match &base.unfit {
                 Some(why) => why.clone(),
                 None => match self.reach(base, point, last) {
                     Ok(chain) => return Ok(ChosenPoint { base: base.id.clone(), skipped, chain }),
-                    Err(why) => {
-                        obstacle.get_or_insert_with(|| format!("from the backup {}, {why}", base.id));
+                    Err(Obstacle { why, damaged }) => {
+                        let from = format!("from the backup {}, {why}", base.id);
+                        obstacle.get_or_insert(Obstacle { why: from, damaged });
                         why
                     }
                 },
             };
             skipped.push(SkippedBackup { id: base.id.clone(), reason });
         }
-        let why = obstacle.unwrap_or_else(|| self.without_base(last, &skipped));
-        Err(Error::usage(format!("{point} cannot be restored: {why}")).hint(self.nearest(last)))
+        let obstacle = obstacle.unwrap_or_else(|| self.without_base(last, &skipped).into());
+        Err(self.refusal(point, last, obstacle))
+    }
+
+    fn refusal(&self, point: WantedPoint, last: OpTime, obstacle: Obstacle) -> Error {
+        let (kind, step) = match obstacle.damaged {
+            true => (Kind::Mismatch, "Nothing was changed. Put a copy of the object back. "),
+            false => (Kind::Usage, ""),
+        };
+        let error = Error::new(kind, format!("{point} cannot be restored: {}", obstacle.why));
+        error.hint(format!("{step}{}", self.nearest(last)))
     }
 
     /// The newest optime that is stored.
@@ -176,7 +207,7 @@ impl<'a> Stored<'a> {
         base: &RangeBase,
         point: WantedPoint,
         last: OpTime,
-    ) -> Result<Option<ChosenSlices>, String> {
+    ) -> Result<Option<ChosenSlices>, Obstacle> {
         let own = match point {
             WantedPoint::Second(second) => second.timestamp() == i64::from(base.instant.t),
             _ => last == base.instant,
@@ -189,29 +220,31 @@ impl<'a> Stored<'a> {
         }
     }
 
-    fn slices(&self, base: &RangeBase, point: WantedPoint, last: OpTime) -> Result<ChosenSlices, String> {
-        let needs = base.needs.ok_or(
-            "no oplog slice can continue: a version before 0.2.0 made it, or the user could not read the oplog",
-        )?;
+    fn slices(&self, base: &RangeBase, point: WantedPoint, last: OpTime) -> Result<ChosenSlices, Obstacle> {
+        let needs = base.needs.ok_or_else(|| {
+            "no oplog slice can continue: a version before 0.2.0 made it, or the user could not read the oplog"
+                .to_string()
+        })?;
         let of_set = || self.parts.iter().filter(|part| part.is_of_set(base));
         let Some((_, part)) = furthest(base, &self.parts) else {
             let newest = of_set().map(UnbrokenSlices::end).max();
             return Err(match (of_set().find(|part| part.start() > needs), newest) {
-                (Some(later), _) => gap(base.instant, later, self.why(later)),
-                (None, Some(end)) => ended(end),
-                (None, None) => "no oplog slice of its replica set is stored".into(),
+                (Some(later), _) => self.gap(base.instant, later),
+                (None, Some(end)) => self.ended(end),
+                (None, None) => "no oplog slice of its replica set is stored".to_string().into(),
             });
         };
         if let Some(barrier) = part.barrier(base.instant).filter(|barrier| barrier.at <= last) {
             let Barrier { at, why } = barrier;
-            return Err(format!("no restore can go past {}:{} ({}): {why}", at.t, at.i, at.second()));
+            return Err(format!("no restore can go past {}:{} ({}): {why}", at.t, at.i, at.second()).into());
         }
         if let Some(other) = part.other_selection(base).filter(|slice| slice.start < last) {
             let (start, selection) = (other.start.second(), &other.selection);
             return Err(format!(
                 "the oplog slices from {start} on have another selection than the backup: {selection} instead of {}",
                 base.selection
-            ));
+            )
+            .into());
         }
         let end = part.end();
         // A second is complete when a later entry was read.
@@ -222,8 +255,8 @@ impl<'a> Stored<'a> {
         if ends_before {
             let later = of_set().find(|other| other.start() > end);
             return Err(match later.filter(|later| later.start() < last || later.end() >= last) {
-                Some(later) => gap(end, later, self.why(later)),
-                None => ended(end),
+                Some(later) => self.gap(end, later),
+                None => self.ended(end),
             });
         }
         let wanted = |slice: &&&SliceManifest| slice.end.at > needs && slice.start < last;
@@ -231,10 +264,33 @@ impl<'a> Stored<'a> {
         Ok(ChosenSlices { slices, instant: base.instant, last, end })
     }
 
-    /// Why the slices before this part are not continuous with it.
-    fn why<'s>(&'s self, part: &UnbrokenSlices<'s>) -> Option<&'s str> {
-        let of_chain = || self.breaks.iter().rfind(|one| one.at <= part.start()).map(|one| one.why.as_str());
-        part.gap().map(|gap| gap.why.as_str()).or_else(of_chain)
+    /// The writes before `later` are not stored.
+    fn gap(&self, from: OpTime, later: &UnbrokenSlices<'_>) -> Obstacle {
+        let (to, set_id) = (later.start(), &later.chain().set_id);
+        let of_set = self.parts.iter().filter(|part| part.chain().set_id == *set_id);
+        let before = of_set.map(UnbrokenSlices::end).filter(|end| *end <= to).max();
+        let lost = self.breaks.iter().rfind(|one| one.at <= to && before.is_none_or(|end| one.at >= end));
+        let why = later.gap().map(|gap| &gap.why).or(lost.map(|lost| &lost.why));
+        let why = why.map(|why| format!(", because {}", units::brief_text(why, 300))).unwrap_or_default();
+        let text = format!("the writes between {} and {} are in no oplog slice", from.second(), to.second());
+        // A chain begins with the reason for the gap before it. Within a chain there are no gaps.
+        Obstacle { why: text + &why, damaged: later.gap().is_none() && lost.is_some() }
+    }
+
+    /// No later slice is stored.
+    fn ended(&self, end: OpTime) -> Obstacle {
+        let text = format!("the oplog slices end at {}:{} ({})", end.t, end.i, end.second());
+        match self.broken_tip() {
+            Some(why) => Obstacle { why: format!("{text}: {why}"), damaged: true },
+            None => format!("{text}, and later writes are not stored").into(),
+        }
+    }
+
+    /// The fault of the newest slice, if it cannot be read.
+    fn broken_tip(&self) -> Option<String> {
+        let end = self.parts.iter().map(UnbrokenSlices::end).max();
+        let tip = self.breaks.last().filter(|one| end.is_none_or(|end| one.at >= end))?;
+        Some(units::brief_text(&tip.why, 300))
     }
 
     /// The obstacle if no fit base is at or before the point.
@@ -268,15 +324,6 @@ impl<'a> Stored<'a> {
             several => format!("The nearest points that can be restored are {}", several.join(" and ")),
         }
     }
-}
-
-fn ended(end: OpTime) -> String {
-    format!("the oplog slices end at {}:{} ({}), and later writes are not stored", end.t, end.i, end.second())
-}
-
-fn gap(from: OpTime, later: &UnbrokenSlices<'_>, why: Option<&str>) -> String {
-    let why = why.map(|why| format!(", because {}", units::brief_text(why, 300))).unwrap_or_default();
-    format!("the writes between {} and {} are in no oplog slice{why}", from.second(), later.start().second())
 }
 
 #[cfg(test)]

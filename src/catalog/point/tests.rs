@@ -24,8 +24,12 @@ fn chosen(stored: &Stored<'_>, point: WantedPoint) -> (BackupId, Vec<(u32, u32)>
 }
 
 fn refused(stored: &Stored<'_>, point: WantedPoint) -> (String, String) {
+    ends(stored, point, Exit::Usage)
+}
+
+fn ends(stored: &Stored<'_>, point: WantedPoint, exit: Exit) -> (String, String) {
     let error = stored.choose(point).unwrap_err();
-    assert_eq!(error.exit(), Exit::Usage);
+    assert_eq!(error.exit(), exit, "{error}");
     (error.to_string(), error.next_step().unwrap_or_default().to_string())
 }
 
@@ -104,20 +108,51 @@ fn a_barrier_ends_the_points_of_older_bases() {
     assert_eq!(chosen(&stored, WantedPoint::Before(at(127))).0, old.id);
 }
 
+fn unreadable(start: u32) -> SliceEntry {
+    SliceEntry::Unreadable { key: "k/slice.json".into(), start: at(start), why: "no JSON".into() }
+}
+
 #[test]
-fn a_missing_or_unreadable_slice_is_a_gap() {
+fn a_missing_or_unreadable_slice_is_damage() {
     let mut missing = slices(100, 150);
     missing.remove(2);
     let stored = stored(vec![base(1, 105), base(2, 135)], missing);
-    let (why, step) = refused(&stored, second(131));
-    assert!(why.contains("are in no oplog slice, because the slices between"), "{why}");
-    assert!(step.contains("--at 120:1 ") && step.contains("--at 135:1 "), "{step}");
+    for t in [125, 131] {
+        let (why, step) = ends(&stored, second(t), Exit::Mismatch);
+        assert!(why.contains("are in no oplog slice, because the slices between"), "{why}");
+        assert!(step.contains("--at 120:1 ") && step.contains("--at 135:1 "), "{step}");
+    }
     assert_eq!(chosen(&stored, second(141)).1, [(130, 140), (140, 150)]);
     let mut damaged = entries(slices(100, 150));
-    damaged[2] = SliceEntry::Unreadable { key: "k/slice.json".into(), start: at(120), why: "no JSON".into() };
-    let stored = of_chains(vec![base(1, 105)], vec![damaged]);
-    let (why, _) = refused(&stored, second(141));
-    assert!(why.contains("k/slice.json cannot be understood: no JSON"), "{why}");
+    damaged[2] = unreadable(120);
+    let stored = of_chains(vec![base(1, 105), base(2, 125)], vec![damaged]);
+    for t in [123, 127, 141] {
+        let (why, step) = ends(&stored, second(t), Exit::Mismatch);
+        assert!(why.contains("k/slice.json cannot be understood: no JSON"), "{t}: {why}");
+        assert!(step.contains("Put a copy of the object back"), "{step}");
+    }
+}
+
+#[test]
+fn nothing_newer_than_an_unreadable_newest_slice_is_known() {
+    let mut damaged = entries(slices(100, 120));
+    damaged.push(unreadable(120));
+    for bases in [vec![base(1, 105)], vec![base(1, 105), base(2, 125)]] {
+        let stored = of_chains(bases, vec![damaged.clone()]);
+        for point in [WantedPoint::Newest, second(127), WantedPoint::Entry(at(128))] {
+            let (why, step) = ends(&stored, point, Exit::Mismatch);
+            assert!(why.contains("k/slice.json cannot be understood: no JSON"), "{why}");
+            assert!(step.contains("nearest point"), "{step}");
+        }
+        assert!(stored.choose(second(119)).is_ok());
+    }
+    // A newer chain began after it.
+    let of = ChainId::new(&slices(130, 140)[0].chain.set_id, at(130)).unwrap();
+    let mut later: Vec<SliceManifest> = slices(130, 150);
+    later.iter_mut().for_each(|slice| slice.chain = of.clone());
+    later[0].after = None;
+    let stored = of_chains(vec![base(1, 105), base(2, 135)], vec![damaged, entries(later)]);
+    assert_eq!(chosen(&stored, WantedPoint::Newest).1, [(130, 140), (140, 150)]);
 }
 
 #[test]

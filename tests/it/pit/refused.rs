@@ -4,7 +4,7 @@ use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_backup::model::slice::Barrier;
 use uzima_testkit::mongod::Mongod;
-use uzima_testkit::read_all::read_all;
+use uzima_testkit::read_all::{Snapshot, read_all};
 
 use super::stored::*;
 use super::support::*;
@@ -17,29 +17,102 @@ async fn is_untouched(live: &Client) -> bool {
     found.namespaces.is_empty()
 }
 
+/// The file with a bit flipped at each place, and truncated.
+fn damages(whole: &[u8], places: impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
+    let flip = |place: usize| {
+        let mut flipped = whole.to_vec();
+        flipped[place] ^= 1 << (place % 8);
+        flipped
+    };
+    let cut = |length: usize| whole[..length].to_vec();
+    let cuts = [0, 1, whole.len() / 2, whole.len() - 2].map(cut);
+    places.map(flip).chain(cuts).collect()
+}
+
+/// A target with a document that a restore would drop.
+async fn target_in_use() -> (Mongod, Client, Snapshot) {
+    let (target, live) = set(None).await;
+    insert(&live, 1000).await;
+    let before = read_all(&live).await.expect("the target");
+    (target, live, before)
+}
+
+/// Each object of each slice in turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_slice_is_found_before_anything_is_touched() {
     let stored = Stored::new(4).await;
-    let (target, live) = set(None).await;
-    for (_, slice) in stored.slices() {
-        let path = stored.home.backups().join(&slice.body.expect("a body").key);
-        let whole = std::fs::read(&path).expect("a body");
-        let mut flipped = whole.clone();
-        let middle = flipped.len() / 2;
-        flipped[middle] ^= 1;
-        for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
-            std::fs::write(&path, damaged).expect("a body");
-            run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(4).says(&["slice-"]);
-            run(&mut restore(&stored.home, &target, &["--at", "newest", "--dry-run"])).ends(4);
+    let (target, live, before) = target_in_use().await;
+    let newest = || run(&mut restore(&stored.home, &target, &["--at", "newest", "--drop"]));
+    let all = stored.slices();
+    for (n, (manifest, slice)) in all.iter().enumerate() {
+        let file = |key: &str| stored.home.backups().join(key);
+        let body = file(&slice.body.as_ref().expect("a body").key);
+        let whole = std::fs::read(&body).expect("a body");
+        let step = whole.len() / 3 + n;
+        for damaged in damages(&whole, (n..whole.len()).step_by(step)) {
+            std::fs::write(&body, damaged).expect("a body");
+            newest().ends(4).says(&["slice-"]);
         }
-        std::fs::remove_file(&path).expect("a body");
-        run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(4).says(&["slice-"]);
-        std::fs::write(&path, &whole).expect("a body");
-        assert!(is_untouched(&live).await);
+        std::fs::remove_file(&body).expect("a body");
+        newest().ends(4).says(&["slice-"]);
+        run(&mut restore(&stored.home, &target, &["--at", "newest", "--drop", "--dry-run"])).ends(4);
+        std::fs::write(&body, &whole).expect("a body");
+        let whole = std::fs::read(manifest).expect("a manifest");
+        for damaged in damages(&whole, [0].into_iter()) {
+            std::fs::write(manifest, damaged).expect("a manifest");
+            newest().ends(4).says(&["slice.json cannot be understood", "Nothing was changed"]);
+        }
+        std::fs::remove_file(manifest).expect("a manifest");
+        // A cleanup may have deleted the first slice, and nothing says that there was a newer one than the last.
+        let code = if n == 0 || n == all.len() - 1 { 2 } else { 4 };
+        run(&mut restore(&stored.home, &target, &["--at", &stored.last(), "--drop"])).ends(code);
+        std::fs::write(manifest, &whole).expect("a manifest");
+        assert_eq!(before.diff(&read_all(&live).await.expect("the target")), Vec::<String>::new());
+        // A restore does not need the events.
+        let events = file(&slice.events.as_ref().expect("events").key);
+        std::fs::write(&events, "x").expect("events");
     }
-    run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(0);
+    newest().ends(0);
     assert_eq!(differences(&stored.client, &live).await, Vec::<String>::new());
     drop(stored.server);
+}
+
+/// With `UZIMA_TEST_FULL=1`: at each byte of each manifest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_manifest_of_a_slice_is_found_or_does_not_matter() {
+    let stored = Stored::new(2).await;
+    let (target, live, before) = target_in_use().await;
+    let step = if std::env::var_os("UZIMA_TEST_FULL").is_some() { 1 } else { 60 };
+    let first: usize = rand::random_range(0..step);
+    println!("every {step} bytes from {first} on");
+    let (mut found, mut harmless) = (0, 0);
+    for (manifest, _) in stored.slices() {
+        let whole = std::fs::read(&manifest).expect("a manifest");
+        for place in (first..whole.len()).step_by(step) {
+            let damaged = &damages(&whole, [place].into_iter())[0];
+            std::fs::write(&manifest, damaged).expect("a manifest");
+            let ran = run(&mut restore(&stored.home, &target, &["--at", "newest", "--drop"]));
+            let text = String::from_utf8_lossy(damaged);
+            match ran.code {
+                Some(2 | 4) => {
+                    found += 1;
+                    let now = read_all(&live).await.expect("the target");
+                    assert_eq!(before.diff(&now), Vec::<String>::new(), "byte {place}: {text}");
+                }
+                _ => {
+                    harmless += 1;
+                    ran.ends(0);
+                    let lines = differences(&stored.client, &live).await;
+                    assert_eq!(lines, Vec::<String>::new(), "byte {place}: {text}");
+                    clear(&live).await;
+                    insert(&live, 1000).await;
+                }
+            }
+        }
+        std::fs::write(&manifest, &whole).expect("a manifest");
+    }
+    println!("{found} changes were found, {harmless} do not matter");
+    assert!(found > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,13 +132,11 @@ async fn a_gap_and_a_barrier_are_refused_with_their_reasons() {
     run(&mut restore(&stored.home, &target, &["--at", &nearest])).ends(0);
     clear(&live).await;
     std::fs::remove_file(path).expect("a manifest");
-    run(&mut restore(&stored.home, &target, &["--at", &last])).ends(2).says(&[
+    run(&mut restore(&stored.home, &target, &["--at", &last])).ends(4).says(&[
         "are in no oplog slice",
         "are missing",
         "The nearest point",
     ]);
-    std::fs::write(path, "{}").expect("a manifest");
-    run(&mut restore(&stored.home, &target, &["--at", &last])).ends(2).says(&["cannot be understood"]);
     write(path, slice);
     run(&mut restore(&stored.home, &target, &["--at", "2001-01-01T00:00:00Z"]))
         .ends(2)
