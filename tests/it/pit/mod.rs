@@ -1,5 +1,6 @@
 //! Restores to points in time: a backup, and the oplog slices after it.
 
+mod bases;
 mod oracle;
 mod refused;
 mod stored;

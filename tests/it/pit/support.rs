@@ -6,16 +6,18 @@ use anyhow::Result;
 use bson::{RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use mongodb::Client;
 use uzima_testkit::mongod::{Mongod, Version};
-use uzima_testkit::read_all::{Namespace, Snapshot, read_cursor};
+use uzima_testkit::read_all::{DiffOptions, Namespace, Snapshot, read_all, read_cursor};
 
-use crate::cli::support::{Home, run};
+use crate::cli::support::{Home, Ran, run};
 
 pub const DATABASES: [&str; 2] = ["live", "second"];
 
-/// A replica set of one member, which can be read as of the last hour.
+/// A replica set of one member, which can be read as of the last hour. 4.4 cannot.
 pub async fn set(version: Option<Version>) -> (Mongod, Client) {
-    let mut builder =
-        Mongod::builder().replica_set("rs").parameter("minSnapshotHistoryWindowInSeconds", "3600");
+    let mut builder = Mongod::builder().replica_set("rs");
+    if version != Some(Version::V4_4_2) {
+        builder = builder.parameter("minSnapshotHistoryWindowInSeconds", "3600");
+    }
     if let Some(version) = version {
         builder = builder.version(version);
     }
@@ -48,6 +50,14 @@ pub fn restore(home: &Home, target: &Mongod, args: &[&str]) -> Command {
     command
 }
 
+/// Runs a restore. It may need a look, if the backup has warnings, for example about dropped collections.
+#[track_caller]
+pub fn restored(command: &mut Command) -> Ran {
+    let ran = run(command);
+    assert!([Some(0), Some(3)].contains(&ran.code), "{}\n{}", ran.stdout, ran.stderr);
+    ran
+}
+
 /// `seconds:ordinal`.
 pub fn text(at: Timestamp) -> String {
     format!("{}:{}", at.time, at.increment)
@@ -63,9 +73,9 @@ pub async fn mark(client: &Client) -> Timestamp {
     answer.get_timestamp("operationTime").expect("a time")
 }
 
-/// Reads the databases of the test: collections as of `at`, and capped collections as they are now. Nobody may create, drop or
-/// change collections meanwhile.
-pub async fn read_as_of(client: &Client, at: Timestamp) -> Result<Snapshot> {
+/// Reads the databases of the test: collections as of `at`, or as they are now. Capped collections are read as they are now.
+/// Nobody may create, drop or change collections meanwhile.
+pub async fn read_as_of(client: &Client, at: Option<Timestamp>) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     for name in DATABASES {
         let db = client.database(name);
@@ -85,7 +95,7 @@ pub async fn read_as_of(client: &Client, at: Timestamp) -> Result<Snapshot> {
             }
             if kind == "collection" {
                 let mut find = rawdoc! {"find": collection.as_str()};
-                if !capped {
+                if let Some(at) = at.filter(|_| !capped) {
                     find.append(
                         bson::raw::cstr!("readConcern"),
                         rawdoc! {"level": "snapshot", "atClusterTime": at},
@@ -97,6 +107,20 @@ pub async fn read_as_of(client: &Client, at: Timestamp) -> Result<Snapshot> {
         }
     }
     Ok(snapshot)
+}
+
+/// Compares the databases of the test with their wanted content. The documents of capped collections must be in order.
+pub async fn differences_from(live: &Client, wanted: &Snapshot) -> Vec<String> {
+    let mut found = read_all(live).await.expect("the target");
+    found.retain(|db, _| DATABASES.contains(&db));
+    let mut lines = wanted.diff_with(&found, &DiffOptions { users: false, ..DiffOptions::default() });
+    let capped = wanted.namespaces.iter().filter(|(_, one)| one.options.get_bool("capped").unwrap_or(false));
+    for ((db, name), one) in capped {
+        if found.get(db, name).is_some_and(|other| other.documents != one.documents) {
+            lines.push(format!("{db}.{name} is capped, and its documents are in another order"));
+        }
+    }
+    lines
 }
 
 /// Drops the databases of the test.

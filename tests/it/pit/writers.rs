@@ -19,38 +19,49 @@ use super::support::commands;
 pub struct Writers {
     tasks: Vec<JoinHandle<()>>,
     ended: Arc<AtomicBool>,
-    /// Held for reading by writers that change collections, or write to capped ones.
-    pub gate: Arc<RwLock<()>>,
+    pub gates: Arc<Gates>,
+}
+
+/// Whoever locks a gate for writing stops the writers that lock it for reading.
+#[derive(Default)]
+pub struct Gates {
+    /// Of the writers that change collections, or write to capped ones.
+    pub shapes: RwLock<()>,
+    /// Of all other writers.
+    pub documents: RwLock<()>,
 }
 
 impl Writers {
-    pub async fn start(client: &Client, seed: u64) -> Writers {
-        let create = vec![
+    /// `series` is false for a server without time series.
+    pub async fn start(client: &Client, seed: u64, series: bool) -> Writers {
+        let mut create = vec![
             doc! {"create": "rows"},
             doc! {"create": "other"},
             doc! {"create": "capped", "capped": true, "size": 64 << 10, "max": 200},
             doc! {"create": "collated", "collation": {"locale": "en", "strength": 1}},
-            doc! {"create": "weather", "timeseries": {"timeField": "at", "metaField": "place"}},
             doc! {"createIndexes": "rows", "indexes": [{"key": {"code": 1}, "name": "code", "unique": true, "sparse": true}]},
         ];
+        if series {
+            create.push(doc! {"create": "weather", "timeseries": {"timeField": "at", "metaField": "place"}});
+        }
         commands(client, create).await;
-        let (ended, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(RwLock::new(())));
+        let (ended, gates) = (Arc::new(AtomicBool::new(false)), Arc::<Gates>::default());
         let mut tasks = Vec::new();
         for n in 0..6 {
             let random = StdRng::seed_from_u64(seed.wrapping_add(n));
             let writer = Writer { client: client.clone(), random, n: 0 };
-            let (ended, gate) = (Arc::clone(&ended), Arc::clone(&gate));
+            let (ended, gates) = (Arc::clone(&ended), Arc::clone(&gates));
             tasks.push(tokio::spawn(async move {
                 match n {
-                    0 | 1 => writer.documents(n as i32, &ended).await,
-                    2 => writer.transactions(&ended).await,
-                    3 => writer.large(&ended).await,
-                    4 => writer.collections(&ended, &gate).await,
-                    _ => writer.kinds(&ended, &gate).await,
+                    0 | 1 => writer.documents(n as i32, &ended, &gates.documents).await,
+                    2 => writer.transactions(&ended, &gates.documents).await,
+                    3 => writer.large(&ended, &gates.documents).await,
+                    4 => writer.collections(&ended, &gates.shapes).await,
+                    _ => writer.kinds(&ended, &gates.shapes, series).await,
                 }
             }));
         }
-        Writers { tasks, ended, gate }
+        Writers { tasks, ended, gates }
     }
 
     pub async fn stop(self) {
@@ -88,9 +99,10 @@ impl Writer {
     }
 
     /// Inserts, updates and deletes single documents. Each writer has its own.
-    async fn documents(mut self, writer: i32, ended: &AtomicBool) {
+    async fn documents(mut self, writer: i32, ended: &AtomicBool, gate: &RwLock<()>) {
         let db = self.client.database("live");
         while !ended.load(SeqCst) {
+            let gate = gate.read().await;
             let (id, n) = (self.id(writer), self.next());
             let rows = db.collection::<Document>(["rows", "other"][self.random.random_range(0..2)]);
             let key = doc! {"_id": id};
@@ -114,12 +126,13 @@ impl Writer {
                     drop(rows.update_one(key, change).upsert(true).await.expect("an upsert"));
                 }
             }
+            drop(gate);
             self.pause(4).await;
         }
     }
 
     /// Transactions of several documents in two databases. Some are aborted, and some stay open for a while.
-    async fn transactions(mut self, ended: &AtomicBool) {
+    async fn transactions(mut self, ended: &AtomicBool, gate: &RwLock<()>) {
         let accounts = self.client.database("live").collection::<Document>("accounts");
         let moves = self.client.database("second").collection::<Document>("moves");
         for id in 0..20 {
@@ -127,6 +140,7 @@ impl Writer {
         }
         moves.insert_one(doc! {"_id": -1}).await.expect("a move");
         while !ended.load(SeqCst) {
+            let gate = gate.read().await;
             let n = self.next();
             let (from, to) = (self.random.random_range(0..10), self.random.random_range(10..20));
             let mut session = self.client.start_session().await.expect("a session");
@@ -151,15 +165,17 @@ impl Writer {
                 0 => session.abort_transaction().await.expect("an abort"),
                 _ => session.commit_transaction().await.expect("a commit"),
             }
+            drop(gate);
             self.pause(20).await;
         }
     }
 
     /// Transactions of more than 16 MiB.
-    async fn large(mut self, ended: &AtomicBool) {
+    async fn large(mut self, ended: &AtomicBool, gate: &RwLock<()>) {
         let rows = self.client.database("second").collection::<Document>("large");
         rows.insert_one(doc! {"_id": -1}).await.expect("a row");
         while !ended.load(SeqCst) {
+            let gate = gate.read().await;
             let n = self.next();
             let mut session = self.client.start_session().await.expect("a session");
             session.start_transaction().await.expect("a transaction");
@@ -168,7 +184,11 @@ impl Writer {
                 let key = doc! {"_id": part};
                 rows.update_one(key, change).upsert(true).session(&mut session).await.expect("an update");
             }
-            session.commit_transaction().await.expect("a commit");
+            // The server may abort a large transaction instead.
+            if let Err(e) = session.commit_transaction().await {
+                assert!(e.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR), "{e}");
+            }
+            drop(gate);
             for _ in 0..20 {
                 if !ended.load(SeqCst) {
                     self.pause(400).await;
@@ -232,18 +252,24 @@ impl Writer {
         }
     }
 
-    /// Writes to capped collections, time series and collections with a collation, and drops a database.
-    async fn kinds(mut self, ended: &AtomicBool, gate: &RwLock<()>) {
+    async fn measure(&mut self, n: i32) {
+        let weather = self.client.database("live").collection::<Document>("weather");
+        let place = ["here", "there"].choose(&mut self.random).expect("a place");
+        let at = DateTime::from_millis(1_795_000_000_000 + i64::from(n) * 60_000);
+        weather.insert_one(doc! {"at": at, "place": place, "n": n}).await.expect("a measurement");
+        if n % 50 == 0 {
+            weather.delete_many(doc! {"place": place}).await.expect("a delete");
+        }
+    }
+
+    /// Writes to capped collections, time series and collections with a collation, and drops a collection.
+    async fn kinds(mut self, ended: &AtomicBool, gate: &RwLock<()>, series: bool) {
         let (db, second) = (self.client.database("live"), self.client.database("second"));
         while !ended.load(SeqCst) {
             let n = self.next();
             let gate = gate.read().await;
-            let weather = db.collection::<Document>("weather");
-            let place = ["here", "there"].choose(&mut self.random).expect("a place");
-            let at = DateTime::from_millis(1_795_000_000_000 + i64::from(n) * 60_000);
-            weather.insert_one(doc! {"at": at, "place": place, "n": n}).await.expect("a measurement");
-            if n % 50 == 0 {
-                weather.delete_many(doc! {"place": place}).await.expect("a delete");
+            if series {
+                self.measure(n).await;
             }
             db.collection::<Document>("capped").insert_one(doc! {"_id": n}).await.expect("a document");
             let collated = db.collection::<Document>("collated");

@@ -140,7 +140,7 @@ impl StandIn {
 
 /// Writes an executable file with a child process. If this process had it open for writing, a child that another test
 /// forks at that moment would have it open too, and running it would fail with ETXTBSY.
-fn write_program(path: &Path, text: &str) -> Result<()> {
+pub fn write_program(path: &Path, text: &str) -> Result<()> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
         .arg(path)
