@@ -3,6 +3,7 @@
 mod bases;
 mod oracle;
 mod refused;
+mod shapes;
 mod stored;
 pub mod support;
 mod transactions;
