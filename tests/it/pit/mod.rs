@@ -1,6 +1,7 @@
 //! Restores to points in time: a backup, and the oplog slices after it.
 
 mod bases;
+mod lanes;
 mod oracle;
 mod refused;
 mod shapes;

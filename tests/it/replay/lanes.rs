@@ -11,7 +11,7 @@ use super::support::{Dump, commands, insert, now, since, source};
 use crate::restore::support::differences;
 
 /// Groups of `_id`s that are equal in an index without collation.
-fn equal_ids() -> Vec<Vec<Bson>> {
+pub fn equal_ids() -> Vec<Vec<Bson>> {
     let decimal = |text: &str| Bson::Decimal128(text.parse::<Decimal128>().expect("a decimal"));
     let numbers = |n: i32, texts: &[&str]| -> Vec<Bson> {
         let plain = [Bson::Int32(n), Bson::Int64(n.into()), Bson::Double(n.into())];

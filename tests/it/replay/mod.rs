@@ -2,7 +2,7 @@
 
 mod found;
 mod kinds;
-mod lanes;
+pub mod lanes;
 mod one_fails;
 mod part;
 mod rights;
