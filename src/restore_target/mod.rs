@@ -14,13 +14,14 @@ pub mod throwaway;
 pub(crate) mod trial;
 pub(crate) mod users_and_roles;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use bson::raw::cstr;
-use bson::{Document, RawDocumentBuf, rawdoc};
+use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::Client;
 use mongodb::error::{Error as Driver, Result as Answer};
 use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
@@ -247,6 +248,21 @@ impl RestoreTarget {
         listing.map(|listing| listing.rows).map_err(|e| self.explain(doing, e))
     }
 
+    /// The UUIDs of the collections of a database, as bytes, by their names.
+    pub(crate) async fn uuids(&self, db: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+        Ok(self.collections(db).await?.iter().filter_map(|row| uuid(row)).collect())
+    }
+
+    /// The UUID of a collection, as bytes; `None` if it does not exist.
+    pub(crate) async fn uuid(&self, db: &str, collection: &str) -> Result<Option<Vec<u8>>> {
+        let one = rawdoc! {"listCollections": 1, "filter": {"name": collection}};
+        match self.documents(db, one).await {
+            Ok(rows) => Ok(rows.first().and_then(|row| uuid(row)).map(|(_, uuid)| uuid)),
+            // An invalid view, around which the whole database can be listed.
+            Err(_) => Ok(self.uuids(db).await?.remove(collection)),
+        }
+    }
+
     /// The number of documents of a collection by the server's metadata; `None` if the user may not read the
     /// collection, which the built-in role `restore` does not allow.
     pub(crate) async fn count(&self, db: &str, collection: &str) -> Result<Option<u64>> {
@@ -429,6 +445,12 @@ fn acknowledged(answer: &Document, what: impl Display) -> Result<()> {
 /// A number in an answer; 0 if it is missing.
 fn number(answer: &Document, field: &str) -> u64 {
     answer.get(field).and_then(commands::number).unwrap_or_default()
+}
+
+/// The name and UUID in a row of `listCollections`.
+fn uuid(row: &RawDocument) -> Option<(String, Vec<u8>)> {
+    let RawBsonRef::Binary(uuid) = row.get_document("info").ok()?.get("uuid").ok()?? else { return None };
+    Some((row.get_str("name").ok()?.into(), uuid.bytes.to_vec()))
 }
 
 #[cfg(test)]

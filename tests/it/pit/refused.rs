@@ -5,6 +5,7 @@ use mongodb::Client;
 use uzima_backup::model::slice::Barrier;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::{Snapshot, read_all};
+use uzima_testkit::wire_proxy::{Action, Gate, Rule, WireProxy};
 
 use super::stored::*;
 use super::support::*;
@@ -236,6 +237,46 @@ async fn a_write_that_finds_nothing_is_damage_and_its_entry_is_named() {
         replace(&stored.home, path, slice, &whole);
         clear(&live).await;
     }
+}
+
+/// The command `insert` would create the collection again, without its earlier documents.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_another_client_drops_during_the_replay_is_named() {
+    let stored = Stored::new(1).await;
+    let (target, live) = set(None).await;
+    let (proxy, gate) = (WireProxy::start(&[target.host()]).expect("a proxy"), Gate::default());
+    // The first one is the insert of the base.
+    let held = proxy.add(Rule::on("insert").namespace("live.rows").nth(2).then(Action::Hold(gate.clone())));
+    let mut command = restore(&stored.home, &target, &["--at", "newest"]);
+    command.env("RESTORE_URI", proxy.uri(&target.uri()));
+    let restoring = tokio::task::spawn_blocking(move || run(&mut command));
+    while proxy.hits(held) == 0 {
+        assert!(!restoring.is_finished(), "the restore ended without a second insert");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    live.database("live").collection::<Document>("rows").drop().await.expect("a drop");
+    gate.open();
+    let ran = restoring.await.expect("the restore").ends(1);
+    ran.says(&["another client dropped or replaced live.rows", "Restore again"]);
+}
+
+/// The slices lose the delete of a document that was inserted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_whose_id_is_taken_is_damage_and_its_entry_is_named() {
+    let stored = Stored::new(1).await;
+    let rows = stored.client.database("live").collection::<Document>("rows");
+    rows.delete_one(doc! {"_id": 1}).await.expect("a delete");
+    insert(&stored.client, 1).await;
+    mark(&stored.client).await;
+    oplog(&stored.home, &stored.server.uri());
+    let (path, slice) = &stored.slices()[1];
+    let rest: Vec<RawDocumentBuf> =
+        entries(&stored.home, slice).into_iter().filter(|entry| !is(entry, "op", "d")).collect();
+    assert_eq!(rest.len() as u64 + 1, slice.entries);
+    replace(&stored.home, path, slice, &rest);
+    let (target, _) = set(None).await;
+    let ran = run(&mut restore(&stored.home, &target, &["--at", "newest"])).ends(1);
+    ran.says(&["live.rows", "the entry", "_id 1", "duplicate key"]);
 }
 
 /// The target would delete old measurements while the slices still write to their buckets.

@@ -198,7 +198,7 @@ impl Skip {
 
     /// Returns true if operations on this namespace are left out.
     fn leaves_out(&self, named: &TargetNamespace) -> bool {
-        self.users && named.is_users_or_roles() || self.has(&named.name())
+        self.users && named.is_users_or_roles() || !self.names.is_empty() && self.has(&named.name())
     }
 
     /// Returns true if a step is left out. A rename from or to a namespace that is left out also fails the

@@ -1,6 +1,10 @@
 //! Takes the steps of a slice at the target. Writes go in several [lanes](super::lanes) at once; every other step waits until
 //! all writes before it are done.
+//!
+//! The command `insert` creates a missing collection. So the UUID of each collection that it writes to is read before, and again
+//! later: another client that drops a collection during the replay is noticed.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bson::RawDocumentBuf;
@@ -11,7 +15,7 @@ use tokio::sync::mpsc;
 use super::Exceptions;
 use super::lanes::{LANES, key_of, lane_of};
 use super::survey::{EXPIRES, ReplayCatalog, follow_slice};
-use super::writes::{PendingWrite, WriteBatch, lock, send};
+use super::writes::{DAMAGE, PendingWrite, WriteBatch, lock, send};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
@@ -21,10 +25,12 @@ use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::restore_target::RestoreTarget;
-use crate::restore_target::insert::Destination;
+use crate::restore_target::insert::{BATCH, Destination};
 
-/// The most steps that wait in the channel.
-const WAITING: usize = 8;
+/// The most groups of steps that wait in the channel.
+const WAITING: usize = 2;
+/// The most steps in a group.
+const STEPS: usize = 500;
 
 /// Codes that `applyOps` ignores, too: NamespaceExists when an existing namespace is created;
 /// NamespaceNotFound and InvalidOptions when a namespace is changed that was dropped or changed further
@@ -32,11 +38,25 @@ const WAITING: usize = 8;
 const CREATED: [i32; 1] = [48];
 const CHANGED: [i32; 2] = [26, 72];
 
+/// The databases whose collections the server itself may write to.
+const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
+
 /// A lane. At most one of its batches is under way.
 #[derive(Default)]
 struct Lane {
     waiting: WriteBatch,
     is_busy: bool,
+}
+
+/// The properties of a namespace that decide how its writes are sent.
+#[derive(Debug, Clone)]
+struct WrittenNamespace {
+    to: TargetNamespace,
+    exact: bool,
+    in_order: bool,
+    capped: bool,
+    /// True if the command `insert` may insert its documents.
+    ordinary: bool,
 }
 
 /// Takes the steps of a slice at the target.
@@ -49,6 +69,10 @@ pub(super) struct Player<'a> {
     /// The batches that were sent, by their lanes.
     under_way: FuturesUnordered<BoxFuture<'a, Result<usize>>>,
     pub operations: u64,
+    /// The collections that the command `insert` writes to, with their UUIDs.
+    inserted: BTreeMap<NamespaceKey, Vec<u8>>,
+    /// The namespace of the last write.
+    last: Option<WrittenNamespace>,
     /// True if documents of time series and clustered collections expire only after the replay, because the target deletes
     /// expired documents by itself.
     expires_later: bool,
@@ -61,8 +85,8 @@ impl<'a> Player<'a> {
         exceptions: &'a Mutex<Exceptions>,
         expires_later: bool,
     ) -> Player<'a> {
-        let (lanes, under_way) = Default::default();
-        Player { target, catalog, exceptions, lanes, under_way, operations: 0, expires_later }
+        let (lanes, under_way, inserted, last) = Default::default();
+        Player { target, catalog, exceptions, lanes, under_way, operations: 0, inserted, last, expires_later }
     }
 
     fn exceptions(&self) -> MutexGuard<'a, Exceptions> {
@@ -79,28 +103,42 @@ impl<'a> Player<'a> {
         let origin = origin.clone();
         // The player ends when the sender is dropped.
         let reading = read_blocking(move || {
-            let mut send =
-                |step| sender.blocking_send(step).map_err(|_| Error::aftermath("the replay has ended"));
-            follow_slice(&origin, script, &mut send)
+            let pass =
+                |steps| sender.blocking_send(steps).map_err(|_| Error::aftermath("the replay has ended"));
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            let script = follow_slice(&origin, script, &mut |step| {
+                if let ReplayStep::Write { operation, .. } = &step {
+                    bytes += operation.as_bytes().len();
+                }
+                group.push(step);
+                if group.len() < STEPS && bytes < BATCH {
+                    return Ok(());
+                }
+                bytes = 0;
+                pass(std::mem::take(&mut group))
+            })?;
+            pass(group)?;
+            Ok(script)
         });
         let playing = async {
             loop {
-                let step = tokio::select! {
-                    step = steps.recv() => step,
+                let group = tokio::select! {
+                    group = steps.recv() => group,
                     Some(done) = self.under_way.next() => {
                         self.lanes[done?].is_busy = false;
                         continue;
                     }
                 };
-                match step {
-                    Some(step) => self.take(step).await?,
-                    None => break,
+                let Some(group) = group else { break };
+                for step in group {
+                    self.take(step).await?;
                 }
                 meter.replayed(self.operations);
             }
             // The reader continues to the slice's end, to check that it is whole.
             drop(steps);
-            self.flush().await
+            self.flush().await?;
+            self.check_all_inserted().await
         };
         // The player's error is the cause of the reader's error, so it comes first.
         let (read, played) = tokio::join!(reading, playing);
@@ -111,6 +149,8 @@ impl<'a> Player<'a> {
     async fn take(&mut self, step: ReplayStep) -> Result<()> {
         if !matches!(step, ReplayStep::Write { .. } | ReplayStep::Index { .. }) {
             self.flush().await?;
+            self.last = None;
+            self.check_inserted(&step).await?;
         }
         if self.exceptions().skip.takes(&step) {
             return Ok(());
@@ -153,12 +193,16 @@ impl<'a> Player<'a> {
         operation: RawDocumentBuf,
         exact: Option<OpTime>,
     ) -> Result<()> {
-        if self.exceptions().missing.contains_key(&to.key()) {
-            return Ok(());
+        {
+            let exceptions = self.exceptions();
+            if !exceptions.missing.is_empty() && exceptions.missing.contains_key(&to.key()) {
+                return Ok(());
+            }
         }
-        let (in_order, capped) = (self.catalog.writes_in_order(&to.key()), self.catalog.is_capped(&to.key()));
+        let WrittenNamespace { in_order, capped, ordinary, .. } = self.written(&to, exact.is_some()).await?;
         let key = key_of(&to, &operation, in_order);
-        let write = PendingWrite { to, operation, exact, capped, key: key.unwrap_or_default() };
+        let ordinary = ordinary && key.is_some();
+        let write = PendingWrite { to, operation, exact, capped, ordinary, key: key.unwrap_or_default() };
         if RestoreTarget::would_fill(&write.operation) {
             self.flush().await?;
             return self.write_filled(write).await;
@@ -173,6 +217,69 @@ impl<'a> Player<'a> {
             true => self.dispatch(lane).await,
             false => Ok(()),
         }
+    }
+
+    /// The properties of a namespace, of which a write is sent.
+    async fn written(&mut self, to: &TargetNamespace, exact: bool) -> Result<WrittenNamespace> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.to == *to && last.exact == exact) {
+            return Ok(last.clone());
+        }
+        let key = to.key();
+        let ordinary = exact
+            && !(to.buckets || to.collection.starts_with("system.") || SERVERS_OWN.contains(&&*to.db))
+            && self.catalog.is_ordinary(&key)
+            && self.may_insert(&key).await?;
+        let (in_order, capped) = (self.catalog.writes_in_order(&key), self.catalog.is_capped(&key));
+        let written = WrittenNamespace { to: to.clone(), exact, in_order, capped, ordinary };
+        self.last = Some(written.clone());
+        Ok(written)
+    }
+
+    /// Reads the UUID of a collection. Returns false if the collection does not exist.
+    async fn may_insert(&mut self, key: &NamespaceKey) -> Result<bool> {
+        if !self.inserted.contains_key(key) {
+            let Some(uuid) = self.target.uuid(&key.0, &key.1).await? else { return Ok(false) };
+            self.inserted.insert(key.clone(), uuid);
+        }
+        Ok(true)
+    }
+
+    /// Checks the collections that a step may drop or replace, and forgets their UUIDs.
+    async fn check_inserted(&mut self, step: &ReplayStep) -> Result<()> {
+        let keys = match step {
+            ReplayStep::DropAll { from_db, views } => self.catalog.of_database(from_db, *views),
+            step => step.namespaces().into_iter().map(TargetNamespace::key).collect(),
+        };
+        for key in keys {
+            if let Some(uuid) = self.inserted.remove(&key)
+                && self.target.uuid(&key.0, &key.1).await?.as_ref() != Some(&uuid)
+            {
+                self.fail_replaced(&key);
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_all_inserted(&mut self) -> Result<()> {
+        let mut by_database: BTreeMap<String, Vec<(NamespaceKey, Vec<u8>)>> = BTreeMap::new();
+        for (key, uuid) in std::mem::take(&mut self.inserted) {
+            by_database.entry(key.0.clone()).or_default().push((key, uuid));
+        }
+        for (db, inserted) in by_database {
+            let uuids = self.target.uuids(&db).await?;
+            for (key, uuid) in inserted {
+                if uuids.get(&key.1) != Some(&uuid) {
+                    self.fail_replaced(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fail_replaced(&self, key: &NamespaceKey) {
+        let name = full_name(key);
+        let what = format!("another client dropped or replaced {name} during the replay");
+        self.exceptions().skip.fail(name, &Error::new(Kind::Refused, what).hint(DAMAGE));
     }
 
     /// Writes a document with empty timestamps. The server fills them in, so they are emptied again.

@@ -190,6 +190,7 @@ struct KnownNamespace {
     collated: bool,
     /// True for a capped collection, which keeps its documents in the order of the inserts.
     capped: bool,
+    series: bool,
     /// `expireAfterSeconds` of a time series or a clustered collection.
     expires: Option<RawBson>,
     indexes: Vec<KnownIndex>,
@@ -222,6 +223,7 @@ impl ReplayCatalog {
                 view: namespace.kind == Type::View,
                 collated: namespace.options.get_document("collation").is_ok(),
                 capped: is_capped(&namespace.options),
+                series: namespace.kind == Type::Timeseries,
                 expires: expires(&namespace.options),
                 indexes: namespace.indexes.iter().map(index).collect(),
             };
@@ -245,6 +247,7 @@ impl ReplayCatalog {
                     known.indexes.clear();
                 }
                 (known.view, known.collated, known.capped) = (*view, *collated, is_capped(form.options()));
+                known.series = form.options().get_document("timeseries").is_ok();
                 known.expires = expires(form.options());
             }
             ReplayStep::Drop(named) => {
@@ -285,6 +288,11 @@ impl ReplayCatalog {
 
     pub(super) fn is_capped(&self, key: &NamespaceKey) -> bool {
         self.0.get(key).is_some_and(|known| known.capped)
+    }
+
+    /// Returns true for a collection that exists, is not capped and not a time series.
+    pub(super) fn is_ordinary(&self, key: &NamespaceKey) -> bool {
+        self.0.get(key).is_some_and(|known| !(known.view || known.capped || known.series))
     }
 
     /// The commands that set when documents of time series and clustered collections expire.

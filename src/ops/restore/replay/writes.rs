@@ -1,9 +1,10 @@
 //! Sends the writes of a lane to the target.
 //!
 //! Before all data is of one instant, writes go through `applyOps`, which inserts what an update does not find, and does not mind
-//! a delete without a document. After that instant, writes are exact: an update that finds no document is refused, and deletes go
-//! through the command `delete`, whose answer counts them.
+//! a delete without a document. After that instant, writes are exact: an update that finds no document is refused, inserts go
+//! through the command `insert`, which refuses an `_id` that exists, and deletes through `delete`, whose answer counts them.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +15,10 @@ use crate::base::error::{Error, Kind, Result};
 use crate::dumpformat::oplog::TargetNamespace;
 use crate::model::optime::OpTime;
 use crate::restore_target::RestoreTarget;
-use crate::restore_target::insert::{BATCH, id_text};
+use crate::restore_target::insert::{BATCH, Destination, id_text};
 
-/// The most writes in one command.
-const WRITES: usize = 1000;
+/// The most writes in one batch.
+const WRITES: usize = 4000;
 
 /// A write that waits in a lane.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(super) struct PendingWrite {
     pub exact: Option<OpTime>,
     /// True for a capped collection, from which the target deletes documents by itself.
     pub capped: bool,
+    /// True if the command `insert` may insert the document: its collection is an ordinary one, and is known to exist.
+    pub ordinary: bool,
     /// The same for all writes to the document.
     pub key: u64,
 }
@@ -41,16 +44,40 @@ enum Manner {
     Exact,
     /// Like `Exact`, but the document of an update may be gone.
     Capped,
+    ExactInsert,
     ExactDelete,
 }
+
+impl Manner {
+    /// The rank of a first write of this manner to a document. The rank of a later one is the next that leaves the same remainder
+    /// by [`RANKS`].
+    fn rank(self) -> usize {
+        match self {
+            Manner::ExactInsert => 0,
+            Manner::Converging | Manner::Exact | Manner::Capped => 1,
+            Manner::ExactDelete => 2,
+        }
+    }
+
+    /// Returns true if a command of this manner has writes to one namespace.
+    fn is_of_one_namespace(self) -> bool {
+        matches!(self, Manner::ExactInsert | Manner::ExactDelete)
+    }
+}
+
+const RANKS: usize = 3;
 
 impl PendingWrite {
     fn manner(&self) -> Manner {
         match (self.exact, self.capped) {
-            (None, _) => Manner::Converging,
-            (Some(_), true) => Manner::Capped,
-            (Some(_), false) if self.operation.get_str("op").is_ok_and(|op| op == "d") => Manner::ExactDelete,
-            (Some(_), false) => Manner::Exact,
+            (None, _) => return Manner::Converging,
+            (Some(_), true) => return Manner::Capped,
+            (Some(_), false) => {}
+        }
+        match self.operation.get_str("op") {
+            Ok("d") => Manner::ExactDelete,
+            Ok("i") if self.ordinary => Manner::ExactInsert,
+            _ => Manner::Exact,
         }
     }
 
@@ -59,6 +86,11 @@ impl PendingWrite {
         let id = self.document().get("_id").ok().flatten().map_or_else(|| "unknown".into(), id_text);
         let at = self.exact.map(|at| format!("{}:{} ({})", at.t, at.i, at.second()));
         format!("the entry {}, _id {id}", at.unwrap_or_default())
+    }
+
+    /// The inserted document.
+    fn inserted(&self) -> &RawDocument {
+        self.operation.get_document("o").unwrap_or(&self.operation)
     }
 
     /// The document with the `_id`: the filter of an update, an inserted document, or the key of a delete.
@@ -86,27 +118,24 @@ impl WriteBatch {
     }
 }
 
-/// Reorders writes, so that deletes need few commands. Writes to one document stay in order.
-fn arranged(writes: Vec<PendingWrite>) -> Vec<PendingWrite> {
-    if writes.iter().all(|write| write.manner() != Manner::ExactDelete) {
-        return writes;
-    }
-    // Deletes have odd ranks, other writes even ones.
+/// Reorders writes, so that inserts and deletes need few commands. Writes to one document stay in order.
+fn arranged(writes: Vec<PendingWrite>) -> Vec<(Manner, PendingWrite)> {
     let mut ranks: HashMap<u64, usize> = HashMap::new();
-    let mut ranked: Vec<(usize, PendingWrite)> = Vec::with_capacity(writes.len());
+    let mut ranked: Vec<(usize, Manner, PendingWrite)> = Vec::with_capacity(writes.len());
     for write in writes {
-        let deletes = usize::from(write.manner() == Manner::ExactDelete);
-        let rank = ranks.entry(write.key).or_insert(deletes);
-        if *rank % 2 != deletes {
-            *rank += 1;
-        }
-        ranked.push((*rank, write));
+        let manner = write.manner();
+        let rank = ranks.entry(write.key).or_insert(manner.rank());
+        *rank += (RANKS + manner.rank() - *rank % RANKS) % RANKS;
+        ranked.push((*rank, manner, write));
     }
-    // The sort is stable. A document has one namespace, so the deletes of one namespace may come together.
-    ranked.sort_by(|(a, one), (b, other)| {
-        a.cmp(b).then_with(|| if a % 2 == 1 { one.to.cmp(&other.to) } else { std::cmp::Ordering::Equal })
+    // The sort is stable. A document has one namespace, so the inserts and deletes of one namespace may come together.
+    ranked.sort_by(|(a, manner, one), (b, _, other)| {
+        a.cmp(b).then_with(|| match manner.is_of_one_namespace() {
+            true => one.to.cmp(&other.to),
+            false => Ordering::Equal,
+        })
     });
-    ranked.into_iter().map(|(_, write)| write).collect()
+    ranked.into_iter().map(|(_, manner, write)| (manner, write)).collect()
 }
 
 pub(super) fn lock(exceptions: &Mutex<Exceptions>) -> MutexGuard<'_, Exceptions> {
@@ -119,20 +148,27 @@ pub(super) async fn send(
     exceptions: &Mutex<Exceptions>,
     writes: Vec<PendingWrite>,
 ) -> Result<()> {
-    let mut writes = arranged(writes);
-    while let Some(first) = writes.first() {
-        let manner = first.manner();
-        let alike = |write: &&PendingWrite| {
-            write.manner() == manner && (manner != Manner::ExactDelete || write.to == first.to)
+    let mut rest = arranged(writes).into_iter().peekable();
+    while let Some((manner, first)) = rest.next() {
+        let to = first.to.clone();
+        let mut now = vec![first];
+        let alike = |(of, write): &(Manner, PendingWrite)| {
+            *of == manner && (!manner.is_of_one_namespace() || write.to == to)
         };
-        let now = writes.iter().take_while(alike).count();
-        let done = match manner {
-            Manner::ExactDelete => delete(target, exceptions, &writes[..now]).await?,
-            _ => apply(target, exceptions, &writes[..now], manner).await?,
-        };
-        let exceptions = lock(exceptions);
-        let rest = writes.drain(..).skip(done);
-        writes = rest.filter(|write| !exceptions.skip.leaves_out(&write.to)).collect();
+        now.extend(std::iter::from_fn(|| rest.next_if(alike).map(|(_, write)| write)));
+        while !now.is_empty() {
+            {
+                let exceptions = lock(exceptions);
+                now.retain(|write| !exceptions.skip.leaves_out(&write.to));
+            }
+            let done = match manner {
+                _ if now.is_empty() => 0,
+                Manner::ExactInsert => insert(target, exceptions, &now).await?,
+                Manner::ExactDelete => delete(target, exceptions, &now).await?,
+                _ => apply(target, exceptions, &now, manner).await?,
+            };
+            now.drain(..done);
+        }
     }
     Ok(())
 }
@@ -177,6 +213,33 @@ async fn apply(
     })
 }
 
+/// Inserts documents into one collection, none of which may be there.
+async fn insert(
+    target: &RestoreTarget,
+    exceptions: &Mutex<Exceptions>,
+    writes: &[PendingWrite],
+) -> Result<usize> {
+    let to = &writes[0].to;
+    let mut raw = Vec::new();
+    writes.iter().for_each(|write| raw.extend_from_slice(write.inserted().as_bytes()));
+    match target.insert(&Destination::new(&to.db, &to.collection), &raw).await {
+        Ok(refused) => {
+            if let Some(one) = refused.first() {
+                let about = |write: &&PendingWrite| write.inserted() == &*one.document;
+                let error = match writes.iter().find(about) {
+                    Some(write) if one.same_id => lost(write, &one.why),
+                    Some(write) => Error::new(Kind::Refused, format!("{}: {}", write.place(), one.why)),
+                    None => Error::new(Kind::Refused, one.why.clone()),
+                };
+                lock(exceptions).skip.fail(to.name(), &error);
+            }
+        }
+        Err(error) if error.kind() == Kind::Refused => lock(exceptions).skip.fail(to.name(), &error),
+        Err(error) => return Err(error),
+    }
+    Ok(writes.len())
+}
+
 /// Deletes documents of one namespace, which must all be there.
 async fn delete(
     target: &RestoreTarget,
@@ -211,7 +274,7 @@ async fn delete(
     Ok(writes.len())
 }
 
-const DAMAGE: &str = "The data differs from the data that the oplog was written for: another client may have changed it. Restore \
+pub(super) const DAMAGE: &str = "The data differs from the data that the oplog was written for: another client may have changed it. Restore \
                       again into a server without other clients";
 
 fn lost(write: &PendingWrite, why: &str) -> Error {
@@ -229,11 +292,18 @@ mod tests {
         let to =
             TargetNamespace { from_db: db.clone(), from: name.clone(), db, collection: name, buckets: false };
         let operation = rawdoc! {"op": op, "o": {"_id": id}};
-        PendingWrite { to, operation, exact: Some(OpTime { t: 5, i: 1 }), capped: false, key: id as u64 }
+        PendingWrite {
+            to,
+            operation,
+            exact: Some(OpTime { t: 5, i: 1 }),
+            capped: false,
+            ordinary: true,
+            key: id as u64,
+        }
     }
 
     fn order(writes: Vec<PendingWrite>) -> Vec<(String, i32)> {
-        let one = |write: &PendingWrite| {
+        let one = |(_, write): &(Manner, PendingWrite)| {
             let id = write.document().get_i32("_id").unwrap();
             (write.operation.get_str("op").unwrap().to_string(), id)
         };
@@ -241,16 +311,46 @@ mod tests {
     }
 
     #[test]
-    fn deletes_come_together_and_writes_to_a_document_stay_in_order() {
-        let writes = [("i", 1), ("d", 1), ("i", 2), ("d", 3), ("i", 3), ("d", 2), ("i", 1), ("u", 4)];
+    fn writes_of_one_kind_come_together_and_writes_to_a_document_stay_in_order() {
+        let writes = [
+            ("i", 1),
+            ("u", 5),
+            ("d", 1),
+            ("i", 2),
+            ("d", 3),
+            ("i", 3),
+            ("u", 2),
+            ("d", 2),
+            ("i", 1),
+            ("u", 4),
+        ];
         let writes = writes.map(|(op, id)| write(op, id, "rows")).to_vec();
-        let wanted = [("i", 1), ("i", 2), ("u", 4), ("d", 1), ("d", 3), ("d", 2), ("i", 3), ("i", 1)];
+        let wanted = [
+            ("i", 1),
+            ("i", 2),
+            ("u", 5),
+            ("u", 2),
+            ("u", 4),
+            ("d", 1),
+            ("d", 3),
+            ("d", 2),
+            ("i", 3),
+            ("i", 1),
+        ];
         assert_eq!(order(writes), wanted.map(|(op, id)| (op.to_string(), id)));
     }
 
     #[test]
-    fn deletes_of_one_namespace_come_together() {
-        let writes = vec![write("d", 1, "a"), write("d", 2, "b"), write("d", 3, "a")];
-        assert_eq!(order(writes), [("d".into(), 1), ("d".into(), 3), ("d".into(), 2)]);
+    fn inserts_and_deletes_of_one_namespace_come_together() {
+        for op in ["i", "d"] {
+            let writes = vec![write(op, 1, "a"), write(op, 2, "b"), write(op, 3, "a")];
+            assert_eq!(order(writes), [1, 3, 2].map(|id| (op.to_string(), id)));
+        }
+    }
+
+    #[test]
+    fn the_order_of_updates_stays() {
+        let writes = vec![write("u", 1, "b"), write("u", 2, "a"), write("u", 1, "b")];
+        assert_eq!(order(writes), [1, 2, 1].map(|id| ("u".to_string(), id)));
     }
 }
