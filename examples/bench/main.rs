@@ -5,10 +5,13 @@
 //! are missing. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
 //! (default 3), `restores=N` of restores (default 3) and `modes=N` of each consistency (default 3), `tiny=N` collections of the second server
 //! (default 2,000), `blobs=N` incompressible documents of 16 KiB of the third server (default 64,000, which
-//! is 1 GB). 0 leaves a part out.
+//! is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the last one (default 5,120), `replays=N`
+//! rounds of restores to a point in time (default 1) of `operations=N` writes (default 270,000), `transaction=N` MiB of the
+//! largest transaction (default 1,024). 0 leaves a part out.
 
 mod backups;
 mod cost;
+mod oplogs;
 mod restores;
 
 use std::collections::BTreeMap;
@@ -73,6 +76,15 @@ fn main() -> Result<()> {
         })?;
         backups::compare(&mongod, &backups::ours(), 1)?;
     }
+    if numbers["slices"] > 0 {
+        oplogs::slices(&runtime, numbers["slices"], numbers["backlog"])?;
+    }
+    if numbers["replays"] > 0 {
+        oplogs::replay(&runtime, numbers["replays"], numbers["operations"])?;
+    }
+    if numbers["transaction"] > 0 {
+        oplogs::transaction(&runtime, numbers["transaction"])?;
+    }
     Ok(())
 }
 
@@ -85,6 +97,11 @@ fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static 
         ("modes", 3),
         ("tiny", 2_000),
         ("blobs", 64_000),
+        ("slices", 3),
+        ("backlog", 5_120),
+        ("replays", 1),
+        ("operations", 270_000),
+        ("transaction", 1_024),
     ]);
     for argument in arguments {
         let (name, value) = argument.split_once('=').context("arguments look like rounds=3")?;
