@@ -1,24 +1,22 @@
 //! The chains of oplog slices in a store, and whether they are continuous.
 //!
-//! [`JobSlices`] is one listing. The manifests of slices are read only when they are needed: a run of `oplog` needs only the
-//! newest one, which [`find_tip`] finds with two requests if this machine remembers it.
+//! [`JobSlices`] is one listing. The manifests of slices are read only when they are needed
+//! ([`SliceReader`](super::slice_reader::SliceReader)): a run of `oplog` needs only the newest one, which [`find_tip`] finds with
+//! two requests if this machine remembers it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
 use super::place_files::PlaceFile;
 use crate::base::error::Result;
 use crate::model::optime::OpTime;
-use crate::model::slice::{self, ChainId, OplogGap, SliceManifest};
+use crate::model::slice::{self, ChainId, SliceManifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
 
-/// The number of manifests that are fetched at once.
-const FETCHING: usize = 16;
 /// A body that no manifest names may belong to a run under way until it is this old.
 const YOUNG: TimeDelta = TimeDelta::days(1);
 /// The largest file with the newest slice that is read, in bytes.
@@ -79,6 +77,10 @@ impl JobSlices {
         JobSlices { job: job.into(), chains }
     }
 
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
     /// The chains that have a slice, oldest first.
     pub fn chains(&self) -> impl DoubleEndedIterator<Item = &ChainId> {
         self.chains.iter().filter(|(_, slices)| slices.values().any(exists)).map(|(chain, _)| chain)
@@ -98,79 +100,6 @@ impl JobSlices {
     pub fn starts(&self, chain: &ChainId) -> impl DoubleEndedIterator<Item = OpTime> {
         let slices = self.chains.get(chain).into_iter().flatten();
         slices.filter(|(_, folder)| exists(folder)).map(|(start, _)| *start)
-    }
-
-    /// Reads the manifests of a chain, in order, without those that were deleted since the listing.
-    ///
-    /// # Errors
-    /// Returns an error if the store does not answer.
-    pub async fn read(&self, store: &dyn Store, chain: &ChainId) -> Result<Vec<SliceEntry>> {
-        self.read_since(store, chain, chain.start).await
-    }
-
-    /// Reads the manifests of all chains, oldest chain first, as [`JobSlices::read`].
-    ///
-    /// # Errors
-    /// Returns an error if the store does not answer.
-    pub async fn read_all(&self, store: &dyn Store) -> Result<Vec<Vec<SliceEntry>>> {
-        let mut chains = Vec::new();
-        for chain in self.chains() {
-            chains.push(self.read(store, chain).await?);
-        }
-        Ok(chains)
-    }
-
-    /// Reads the manifests of the slices that have entries after an optime, in order.
-    ///
-    /// # Errors
-    /// Returns an error if the store does not answer.
-    pub async fn read_since(
-        &self,
-        store: &dyn Store,
-        chain: &ChainId,
-        from: OpTime,
-    ) -> Result<Vec<SliceEntry>> {
-        let starts: Vec<OpTime> = self.starts(chain).collect();
-        let first = starts.partition_point(|start| *start <= from).saturating_sub(1);
-        let reading = starts[first..].iter().map(|start| read_slice(store, &self.job, chain, *start));
-        let found: Vec<Option<SliceEntry>> = stream::iter(reading).buffered(FETCHING).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    /// The gap before a chain, which its first slice names.
-    ///
-    /// # Errors
-    /// Returns an error if the store does not answer.
-    pub async fn gap(&self, store: &dyn Store, chain: &ChainId) -> Result<Option<OplogGap>> {
-        Ok(match read_slice(store, &self.job, chain, chain.start).await? {
-            Some(SliceEntry::Slice(slice)) => slice.gap,
-            Some(SliceEntry::Unreadable { .. }) | None => None,
-        })
-    }
-
-    /// The slices for retention, oldest first. A slice ends where the next slice of its chain begins; only the last slices of
-    /// chains that have ended are read. The newest slice has no end, because the run of another machine may follow it.
-    ///
-    /// # Errors
-    /// Returns an error if the store does not answer.
-    pub async fn retained(&self, store: &dyn Store) -> Result<Vec<RetainedSlice>> {
-        let newest = self.chains().next_back();
-        let mut retained = Vec::new();
-        for chain in self.chains() {
-            let starts: Vec<OpTime> = self.starts(chain).collect();
-            for (at, start) in starts.iter().enumerate() {
-                let end = match starts.get(at + 1) {
-                    Some(next) => Some(*next),
-                    None if Some(chain) == newest => None,
-                    None => match read_slice(store, &self.job, chain, *start).await? {
-                        Some(SliceEntry::Slice(slice)) => Some(slice.end.at),
-                        Some(SliceEntry::Unreadable { .. }) | None => None,
-                    },
-                };
-                retained.push(RetainedSlice { chain: chain.clone(), start: *start, end });
-            }
-        }
-        Ok(retained)
     }
 
     /// The manifests that must be read to find the orphans: those of slices beside which there are other objects than one body

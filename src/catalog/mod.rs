@@ -14,6 +14,7 @@ pub mod ranges;
 pub mod reach;
 pub mod records;
 pub mod run;
+pub mod slice_reader;
 pub mod slowdown;
 pub mod state;
 pub mod verdict;
@@ -34,9 +35,10 @@ use crate::model::index::Index;
 use crate::model::manifest;
 use crate::model::manifest::{IndexObject, Manifest};
 use crate::store::{self, Store, StoreErrorKind, StoredObject};
+use chain::JobSlices;
 use compare::{EntryAmount, NamespaceAmounts};
 use marks::{FailedRun, Mark, Pin};
-use place_files::{Cache, CachedContent, KnownBackups, MissingBackups};
+use place_files::{CACHE, Cache, CachedContent, KnownBackups, MissingBackups};
 use verdict::{Verdict, Verdicts};
 
 /// The number of objects that are fetched at once.
@@ -131,7 +133,7 @@ impl<'a> Catalog<'a> {
             let (id, file) = layout::parse(key)?;
             folders.get(&id)?.get(file)
         };
-        let cache = Mutex::new(Cache::load(options.state_dir.as_deref(), &place, listed));
+        let cache = Mutex::new(Cache::load(options.state_dir.as_deref(), &place, CACHE, listed));
         let missing = compare_with_known(&place, &folders, options);
         let room = Semaphore::new(FETCHED_KIB as usize);
         Ok(Catalog { store, options: options.clone(), folders, oplog, cache, room, missing })
@@ -140,6 +142,16 @@ impl<'a> Catalog<'a> {
     /// All folders. Objects that belong to no backup are left out.
     pub fn folders(&self) -> &BTreeMap<BackupId, BackupFolder> {
         &self.folders
+    }
+
+    /// The oplog slices of a job.
+    pub fn slices(&self, job: &str) -> JobSlices {
+        JobSlices::of(job, self.oplog.iter().cloned())
+    }
+
+    /// The store that was listed.
+    pub fn store(&self) -> &'a dyn Store {
+        self.store
     }
 
     /// The ids of the backups that have a manifest, newest first.

@@ -1,4 +1,4 @@
-//! Two files about a place in the state directory: the backups that this machine knows there, and a cache of objects.
+//! Files about a place in the state directory: the backups that this machine knows there, and caches of objects.
 //!
 //! **Known backups.** An empty directory may be the mount point of a disk that is not mounted. Then nothing may be written
 //! to it, and its emptiness proves nothing.
@@ -28,12 +28,15 @@ use crate::base::error::{Error, Kind};
 use crate::base::files;
 use crate::base::units::count;
 use crate::model::id::BackupId;
+use crate::model::slice::SliceManifest;
 use crate::store::StoredObject;
 
-/// The version of the format of both files.
+/// The version of the format of these files.
 const FORMAT: u32 = 1;
 /// The folder of these files in the state directory.
 const FOLDER: &str = "places";
+/// The ending of the cache of backups. The manifests of oplog slices have a cache for each job.
+pub(super) const CACHE: &str = "cache";
 
 /// The largest file of known backups that is read, in bytes: 1,000,000 ids.
 const LARGEST_KNOWN: u64 = 32 << 20;
@@ -246,7 +249,7 @@ pub fn cached_jobs(state_dir: &Path, place: &str) -> BTreeMap<BackupId, String> 
         job: String,
     }
     let (mut jobs, mut line) = (BTreeMap::new(), Vec::new());
-    let file = PlaceFile::new(state_dir, place, "cache");
+    let file = PlaceFile::new(state_dir, place, CACHE);
     let Ok(mut lines) = CacheLines::open(&file, place, SEARCHED) else { return jobs };
     while lines.next(&mut line).is_ok_and(|more| more) {
         if let Ok(CachedManifest { what: Content { backup: Some(backup) } }) = serde_json::from_slice(&line) {
@@ -264,6 +267,7 @@ pub(super) enum CachedContent {
     Verdict(Verdict),
     Failure(FailedRun),
     Pin(Pin),
+    Slice(Box<SliceManifest>),
 }
 
 /// Does what serde does with its feature `rc`.
@@ -313,13 +317,15 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Reads the entries of the objects that `listed` finds. A cache that cannot be used is empty.
+    /// Reads the entries of the objects that `listed` finds from the file with this ending. A cache that cannot be used is
+    /// empty.
     pub fn load<'a>(
         state_dir: Option<&Path>,
         place: &str,
+        ending: &str,
         listed: impl Fn(&str) -> Option<&'a StoredObject>,
     ) -> Cache {
-        let file = state_dir.map(|dir| PlaceFile::new(dir, place, "cache"));
+        let file = state_dir.map(|dir| PlaceFile::new(dir, place, ending));
         let mut cache = Cache { file, place: place.into(), ..Cache::default() };
         if let Err(e) = cache.fill(listed) {
             if e.kind() != io::ErrorKind::NotFound {

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use super::chain::SliceEntry;
 use super::choose::{SkippedBackup, WhichBackup};
 use super::reach::{ChainBreak, ChainHistory, RangeBase, UnbrokenSlices, furthest};
+use super::slice_reader::SliceReader;
 use super::state::StoreState;
 use super::{CatalogOptions, Summary};
 use crate::base::error::{Error, Kind, Result};
@@ -120,7 +121,7 @@ pub async fn choose_point(
     if let Some(missing) = &state.missing {
         log::warn!("{}", missing.message());
     }
-    let chains = state.slices.read_all(store).await?;
+    let chains = SliceReader::afresh(store, &state.slices).read_all().await?;
     let counts = |manifest: &Summary| match which {
         WhichBackup::Id(id) => manifest.id == *id,
         WhichBackup::Prefix(prefix) => manifest.id.as_str().starts_with(prefix.as_str()),

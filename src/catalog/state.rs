@@ -1,16 +1,18 @@
 //! The state of a store for one job: its backups with their faults, begun deletions, failed runs and incomplete folders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::base::error::Result;
-use crate::catalog::chain::{JobSlices, RetainedSlice};
+use crate::catalog::chain::{JobSlices, RetainedSlice, SliceEntry};
 use crate::catalog::compare::Contents;
 use crate::catalog::fault::BackupFault;
 use crate::catalog::marks::{self, FailedRun, Pin, Tombstone};
 use crate::catalog::place_files::MissingBackups;
+use crate::catalog::slice_reader::SliceReader;
 use crate::catalog::verdict::{Drill, Verdicts};
 use crate::catalog::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, Summary, layout};
 use crate::model::id::BackupId;
@@ -46,6 +48,9 @@ pub struct RetainedOplog {
     pub slices: Vec<RetainedSlice>,
     /// The backups of the same replica set that begin within a stored slice.
     pub bases: BTreeMap<BackupId, BaseInstant>,
+    /// The bases that the slices after them do not continue, because these have another selection or cannot be read. None of
+    /// them replaces an earlier base.
+    pub uncontinued: BTreeSet<BackupId>,
 }
 
 /// The times of a backup at which a chain can begin.
@@ -71,6 +76,8 @@ pub struct FoundBackup {
 /// The state of a store for the cleanup of one job.
 pub struct StoreState {
     job: String,
+    /// The directory with the caches.
+    state_dir: Option<PathBuf>,
     found: BTreeMap<BackupId, FoundBackup>,
     /// Manifests that cannot be decoded, so that their jobs are unknown.
     pub broken: BTreeMap<BackupId, BackupFault>,
@@ -100,7 +107,14 @@ impl StoreState {
     /// # Errors
     /// Returns an error if the store does not answer.
     pub async fn read(store: &dyn Store, job: &str, options: &CatalogOptions) -> Result<StoreState> {
-        let catalog = Catalog::read(store, options).await?;
+        StoreState::of(&Catalog::read(store, options).await?, job).await
+    }
+
+    /// Reads the state of a store that was listed.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn of(catalog: &Catalog<'_>, job: &str) -> Result<StoreState> {
         let listed = catalog.existing();
         let has_failed = |folder: &BackupFolder| folder.contains_key(layout::FAILED);
         let failed = catalog.folders.iter().filter(|(_, folder)| has_failed(folder));
@@ -109,10 +123,11 @@ impl StoreState {
         let missing = catalog.missing.clone().filter(|missing| missing.newest);
         let mut state = StoreState {
             job: job.into(),
+            state_dir: catalog.options.state_dir.clone(),
             found: BTreeMap::new(),
             broken: BTreeMap::new(),
             archived: Vec::new(),
-            slices: JobSlices::of(job, catalog.oplog.iter().cloned()),
+            slices: catalog.slices(job),
             others: BTreeSet::new(),
             halfway: Vec::new(),
             incomplete: BTreeMap::new(),
@@ -126,7 +141,7 @@ impl StoreState {
         let mut pins = catalog.pins(&listed).await?;
         let entries = catalog.summaries(&listed).await?;
         catalog.save();
-        let mut folders = catalog.folders;
+        let mut folders = catalog.folders.clone();
         for entry in entries {
             let folder = folders.remove(entry.id()).unwrap_or_default();
             let (verdicts, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
@@ -139,7 +154,7 @@ impl StoreState {
                 state.incomplete.insert(id, folder);
                 continue;
             }
-            match Tombstone::read(store, &id).await? {
+            match Tombstone::read(catalog.store, &id).await? {
                 Some(Ok(tombstone)) if tombstone.job == job => {
                     state.halfway.push((tombstone, folder.contains_key(layout::PIN)));
                 }
@@ -229,15 +244,55 @@ impl StoreState {
     /// # Errors
     /// Returns an error if the store does not answer.
     pub async fn oplog(&self, store: &dyn Store) -> Result<RetainedOplog> {
-        let slices = self.slices.retained(store).await?;
+        let reader = self.slice_reader(store);
+        let slices = reader.retained().await?;
         let begins_in_a_chain = |id: &BackupId, base: &BaseInstant| {
             let set_id = self.found[id].manifest.source.set_id.as_deref();
             let mut of_set = slices.iter().filter(|slice| Some(&*slice.chain.set_id) == set_id);
             of_set.any(|slice| slice.start <= base.from && slice.end.is_none_or(|end| base.from <= end))
         };
         let bases = self.found.keys().filter_map(|id| Some((id.clone(), self.base(id)?)));
-        let bases = bases.filter(|(id, base)| begins_in_a_chain(id, base)).collect();
-        Ok(RetainedOplog { slices, bases })
+        let bases: BTreeMap<BackupId, BaseInstant> =
+            bases.filter(|(id, base)| begins_in_a_chain(id, base)).collect();
+        let mut uncontinued = BTreeSet::new();
+        for (id, base) in &bases {
+            if !self.is_continued(id, base.at, &slices, &reader).await? {
+                uncontinued.insert(id.clone());
+            }
+        }
+        reader.save();
+        Ok(RetainedOplog { slices, bases, uncontinued })
+    }
+
+    /// Returns true if the slice with the first entries after the instant of a backup has the backup's selection, or does not
+    /// exist yet.
+    async fn is_continued(
+        &self,
+        id: &BackupId,
+        at: OpTime,
+        slices: &[RetainedSlice],
+        reader: &SliceReader<'_>,
+    ) -> Result<bool> {
+        let Summary { source, selection, .. } = &*self.found[id].manifest;
+        let follows = |slice: &&RetainedSlice| {
+            let same_set = Some(&slice.chain.set_id) == source.set_id.as_ref();
+            same_set && slice.start <= at && slice.end.is_none_or(|end| end > at)
+        };
+        let mut any = false;
+        for slice in slices.iter().filter(follows) {
+            match reader.read(&slice.chain, slice.start).await? {
+                Some(SliceEntry::Slice(slice)) if slice.end.at <= at => {}
+                Some(SliceEntry::Slice(slice)) if slice.selection == *selection => return Ok(true),
+                Some(_) => any = true,
+                None => {}
+            }
+        }
+        Ok(!any)
+    }
+
+    /// A reader for the job's slices.
+    pub fn slice_reader<'a>(&'a self, store: &'a dyn Store) -> SliceReader<'a> {
+        SliceReader::remembering(store, &self.slices, self.state_dir.as_deref())
     }
 
     /// The times of a backup of the job; `None` if no chain can begin at it.

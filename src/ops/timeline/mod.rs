@@ -113,7 +113,7 @@ pub async fn timeline(
     reading: &CatalogOptions,
 ) -> Result<TimelineReport> {
     let state = StoreState::read(store, &options.job, reading).await?;
-    let chains = state.slices.read_all(store).await?;
+    let chains = state.slice_reader(store).read_all().await?;
     let restorable = ranges::restorable(&RangeBase::all(&state), &chains);
     let mut slices: Vec<&SliceManifest> = chains.iter().flatten().filter_map(readable).collect();
     slices.sort_by_key(|slice| (slice.start, slice.end.at));

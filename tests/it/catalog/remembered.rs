@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use uzima_backup::catalog::layout;
+use uzima_backup::model::slice::Barrier;
 
 use super::support::{hourly, put_verdict, verdict};
+use crate::cleanup::slices::{ago, bases, chain, put};
 use crate::cleanup::support::{Place, places};
 
 /// The cache file.
@@ -92,6 +94,36 @@ fn a_lost_or_damaged_cache_is_rebuilt() {
     std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
     assert_eq!(place.run(&["list", "--json"]).ends(0).stdout, right);
     assert!(file.symlink_metadata().expect("a file").is_file(), "it took the place of the link");
+}
+
+#[test]
+fn an_overwritten_slice_is_read_again_and_a_damaged_cache_of_slices_is_rebuilt() {
+    for place in places() {
+        bases(&place, [2]);
+        let mut slices = chain(&[60, 40, 20, 0]);
+        put(&place, &slices);
+        let gaps = || {
+            let listed = place.run(&["list", "--json"]).ends(0).json();
+            let gaps = listed["oplog"][0]["gaps"].as_array().expect("gaps").clone();
+            gaps.into_iter().filter(|gap| gap["to"].is_null()).collect::<Vec<serde_json::Value>>()
+        };
+        assert!(gaps().is_empty());
+        slices[1].barriers = vec![Barrier { at: ago(30), why: "the selection changed".into() }];
+        put(&place, &slices[1..2]);
+        assert_eq!(gaps()[0]["obstacles"][0]["why"], "the selection changed");
+        // The same size.
+        slices[1].barriers[0].why = "the selection_changed".into();
+        put(&place, &slices[1..2]);
+        assert_eq!(gaps()[0]["obstacles"][0]["why"], "the selection_changed");
+        let folder = place.home.state().join("places");
+        let files =
+            std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let of_slices = |path: &PathBuf| path.to_string_lossy().contains(".oplog-");
+        let file = files.into_iter().find(of_slices).expect("a cache");
+        std::fs::write(&file, "x").expect("a file");
+        assert_eq!(gaps().len(), 1);
+        assert!(file.metadata().expect("a file").len() > 100, "it is written again");
+    }
 }
 
 /// Without a cache every command still works.

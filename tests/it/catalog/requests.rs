@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uzima_testkit::s3_server::{Call, Fault, Rule};
 
 use super::support::hourly;
+use crate::cleanup::slices::{bases, chain, put};
 use crate::cleanup::support::{Place, ids, with};
 use crate::cli::support::{Ran, run};
 
@@ -45,6 +46,48 @@ fn a_second_run_reads_only_the_listing() {
         ran.ends(0);
         println!("{backups} backups, {pages} pages, {args:?}: {:?}", tally(&calls));
         assert!(calls.len() <= pages + 10, "{args:?}, {pages} pages: {:?}", tally(&calls));
+    }
+}
+
+/// With 300 slices: later runs read the listing, and only new slices.
+#[test]
+fn slices_are_read_once() {
+    let place = Place::s3();
+    bases(&place, [11, 5, 1]);
+    let slices = chain(&(0..=300).rev().collect::<Vec<i64>>());
+    let (newest, older) = slices.split_last().expect("slices");
+    put(&place, older);
+    let (ran, first) = calls(&place, &["list", "--json"]);
+    let report = ran.ends(0).json();
+    assert_eq!(report["oplog"][0]["ranges"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(tally(&first)["GetObject"], 3 + older.len(), "{:?}", tally(&first));
+    put(&place, std::slice::from_ref(newest));
+    let pages = place.keys().len().div_ceil(1_000);
+    for (args, new) in [
+        (&["stats", "--json"][..], 1),
+        (&["list", "--json"], 0),
+        (&["list", "--limit", "1"], 0),
+        (&["timeline"], 0),
+        (&["health", "--only", "oplog"], 0),
+        (&["cleanup", "--dry-run"], 0),
+    ] {
+        let (ran, calls) = calls(&place, args);
+        assert!(ran.code != Some(1) && ran.code != Some(2), "{args:?}: {}", ran.stderr);
+        let tally = tally(&calls);
+        println!("300 slices, {pages} pages, {args:?}: {tally:?}");
+        assert_eq!(tally.get("GetObject").copied().unwrap_or_default(), new, "{args:?}: {tally:?}");
+        assert!(calls.len() <= pages + new + 10, "{args:?}: {tally:?}");
+    }
+}
+
+#[test]
+fn without_slices_list_stats_and_health_list_the_store_once() {
+    let place = Place::s3();
+    bases(&place, [2, 1]);
+    for args in [&["list"][..], &["stats"], &["health", "--only", "oplog"]] {
+        let (ran, calls) = calls(&place, args);
+        ran.ends(0);
+        assert_eq!(tally(&calls)["ListObjectsV2"], 1, "{args:?}: {:?}", tally(&calls));
     }
 }
 

@@ -1,0 +1,142 @@
+//! Reads the manifests of a job's oplog slices. A slice never changes, so the commands that show the slices or decide about
+//! them read each manifest once, also over several runs: its content is kept in the state directory until the object changes.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::chain::{self, JobSlices, RetainedSlice, SliceEntry};
+use super::layout;
+use super::place_files::{Cache, CachedContent};
+use crate::base::error::Result;
+use crate::model::optime::OpTime;
+use crate::model::slice::{ChainId, OplogGap};
+use crate::store::Store;
+
+/// The number of manifests that are fetched at once.
+const FETCHING: usize = 16;
+
+/// A reader for the manifests of the listed slices.
+pub struct SliceReader<'a> {
+    store: &'a dyn Store,
+    slices: &'a JobSlices,
+    cache: Mutex<Cache>,
+}
+
+impl<'a> SliceReader<'a> {
+    /// A reader that remembers the manifests in a state directory, if there is one.
+    pub fn remembering(
+        store: &'a dyn Store,
+        slices: &'a JobSlices,
+        state_dir: Option<&Path>,
+    ) -> SliceReader<'a> {
+        let listed = |key: &str| {
+            let (chain, start, file) = layout::parse_slice(slices.job(), key)?;
+            slices.folder(&chain, start)?.get(file)
+        };
+        // A command about a job without slices neither reads nor writes the file.
+        let state_dir = state_dir.filter(|_| slices.chains().next().is_some());
+        let job = blake3::hash(slices.job().as_bytes()).to_hex();
+        let ending = format!("oplog-{}.cache", &job[..16]);
+        let cache = Cache::load(state_dir, &store.place(), &ending, listed);
+        SliceReader { store, slices, cache: Mutex::new(cache) }
+    }
+
+    /// A reader that reads each manifest from the store.
+    pub fn afresh(store: &'a dyn Store, slices: &'a JobSlices) -> SliceReader<'a> {
+        SliceReader::remembering(store, slices, None)
+    }
+
+    /// Reads the manifest of a slice. Returns `None` if it was deleted since the listing.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read(&self, chain: &ChainId, start: OpTime) -> Result<Option<SliceEntry>> {
+        let object = self.slices.folder(chain, start).and_then(|folder| folder.get(layout::SLICE));
+        if let Some(CachedContent::Slice(slice)) = object.and_then(|object| self.cache().get(object)) {
+            return Ok(Some(SliceEntry::Slice(slice)));
+        }
+        let found = chain::read_slice(self.store, self.slices.job(), chain, start).await?;
+        if let (Some(object), Some(SliceEntry::Slice(slice))) = (object, &found) {
+            self.cache().put(object, CachedContent::Slice(slice.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Reads the manifests of all chains, oldest chain first, each in order, without those that were deleted since the listing.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read_all(&self) -> Result<Vec<Vec<SliceEntry>>> {
+        let mut chains = Vec::new();
+        for chain in self.slices.chains() {
+            chains.push(self.entries(chain, chain.start).await?);
+        }
+        self.cache().save();
+        Ok(chains)
+    }
+
+    /// Reads the manifests of the slices of a chain that have entries after an optime, in order.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read_since(&self, chain: &ChainId, from: OpTime) -> Result<Vec<SliceEntry>> {
+        let entries = self.entries(chain, from).await?;
+        self.cache().save();
+        Ok(entries)
+    }
+
+    async fn entries(&self, chain: &ChainId, from: OpTime) -> Result<Vec<SliceEntry>> {
+        let starts: Vec<OpTime> = self.slices.starts(chain).collect();
+        let first = starts.partition_point(|start| *start <= from).saturating_sub(1);
+        let reading = starts[first..].iter().map(|start| self.read(chain, *start));
+        let found: Vec<Option<SliceEntry>> = stream::iter(reading).buffered(FETCHING).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The gap before a chain, which its first slice names.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn gap(&self, chain: &ChainId) -> Result<Option<OplogGap>> {
+        Ok(match self.read(chain, chain.start).await? {
+            Some(SliceEntry::Slice(slice)) => slice.gap,
+            Some(SliceEntry::Unreadable { .. }) | None => None,
+        })
+    }
+
+    /// The slices for retention, oldest first. A slice ends where the next slice of its chain begins; only the last slices of
+    /// chains that have ended are read. The newest slice has no end, because the run of another machine may follow it.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn retained(&self) -> Result<Vec<RetainedSlice>> {
+        let newest = self.slices.chains().next_back();
+        let mut retained = Vec::new();
+        for chain in self.slices.chains() {
+            let starts: Vec<OpTime> = self.slices.starts(chain).collect();
+            for (at, start) in starts.iter().enumerate() {
+                let end = match starts.get(at + 1) {
+                    Some(next) => Some(*next),
+                    None if Some(chain) == newest => None,
+                    None => match self.read(chain, *start).await? {
+                        Some(SliceEntry::Slice(slice)) => Some(slice.end.at),
+                        Some(SliceEntry::Unreadable { .. }) | None => None,
+                    },
+                };
+                retained.push(RetainedSlice { chain: chain.clone(), start: *start, end });
+            }
+        }
+        Ok(retained)
+    }
+
+    /// Keeps the manifests that were read for later runs.
+    pub fn save(&self) {
+        self.cache().save();
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
