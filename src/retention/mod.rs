@@ -28,7 +28,8 @@ use quality::Quality;
 pub use quality::{Freshness, freshness};
 use slices::SliceDecision;
 
-/// The number of good backups that may be deleted at once, or a quarter of them if that is more.
+/// The number of good backups that may be deleted at once, or a quarter of them if that is more; and the number of oplog slices
+/// that may be, or half of their time if that is more.
 const AT_ONCE: usize = 3;
 
 /// A rule of retention. If several rules keep a backup, the plan names the first.
@@ -205,6 +206,7 @@ pub fn plan(backups: &[RetainedBackup], policy: &Policy, context: &PlanContext) 
         ));
     }
     let slices = slices::decide(&context.oplog, &good_ids, context.oplog_days, context.now);
+    frozen.extend(slices::doubt(&slices).filter(|_| !context.force));
     RetentionPlan { decisions, slices, frozen }
 }
 

@@ -1,14 +1,16 @@
 //! Decides which oplog slices to delete, and which backups their chains need.
 //!
 //! `oplog_days` promises a range: a restore can reach each second of the last days. It needs the newest good base at or before
-//! the beginning of the range, and all slices from there on. A base is a backup at which a chain can begin.
+//! the beginning of the range, and all slices from there on. A base is a backup at which a chain can begin, and which the slices
+//! after it continue. If more than half of the stored time would go at once, the plan is frozen until a person has looked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{RetentionAction, Rule};
-use crate::base::units::several;
+use super::{AT_ONCE, RetentionAction, Rule};
+use crate::base::units::{self, several};
 use crate::catalog::chain::RetainedSlice;
 use crate::catalog::state::{BaseInstant, RetainedOplog};
 use crate::model::id::BackupId;
@@ -37,9 +39,31 @@ fn bases<'a>(oplog: &RetainedOplog, good: &[&'a BackupId]) -> Vec<(&'a BackupId,
     bases
 }
 
-/// The newest base whose instant is not later than the second in which the range begins.
-fn floor<'a>(bases: &[(&'a BackupId, BaseInstant)], start: OpTime) -> Option<(&'a BackupId, BaseInstant)> {
-    bases.iter().rfind(|(_, base)| base.at.t <= start.t).copied()
+/// The newest base whose instant is not later than the second in which the range begins, and which slices continue.
+fn floor<'a>(
+    oplog: &RetainedOplog,
+    bases: &[(&'a BackupId, BaseInstant)],
+    start: OpTime,
+) -> Option<(&'a BackupId, BaseInstant)> {
+    let fits =
+        |(id, base): &&(&BackupId, BaseInstant)| base.at.t <= start.t && !oplog.uncontinued.contains(*id);
+    bases.iter().rfind(fits).copied()
+}
+
+/// Why the deletions of a plan look wrong: a setting or a clock may be. `None` if they do not.
+pub(super) fn doubt(decisions: &[SliceDecision]) -> Option<String> {
+    let going = |decision: &&SliceDecision| decision.action == RetentionAction::Delete;
+    let seconds = |decision: &SliceDecision| {
+        let SliceDecision { slice: RetainedSlice { start, end, .. }, .. } = decision;
+        u64::from(end.map_or(0, |end| end.t.saturating_sub(start.t)))
+    };
+    let (count, gone): (usize, u64) =
+        decisions.iter().filter(going).fold((0, 0), |(n, sum), one| (n + 1, sum + seconds(one)));
+    let all: u64 = decisions.iter().map(seconds).sum();
+    (count > AT_ONCE && gone * 2 > all).then(|| {
+        let [gone, all] = [gone, all].map(|seconds| units::duration(Duration::from_secs(seconds)));
+        format!("the oplog slices of {gone} would go at once, of {all}; if that is right, use --force")
+    })
 }
 
 /// The good backups that stay because a restore to a point in the range begins at them: the base at or before its beginning,
@@ -54,7 +78,7 @@ pub(super) fn kept_bases<'a>(
         return BTreeMap::new();
     }
     let (bases, start) = (bases(oplog, good), range_start(now, days));
-    let first = floor(&bases, start);
+    let first = floor(oplog, &bases, start);
     let needed = bases.iter().filter(|(_, base)| first.is_none_or(|(_, first)| base.at >= first.at));
     let reason = format!("the oplog of the last {} needs it (oplog_days)", several(days.into(), "day"));
     needed.map(|(id, _)| (*id, (Rule::Oplog, reason.clone()))).collect()
@@ -68,7 +92,7 @@ pub(super) fn decide(
     now: DateTime<Utc>,
 ) -> Vec<SliceDecision> {
     let (start, bases) = (range_start(now, days), bases(oplog, good));
-    let base = floor(&bases, start);
+    let base = floor(oplog, &bases, start);
     // A later base can need earlier entries, because a transaction was open at its instant.
     let needed = base.and_then(|(_, base)| {
         bases.iter().filter(|(_, later)| later.at >= base.at).map(|(_, later)| later.from).min()

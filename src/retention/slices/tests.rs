@@ -33,7 +33,7 @@ fn chain(set: &str, hours: &[i64]) -> Vec<RetainedSlice> {
 /// Bases of these hours ago, whose open transactions began an hour earlier.
 fn oplog(slices: Vec<RetainedSlice>, bases: &[i64]) -> RetainedOplog {
     let base = |hours: &i64| (id(*hours), BaseInstant { from: ago(hours + 1), at: ago(*hours) });
-    RetainedOplog { slices, bases: bases.iter().map(base).collect() }
+    RetainedOplog { slices, bases: bases.iter().map(base).collect(), ..RetainedOplog::default() }
 }
 
 /// The starts, in hours ago, of the slices that are deleted.
@@ -62,6 +62,30 @@ fn slices_go_when_they_are_older_than_the_range_and_than_its_base() {
     // No base is old enough.
     assert_eq!(deleted(&all, &[12], 1), Vec::<i64>::new());
     assert_eq!(kept(&all, &[12], 1), [id(12)]);
+}
+
+#[test]
+fn a_backup_that_the_slices_do_not_continue_replaces_no_earlier_base() {
+    let mut all = oplog(chain(SET, &[61, 50, 38, 37, 30, 20, 10, 1]), &[60, 36, 12]);
+    all.uncontinued = BTreeSet::from([id(36)]);
+    assert_eq!(deleted(&all, &[60, 36, 12], 1), Vec::<i64>::new());
+    assert_eq!(kept(&all, &[60, 36, 12], 1), [id(60), id(36), id(12)]);
+}
+
+#[test]
+fn more_than_half_of_the_time_at_once_needs_force() {
+    let doubts = |hours: &[i64], base: i64| {
+        let (all, id) = (oplog(chain(SET, hours), &[base]), id(base));
+        doubt(&decide(&all, &[&id], 1, now()))
+    };
+    // Four of nine hours, and five.
+    assert_eq!(doubts(&[80, 79, 78, 77, 76, 71], 75), None);
+    assert_eq!(
+        doubts(&[80, 79, 78, 77, 76, 75, 71], 74).as_deref(),
+        Some("the oplog slices of 5 h 0 min would go at once, of 9 h 0 min; if that is right, use --force")
+    );
+    // Three slices may always go.
+    assert_eq!(doubts(&[80, 60, 50, 42, 40], 41), None);
 }
 
 #[test]
@@ -103,8 +127,16 @@ fn each_decision_says_why() {
     assert_eq!(reasons(&none)[0], "no good backup is old enough to begin the range of 1 day");
 }
 
-/// Written independently of the plan: the hours ago to which a restore is possible.
-fn reachable(slices: &[RetainedSlice], bases: &[(BackupId, BaseInstant)]) -> BTreeSet<i64> {
+/// Which of two selections a backup or a slice has.
+type Selected<'a> = &'a dyn Fn(OpTime) -> bool;
+
+/// Written independently of the plan: the hours ago to which a restore is possible. `of_slice` and `of_base` are the selections
+/// by the start of a slice and the instant of a backup.
+fn reachable(
+    slices: &[RetainedSlice],
+    bases: &[(BackupId, BaseInstant)],
+    (of_slice, of_base): (Selected<'_>, Selected<'_>),
+) -> BTreeSet<i64> {
     let reaches = |base: &BaseInstant, point: OpTime| {
         let mut chains: Vec<&ChainId> = slices.iter().map(|slice| &slice.chain).collect();
         chains.dedup();
@@ -114,9 +146,12 @@ fn reachable(slices: &[RetainedSlice], bases: &[(BackupId, BaseInstant)]) -> BTr
                 slices.iter().filter(|slice| slice.chain == *chain).collect();
             of_chain.sort_by_key(|slice| slice.start);
             for slice in of_chain {
-                if slice.start <= at && slice.end.is_some_and(|end| end > at) {
-                    at = slice.end.unwrap();
+                let end = slice.end.unwrap();
+                let other = end > base.at && of_slice(slice.start) != of_base(base.at);
+                if slice.start > at || other {
+                    break;
                 }
+                at = at.max(end);
             }
             at >= point
         })
@@ -134,6 +169,8 @@ proptest! {
         cuts in prop::collection::btree_set(0..400_i64, 2..60),
         broken in prop::collection::vec(any::<bool>(), 60),
         bases in prop::collection::btree_set(0..400_i64, 0..12),
+        changed in prop::option::of(0..400_i64),
+        odd in prop::collection::vec(prop::bool::weighted(0.2), 12),
         bad in prop::collection::vec(prop::bool::weighted(0.2), 12),
         days in 1..12_u32,
     ) {
@@ -154,6 +191,22 @@ proptest! {
             slices.extend(chain(SET, &run));
         }
         let all = oplog(slices, &bases.iter().copied().collect::<Vec<_>>());
+        // The selection changes once, and some backups have the other one.
+        let of_slice = |start: OpTime| changed.is_some_and(|hours| start >= ago(hours));
+        let odd: BTreeSet<OpTime> =
+            bases.iter().zip(&odd).filter(|(_, odd)| **odd).map(|(hours, _)| ago(*hours)).collect();
+        let of_base = |at: OpTime| {
+            let follows = all.slices.iter().find(|slice| slice.start <= at && slice.end.unwrap() > at);
+            of_slice(follows.map_or(at, |slice| slice.start)) != odd.contains(&at)
+        };
+        let selected: (Selected<'_>, Selected<'_>) = (&of_slice, &of_base);
+        let uncontinued = bases.iter().filter(|hours| {
+            let at = ago(**hours);
+            let follows = all.slices.iter().any(|slice| slice.start <= at && slice.end.unwrap() > at);
+            follows && odd.contains(&at)
+        });
+        let uncontinued = uncontinued.map(|hours| id(*hours)).collect();
+        let all = RetainedOplog { uncontinued, ..all.clone() };
         let good: Vec<i64> = bases.iter().zip(&bad).filter(|(_, bad)| !**bad).map(|(hours, _)| *hours).collect();
         let ids: Vec<BackupId> = good.iter().map(|hours| id(*hours)).collect();
         let good: Vec<&BackupId> = ids.iter().collect();
@@ -170,13 +223,13 @@ proptest! {
             of.map(|(id, base)| (id.clone(), *base)).collect()
         };
         // No other rule keeps a backup.
-        let before = reachable(&all.slices, &with(&|id| good.contains(&id)));
-        let after = reachable(&left, &with(&|id| kept.contains_key(id)));
+        let before = reachable(&all.slices, &with(&|id| good.contains(&id)), selected);
+        let after = reachable(&left, &with(&|id| kept.contains_key(id)), selected);
         let promised: BTreeSet<i64> = before.into_iter().filter(|hours| *hours <= i64::from(days) * 24).collect();
         prop_assert!(promised.is_subset(&after), "{promised:?} {after:?}");
         prop_assert_eq!(left.last(), all.slices.last());
         // Nothing that is useless stays: an old slice before the base.
-        if let Some((_, base)) = floor(&super::bases(&all, &good), range_start(now(), days)) {
+        if let Some((_, base)) = floor(&all, &super::bases(&all, &good), range_start(now(), days)) {
             let useless = |slice: &&RetainedSlice| {
                 slice.end.is_some_and(|end| end <= base.from) && Some(*slice) != all.slices.last()
             };

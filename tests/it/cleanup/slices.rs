@@ -85,17 +85,18 @@ pub fn put(place: &Place, slices: &[SliceManifest]) {
 
 /// Writes backups of these days ago, at which a chain can begin.
 pub fn bases(place: &Place, days: impl IntoIterator<Item = i64>) -> Vec<Manifest> {
-    let base = |days: i64| {
-        let mut manifest = manifest(JOB, days);
-        let at = ago(days * 24);
-        manifest.source.set_id = Some(SET.into());
-        manifest.consistency.achieved = "snapshot".into();
-        manifest.consistency.at = Some(at);
-        manifest.consistency.base = Some(ChainBase { from: at, term: 1, blake3: mark(at).blake3 });
-        place.add(&manifest);
-        manifest
-    };
-    days.into_iter().map(base).collect()
+    days.into_iter().map(|days| base(place, manifest(JOB, days), days)).collect()
+}
+
+/// Writes a backup of so many days ago, at which a chain can begin.
+pub fn base(place: &Place, mut manifest: Manifest, days: i64) -> Manifest {
+    let at = ago(days * 24);
+    manifest.source.set_id = Some(SET.into());
+    manifest.consistency.achieved = "snapshot".into();
+    manifest.consistency.at = Some(at);
+    manifest.consistency.base = Some(ChainBase { from: at, term: 1, blake3: mark(at).blake3 });
+    place.add(&manifest);
+    manifest
 }
 
 /// The slices that are left, by the hours of their starts.
@@ -127,13 +128,13 @@ fn slices_that_no_restore_within_oplog_days_needs_are_deleted() {
         let hours = half_days();
         let slices = chain(&hours);
         put(&place, &slices);
-        bases(&place, [19, 9, 1]);
+        bases(&place, [19, 12, 1]);
         let plan = place.run(&["cleanup", "--dry-run"]).ends(0).stdout;
         let lines: Vec<&str> =
             plan.lines().filter(|line| line.contains(" oplog slice") && line.contains(" from ")).collect();
         assert_eq!(lines.len(), 4, "{plan}");
         assert!(
-            lines[0].starts_with("would go  22 oplog slices from ") && lines[0].contains(" to "),
+            lines[0].starts_with("would go  16 oplog slices from ") && lines[0].contains(" to "),
             "{plan}"
         );
         assert!(lines[0].contains(": older than 7 days, and before the backup "), "{plan}");
@@ -145,13 +146,13 @@ fn slices_that_no_restore_within_oplog_days_needs_are_deleted() {
         );
         assert_eq!(left(&place, &slices, &hours).len(), 40);
         assert!(lines_end(&plan).starts_with("would delete 0 of 3 backups of "), "{plan}");
-        assert!(lines_end(&plan).contains(", 0 B; 22 oplog slices, "), "{plan}");
+        assert!(lines_end(&plan).contains(", 0 B; 16 oplog slices, "), "{plan}");
         let report = place.run(&["cleanup", "--json"]).ends(0).json();
         crate::docs::schema::check("cleanup", &report);
         assert_eq!(report["oplog"][0]["outcome"], "deleted");
-        assert_eq!(report["oplog"][0]["slices"], 22);
-        // The base of 9 days ago is 216 hours old; the slice that ends there is not needed.
-        let needed: Vec<i64> = hours.iter().copied().filter(|hours| *hours <= 216 && *hours > 0).collect();
+        assert_eq!(report["oplog"][0]["slices"], 16);
+        // The base of 12 days ago is 288 hours old; the slice that ends there is not needed.
+        let needed: Vec<i64> = hours.iter().copied().filter(|hours| *hours <= 288 && *hours > 0).collect();
         assert_eq!(left(&place, &slices, &hours), needed);
         assert_eq!(place.run(&["cleanup", "--json"]).ends(0).json()["oplog"][0]["outcome"], "kept");
     }
@@ -195,6 +196,48 @@ fn a_frozen_plan_deletes_no_slice() {
     assert_eq!(left(&place, &slices, &hours).len(), 40);
 }
 
+/// As after a mistake in the settings, or a wrong clock.
+#[test]
+fn most_of_the_stored_time_goes_only_with_force() {
+    let place = Place::dir();
+    let hours = half_days();
+    let slices = chain(&hours);
+    put(&place, &slices);
+    bases(&place, [19, 9, 3, 1]);
+    let with = |args: &[&str]| {
+        crate::cli::support::run(
+            place.command().env("BACKUP_OPLOG_DAYS", "2").args(["cleanup", "--json"]).args(args),
+        )
+    };
+    let report = with(&[]).ends(3).json();
+    let reason = report["frozen"][0].as_str().expect("a reason");
+    assert!(reason.starts_with("the oplog slices of 17 d 0 h would go at once, of 19 d 12 h"), "{reason}");
+    assert_eq!(report["oplog"][0]["outcome"], "frozen");
+    assert_eq!(left(&place, &slices, &hours).len(), 40);
+    // `stats` shows the same.
+    let stats =
+        crate::cli::support::run(place.command().env("BACKUP_OPLOG_DAYS", "2").args(["stats", "--json"]));
+    assert_eq!(stats.ends(0).json()["standing"]["frozen"][0], reason);
+    with(&["--force"]).ends(0);
+    assert_eq!(left(&place, &slices, &hours).first(), Some(&72));
+}
+
+/// A backup with another selection than the slices cannot begin a restore to a later time.
+#[test]
+fn a_backup_that_the_slices_do_not_continue_ends_no_range() {
+    let place = Place::dir();
+    let hours = half_days();
+    let slices = chain(&hours);
+    put(&place, &slices);
+    bases(&place, [15, 1]);
+    let mut odd = manifest(JOB, 9);
+    odd.selection.exclude = vec!["shop.tmp*".into()];
+    base(&place, odd, 9);
+    place.run(&["cleanup"]).ends(0);
+    // Every slice since the base of 15 days ago.
+    assert_eq!(left(&place, &slices, &hours).first(), Some(&360));
+}
+
 /// Whenever it dies, what is left is one chain without a hole, and the next cleanup deletes the rest.
 #[tokio::test]
 async fn a_cleanup_that_dies_leaves_no_hole_in_a_chain() {
@@ -207,10 +250,11 @@ async fn a_cleanup_that_dies_leaves_no_hole_in_a_chain() {
             bases(&place, [10, 1]);
             let inner: Arc<dyn Store> = Arc::new(support::store(place.bucket()).await);
             let breaking = Breaking::new(inner.clone(), n, death);
-            let _ = cleanup(&breaking, &settings(), &CleanupRequest::default(), Utc::now()).await;
+            let request = CleanupRequest { force: true, ..CleanupRequest::default() };
+            let _ = cleanup(&breaking, &settings(), &request, Utc::now()).await;
             let after = left_in_bucket(&place, &slices);
             assert!(after.is_sorted(), "{death:?} {n}: {after:?}");
-            let report = cleanup(&*inner, &settings(), &CleanupRequest::default(), Utc::now()).await;
+            let report = cleanup(&*inner, &settings(), &request, Utc::now()).await;
             assert_eq!(report.expect("a report").problems, Vec::<String>::new());
             assert_eq!(left_in_bucket(&place, &slices).iter().filter(|there| **there).count(), 5);
             if !breaking.died() {
