@@ -15,6 +15,9 @@ use crate::source::oplog::tail::OplogState;
 
 /// The oplog of the server must hold this many intervals between runs, so that some of them may fail.
 const INTERVALS: u32 = 4;
+/// The next step if entries are lost.
+const COPY_OR_NEW_BASE: &str =
+    "Put a copy of it back, or run `uzima-backup backup`: restores to later times begin at it";
 /// The interval between runs is measured over this many slices.
 const MEASURED: usize = 20;
 
@@ -29,7 +32,8 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
     };
     let base = newest_base(context, state, chain);
     let from = base.as_ref().map_or(chain.start, |(_, base)| base.from);
-    let entries = state.slices.read_since(store, chain, from).await?;
+    let reader = state.slice_reader(store);
+    let entries = reader.read_since(chain, from).await?;
     let slices: Vec<&SliceManifest> = entries
         .iter()
         .filter_map(|entry| match entry {
@@ -41,7 +45,7 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
     let mut problems: Vec<(String, String)> = Vec::new();
     match &base {
         None => {
-            let gap = state.slices.gap(store, chain).await?;
+            let gap = reader.gap(chain).await?;
             let gap = gap.map(|gap| format!(" (there is a gap from {}: {})", gap.from.second(), gap.why));
             let what = format!(
                 "no good backup can begin a restore from the oplog that is stored since {}{}",
@@ -68,6 +72,8 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
             }
         }
     }
+    let lost = lost_objects(state, &slices);
+    problems.extend(several_as_one(&lost.bodies).map(|what| (what, COPY_OR_NEW_BASE.to_string())));
     let history = ChainHistory::of(&entries);
     problems.extend(history.breaks.iter().take(1).map(|one| (one.why.clone(), new_base.into())));
     let (max_age, now) = (context.subject.settings.oplog_max_age, context.time());
@@ -92,6 +98,18 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
         let all: Vec<String> = problems.into_iter().map(|(what, _)| what).collect();
         return Err(Error::failed(all.join("; ")).hint(step));
     }
+    if let Some(what) = several_as_one(&lost.archived) {
+        return Finding::warning(
+            what,
+            "Thaw them before a restore, and exempt oplog/ from the bucket's lifecycle rule",
+        );
+    }
+    if let Some(what) = several_as_one(&lost.events) {
+        return Finding::warning(
+            format!("{what}: `uzima-backup timeline` lacks its events"),
+            "Put a copy of it back. A restore does not need it",
+        );
+    }
     if let Some(short) = short_window(context, &slices).await {
         return Finding::warning(
             short,
@@ -108,6 +126,47 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
         units::age(old),
         several(slices.len() as u64, "slice")
     ))
+}
+
+/// The objects of slices that are not as their manifests say, by the listing alone.
+#[derive(Default)]
+struct LostObjects {
+    bodies: Vec<String>,
+    events: Vec<String>,
+    /// Bodies that must be thawed before they can be read.
+    archived: Vec<String>,
+}
+
+fn lost_objects(state: &StoreState, slices: &[&SliceManifest]) -> LostObjects {
+    let mut lost = LostObjects::default();
+    for slice in slices {
+        let folder = state.slices.folder(&slice.chain, slice.start);
+        let object = |key: &str| folder.and_then(|folder| folder.values().find(|object| object.key == key));
+        let fault = |key: &str, size: u64| match object(key) {
+            None => Some(format!("{key} is missing")),
+            Some(object) if object.size != size => {
+                let has = several(object.size, "byte");
+                Some(format!("{key} has {has}, but its manifest says {}", units::count(size)))
+            }
+            Some(_) => None,
+        };
+        if let Some(body) = &slice.body {
+            lost.bodies.extend(fault(&body.key, body.size));
+            let class = object(&body.key).and_then(|object| object.archive.as_ref());
+            lost.archived.extend(class.map(|_| format!("{} is in an archive class", body.key)));
+        }
+        lost.events.extend(slice.events.as_ref().and_then(|events| fault(&events.key, events.size)));
+    }
+    lost
+}
+
+/// The first of several messages, and the number of the others.
+fn several_as_one(all: &[String]) -> Option<String> {
+    let first = all.first()?;
+    Some(match all.len() - 1 {
+        0 => first.clone(),
+        n => format!("{first}; {n} more: uzima-backup verify --oplog"),
+    })
 }
 
 /// The newest good backup at which a restore from the chain can begin.

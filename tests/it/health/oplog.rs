@@ -1,7 +1,11 @@
 //! The check of the stored oplog: old ends, gaps, barriers and missing slices, and a server's oplog that is short.
 
+use std::time::Duration;
+
+use bson::{Document, doc};
 use uzima_backup::catalog::layout;
-use uzima_backup::model::slice::{Barrier, OplogGap, SliceManifest};
+use uzima_backup::model::slice::{Barrier, OplogGap, SliceEvents, SliceManifest};
+use uzima_testkit::mongod::Mongod;
 
 use super::support::Health;
 use crate::cleanup::slices::{ago, bases, chain, put};
@@ -69,4 +73,74 @@ fn an_old_end_a_barrier_a_break_and_a_chain_without_a_base_are_found() {
     put(&no_base, &slices);
     let words = ["no good backup can begin a restore", "there is a gap from", "the oplog was too short"];
     check(&no_base).only("oplog", &words, &[]);
+}
+
+/// The listing shows it: no body is read.
+#[test]
+fn a_missing_and_a_shortened_body_are_found_and_lost_events_are_a_warning() {
+    let slices = chain(&[30, 20, 10, 0]);
+    let place = with_slices(|_| {});
+    let body = |n: usize| slices[n].body.as_ref().expect("a body").key.clone();
+    let path = |key: &str| place.home.backups().join(key);
+    // The newest backup begins within the oldest slice.
+    std::fs::remove_file(path(&body(0))).expect("a body");
+    check(&place).only("oplog", &[&format!("{} is missing", body(0))], &[]);
+    place.put(&body(0), b"body");
+    place.put(&body(1), b"bod");
+    check(&place).only(
+        "oplog",
+        &[&body(1), "has 3 bytes, but its manifest says 4", "`uzima-backup backup`"],
+        &[],
+    );
+    std::fs::remove_file(path(&body(2))).expect("a body");
+    check(&place).only("oplog", &["; 1 more: uzima-backup verify --oplog"], &[]);
+    for n in 1..3 {
+        place.put(&body(n), b"body");
+    }
+    assert_eq!(check(&place).row("oplog")["outcome"], "ok");
+    let mut last = slices[2].clone();
+    let (_, key) = layout::slice_objects(JOB, &last.chain, last.start, "a");
+    let blake3 = last.end.blake3.clone();
+    last.events = Some(SliceEvents { key: key.clone(), size: 7, blake3 });
+    put(&place, &[last]);
+    let health = check(&place);
+    assert_eq!((health.ran.code, &health.row("oplog")["outcome"]), (Some(0), &"warning".into()));
+    assert!(health.detail("oplog").contains(&format!("{key} is missing")), "{}", health.report);
+}
+
+/// Slices are stored every ten hours here. A young oplog still grows; one that has lost entries does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oplog_shorter_than_four_intervals_is_a_warning() {
+    let place = with_slices(|_| {});
+    let set = Mongod::builder().replica_set("short").oplog_mb(8).arg("--syncdelay=1");
+    let server = set.start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let check = || {
+        let mut command = place.command();
+        Health::of(command.env("MONGO_URI", server.uri()).env("BACKUP_PATIENCE", "10"), &["--only", "oplog"])
+    };
+    assert_eq!(check().row("oplog")["outcome"], "ok");
+    let oldest = async || {
+        let oplog = client.database("local").collection::<Document>("oplog.rs");
+        let entry = oplog.find_one(doc! {}).sort(doc! {"$natural": 1}).await.expect("an answer");
+        entry.expect("an entry").get_timestamp("ts").expect("a time")
+    };
+    let (begun, flood) = (oldest().await, client.database("other").collection::<Document>("flood"));
+    // The server keeps its oplog since the last checkpoint.
+    for n in 0.. {
+        assert!(n < 300, "the oplog keeps everything");
+        flood.insert_many((0..10).map(|_| doc! {"text": "x".repeat(200_000)})).await.expect("rows");
+        if oldest().await > begun {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let health = check();
+    assert_eq!((health.ran.code, &health.row("oplog")["outcome"]), (Some(0), &"warning".into()));
+    let detail = health.detail("oplog");
+    assert!(
+        detail.starts_with("the server's oplog holds 0 min, and slices are stored every 10 h"),
+        "{detail}"
+    );
+    assert!(health.step("oplog").contains("replSetResizeOplog"), "{}", health.report);
 }
