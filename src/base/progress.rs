@@ -62,7 +62,7 @@ pub struct Counters {
     pub beside: Vec<(Phase, String)>,
     /// Documents of this phase.
     pub documents: u64,
-    /// Bytes of this phase: of documents, or of the artifact that `verify` reads.
+    /// Bytes of this phase: of documents, of oplog entries, or of the artifact that `verify` reads.
     pub raw_bytes: u64,
     /// The expected number of these bytes; 0 if it is unknown.
     pub expected_bytes: u64,
@@ -120,9 +120,9 @@ impl Meter {
         };
     }
 
-    /// Begins the replay of this many operations.
-    pub fn expect_operations(&self, operations: u64) {
-        self.enter(Phase::Replaying);
+    /// Begins the replay of this many operations, in oplog entries of this many bytes.
+    pub fn expect_replay(&self, operations: u64, bytes: u64) {
+        self.expect(Phase::Replaying, Some(bytes), 0);
         self.counters().expected_operations = operations;
     }
 

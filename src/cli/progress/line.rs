@@ -71,13 +71,7 @@ impl ProgressHistory {
             return line;
         };
         if let Some((rate, span)) = self.rate().filter(|(_, span)| *span >= RATE_AFTER) {
-            line.part(
-                2,
-                match reading.phase {
-                    Phase::Replaying => format!("{}/s", units::several(rate as u64, "operation")),
-                    _ => format!("{}/s", units::bytes(rate as u64)),
-                },
-            );
+            line.part(2, format!("{}/s", units::bytes(rate as u64)));
             // A time that no clock can hold is no estimate.
             let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate);
             let left = left.unwrap_or_default();
@@ -173,10 +167,10 @@ fn amount(reading: &Counters) -> Option<(u64, u64)> {
         | Phase::Checking
         | Phase::Writing
         | Phase::Loading
+        | Phase::Replaying
         | Phase::Comparing
         | Phase::Verifying => Some((reading.raw_bytes, reading.expected_bytes)),
         Phase::Uploading => Some((reading.stored_bytes, reading.packed_bytes)),
-        Phase::Replaying => Some((reading.operations, reading.expected_operations)),
         Phase::Preparing
         | Phase::AskingStore
         | Phase::AskingServer
@@ -219,11 +213,11 @@ fn figures(reading: &Counters, (done, total): (u64, u64), line: &mut ProgressLin
         Phase::Uploading => {
             line.part(5, format!("{} of {} stored", units::bytes(done), units::bytes(total)));
         }
-        Phase::Replaying => {
-            line.part(5, format!("{} of {}", units::count(done), units::several(total, "operation")));
-        }
         _ => {
-            if reading.documents > 0 {
+            if reading.phase == Phase::Replaying {
+                let all = units::several(reading.expected_operations, "operation");
+                line.part(1, format!("{} of {all}", units::count(reading.operations)));
+            } else if reading.documents > 0 {
                 line.part(1, units::several(reading.documents, "document"));
             }
             line.part(

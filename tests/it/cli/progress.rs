@@ -12,6 +12,8 @@ use uzima_testkit::wire_proxy::{Action, Gate, Rule, WireProxy};
 
 use super::support::Home;
 use super::terminal::Terminal;
+use crate::pit::stored::Stored;
+use crate::pit::support::{mark, oplog, restore, set};
 
 /// A server with a collection of several cursor batches in the database `shop`.
 async fn server(collection: &str) -> Mongod {
@@ -116,6 +118,35 @@ async fn the_progress_of_a_restore_names_the_indexes_that_the_server_builds() {
     let of_indexes = drawn(&screen).into_iter().filter(|line| line.contains("indexes"));
     assert!(of_indexes.clone().count() > 2, "{screen}");
     of_indexes.for_each(|line| assert!(!line.contains("left") && !line.contains("B/s"), "{line}"));
+    gate.open();
+    let (code, screen) = terminal.ends();
+    assert_eq!((code, proxy.hits(held)), (Some(0), 1), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_progress_of_a_replay_counts_the_operations_and_the_bytes_of_the_oplog() {
+    let stored = Stored::new(1).await;
+    let rows = stored.client.database("live").collection("padded");
+    let documents = (0..300).map(|n| bson::doc! {"_id": n, "text": "x".repeat(100_000)});
+    rows.insert_many(documents).await.expect("rows");
+    mark(&stored.client).await;
+    oplog(&stored.home, &stored.server.uri());
+    let (target, _) = set(None).await;
+    let (proxy, gate) = (WireProxy::start(&[target.host()]).expect("a proxy"), Gate::default());
+    let held = proxy.add(Rule::on("applyOps").nth(6).then(Action::Hold(gate.clone())));
+    let mut command = restore(&stored.home, &target, &["--at", "newest"]);
+    command.env("RESTORE_URI", proxy.uri(&target.uri()));
+    let mut terminal = Terminal::start(command, 160);
+    terminal.until("replaying the oplog, ");
+    terminal.until(", waiting for MongoDB for ");
+    let screen = terminal.taken();
+    let replaying = drawn(&screen).into_iter().filter(|line| line.contains("replaying")).collect::<Vec<_>>();
+    let line = replaying.last().expect("a line");
+    // 300 documents of 100 kB; the reader is only a little ahead of the target.
+    assert!(
+        line.contains(" operations, ") && line.contains(" MiB of 28.") && line.contains(" MiB raw, "),
+        "{line}"
+    );
     gate.open();
     let (code, screen) = terminal.ends();
     assert_eq!((code, proxy.hits(held)), (Some(0), 1), "{screen}");

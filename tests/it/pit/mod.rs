@@ -6,7 +6,7 @@ mod official;
 mod oracle;
 mod refused;
 mod shapes;
-mod stored;
+pub mod stored;
 pub mod support;
 mod transactions;
 mod writers;

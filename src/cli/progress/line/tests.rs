@@ -149,8 +149,8 @@ fn each_phase_has_a_name_and_an_estimate_a_wait_or_a_time_of_its_own() {
     restoring (3/9 namespaces), 110 documents, 11.0 MiB of 300.0 MiB raw, waiting for the store for 31 s
     restoring (3/9 namespaces), 110 documents, 11.0 MiB of 300.0 MiB raw, 1.0 MiB/s, about 4 min 49 s left
     restoring (3/9 namespaces), 110 documents, 11.0 MiB of 300.0 MiB raw, waiting for the dump for 31 s
-    replaying the oplog, 1,100 of 5,000 operations, 100 operations/s, about 39 s left
-    replaying the oplog, 1,100 of 5,000 operations, waiting for MongoDB for 31 s
+    replaying the oplog, 1,100 of 5,000 operations, 11.0 MiB of 300.0 MiB raw, 1.0 MiB/s, about 4 min 49 s left
+    replaying the oplog, 1,100 of 5,000 operations, 11.0 MiB of 300.0 MiB raw, waiting for MongoDB for 31 s
     building the indexes (3/9 namespaces), 10 s so far
     building the indexes (3/9 namespaces), 41 s so far
     finishing the restore, 10 s so far

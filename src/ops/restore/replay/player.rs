@@ -100,13 +100,13 @@ impl<'a> Player<'a> {
         meter: &Meter,
     ) -> Result<SliceCounts> {
         let (sender, mut steps) = mpsc::channel(WAITING);
-        let origin = origin.clone();
+        let (origin, reader) = (origin.clone(), meter.clone());
         // The player ends when the sender is dropped.
         let reading = read_blocking(move || {
             let pass =
                 |steps| sender.blocking_send(steps).map_err(|_| Error::aftermath("the replay has ended"));
             let (mut group, mut bytes) = (Vec::new(), 0);
-            let script = follow_slice(&origin, script, &mut |step| {
+            let mut take = |step| {
                 if let ReplayStep::Write { operation, .. } = &step {
                     bytes += operation.as_bytes().len();
                 }
@@ -116,7 +116,8 @@ impl<'a> Player<'a> {
                 }
                 bytes = 0;
                 pass(std::mem::take(&mut group))
-            })?;
+            };
+            let script = follow_slice(&origin, script, &mut take, &mut |bytes| reader.add(0, bytes))?;
             pass(group)?;
             Ok(script)
         });

@@ -21,6 +21,8 @@ pub struct SliceSurvey {
     pub(crate) read: SliceCounts,
     /// The number of operations to be replayed.
     pub(crate) operations: u64,
+    /// The length of all entries that the replay reads.
+    pub(crate) read_bytes: u64,
     /// The namespaces of the target that it creates or writes to, with their names in the backup.
     pub(crate) touched: BTreeMap<NamespaceKey, String>,
     /// The namespaces of the target that its commands create, drop, rename or change, including their
@@ -49,15 +51,16 @@ impl SliceSurvey {
     pub(crate) async fn of(origin: &RestoreOrigin, names: ReplayFilter) -> Result<SliceSurvey> {
         let origin = origin.clone();
         read_blocking(move || {
-            let mut survey = SliceSurvey::default();
+            let (mut survey, mut read_bytes) = (SliceSurvey::default(), 0);
             let script = origin.script(names, Vec::new());
-            let script = follow_slice(&origin, script, &mut |step| survey.take(step))?;
+            let count = &mut |bytes| read_bytes += bytes;
+            let script = follow_slice(&origin, script, &mut |step| survey.take(step), count)?;
             let mut read = script.read;
             // The point may be the end of a second, after its last entry.
             if let (Some(_), Some(OpTime { t, i: u32::MAX })) = (origin.continuation(), read.last) {
                 read.last = read.newest.filter(|newest| newest.t == t).or(Some(OpTime { t, i: 0 }));
             }
-            Ok(SliceSurvey { read, seen: script.seen, indexes: script.indexes, ..survey })
+            Ok(SliceSurvey { read, read_bytes, seen: script.seen, indexes: script.indexes, ..survey })
         })
         .await
     }
@@ -139,11 +142,13 @@ fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
     ))
 }
 
-/// Reads the whole slice and passes its steps to `act`, until the first error. Blocks the thread.
+/// Reads the whole slice and passes its steps to `act`, until the first error, and the length of each entry to `count`. Blocks
+/// the thread.
 pub(super) fn follow_slice(
     origin: &RestoreOrigin,
     mut script: Script<ReplayFilter>,
     act: TakeStep,
+    count: &mut dyn FnMut(u64),
 ) -> Result<Script<ReplayFilter>> {
     let mut failed = None;
     // Damage is reported before any error that the damaged bytes may cause.
@@ -151,6 +156,7 @@ pub(super) fn follow_slice(
         if failed.is_none() {
             failed = script.take(raw, act).err();
         }
+        count(raw.len() as u64);
     })?;
     failed.map_or(Ok(script), Err)
 }
