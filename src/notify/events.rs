@@ -15,6 +15,7 @@ use crate::catalog::CatalogOptions;
 use crate::catalog::state::StoreState;
 use crate::model::losses::Losses;
 use crate::model::manifest::Manifest;
+use crate::model::optime::OpTime;
 use crate::model::timing::DataTiming;
 use crate::retention;
 use crate::store::Store;
@@ -122,6 +123,9 @@ pub struct BackupFacts {
     pub documents: u64,
     pub raw_bytes: u64,
     pub stored_bytes: u64,
+    /// The instant of the data, if all of it is of one instant.
+    #[serde(skip)]
+    pub instant: Option<DateTime<Utc>>,
     /// The data phase and what it waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timing: Option<DataTiming>,
@@ -143,6 +147,7 @@ impl BackupFacts {
             documents: manifest.totals.documents,
             raw_bytes: manifest.totals.raw_bytes,
             stored_bytes: manifest.artifact.size,
+            instant: manifest.consistency.at.map(OpTime::date),
             timing: manifest.timing,
             partial: manifest.part(),
         }
@@ -176,6 +181,7 @@ impl BackupSuccess {
             documents: 18_402_233,
             raw_bytes: 23_622_320_128,
             stored_bytes: 8_160_437_862,
+            instant: Some(at("2026-11-23T03:02:11Z")),
             timing: Some(DataTiming {
                 seconds: 131.2,
                 mongodb_seconds: 96.4,
@@ -323,6 +329,15 @@ pub struct OplogSuccess {
     /// The time up to which points in time can be restored; `None` if nothing is stored yet.
     #[serde(rename = "end_at")]
     pub end: Option<DateTime<Utc>>,
+    /// The beginning of the chain.
+    #[serde(skip)]
+    pub chain_start: Option<DateTime<Utc>>,
+    /// The run began the chain after a gap.
+    #[serde(skip)]
+    pub gap: bool,
+    /// The time of the newest barrier that the run stored.
+    #[serde(skip)]
+    pub barrier: Option<DateTime<Utc>>,
     /// Gaps, barriers, and other problems that a person should look at.
     pub problems: Vec<String>,
     /// Problems that the run solved.

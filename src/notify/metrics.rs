@@ -47,6 +47,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_last_success_documents", "How many documents the last good backup holds."),
     ("uzima_backup_last_success_namespaces", "How many namespaces the last good backup holds."),
     (
+        "uzima_backup_last_success_instant_timestamp_seconds",
+        "The instant of the data in the last good backup that is of one instant.",
+    ),
+    (
         "uzima_backup_last_success_data_duration_seconds",
         "How long the data of the last good backup took, from the first request for documents to the complete artifact.",
     ),
@@ -65,6 +69,15 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_cleanup_last_run_exit_code", "The exit code of the last run of cleanup."),
     ("uzima_backup_cleanup_last_run_success", "1 if the last cleanup did its work, else 0 (also frozen)."),
     ("uzima_backup_oplog_end_timestamp_seconds", "Up to when the stored oplog reaches."),
+    ("uzima_backup_oplog_chain_start_timestamp_seconds", "Since when the stored oplog has no gap."),
+    (
+        "uzima_backup_oplog_gap_timestamp_seconds",
+        "Where the stored oplog began anew after its last gap. The gap is open until a backup is of a later instant.",
+    ),
+    (
+        "uzima_backup_oplog_barrier_timestamp_seconds",
+        "The last change that no restore can repeat. Later times need a backup of a later instant.",
+    ),
     ("uzima_backup_oplog_last_success_timestamp_seconds", "When oplog last did its work."),
     ("uzima_backup_oplog_stored_bytes", "The size of the oplog slices that the last run of oplog stored."),
     ("uzima_backup_oplog_raw_bytes", "The length of the oplog entries that the last run of oplog stored."),
@@ -133,6 +146,8 @@ pub(super) fn samples(
                 ("last_success_namespaces", facts.namespaces as f64),
             ];
             samples.extend(figures.map(Sample::from));
+            let instant = facts.instant.map(|at| ("last_success_instant_timestamp_seconds", seconds(at)));
+            samples.extend(instant.map(Sample::from));
             samples.extend(facts.timing.iter().flat_map(waits));
         }
         RunOutcome::Cleanup(c) => {
@@ -147,14 +162,20 @@ pub(super) fn samples(
             samples.extend(figures.map(Sample::from));
         }
         RunOutcome::Oplog(o) => {
-            let end = o.end.map(|end| ("oplog_end_timestamp_seconds", seconds(end)));
+            let times = [
+                ("oplog_end_timestamp_seconds", o.end),
+                ("oplog_chain_start_timestamp_seconds", o.chain_start),
+                ("oplog_gap_timestamp_seconds", o.chain_start.filter(|_| o.gap)),
+                ("oplog_barrier_timestamp_seconds", o.barrier),
+            ];
+            let times = times.into_iter().filter_map(|(name, at)| Some((name, seconds(at?))));
             let figures = [
                 ("oplog_last_success_timestamp_seconds", seconds(now)),
                 ("oplog_stored_bytes", o.stored_bytes as f64),
                 ("oplog_raw_bytes", o.raw_bytes as f64),
                 ("oplog_entries", o.entries as f64),
             ];
-            samples.extend(end.into_iter().chain(figures).map(Sample::from));
+            samples.extend(times.chain(figures).map(Sample::from));
         }
         RunOutcome::Failure(_) | RunOutcome::Frozen(_) => {}
     }

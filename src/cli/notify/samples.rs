@@ -130,6 +130,7 @@ impl Samples {
             documents,
             raw_bytes,
             stored_bytes: stored_bytes(raw_bytes),
+            instant: Some(began + TOOK),
             timing: Some(timing(TOOK)),
             partial: None,
         }
@@ -300,7 +301,8 @@ impl Samples {
         let backups = self.backups(nights).into_iter().filter(|backup| backup.id != failed_id).collect();
         let runs = (0..nights).map(run).collect();
         let history = JobHistory { place: self.place.clone(), runs, backups, ..JobHistory::default() };
-        let options = StatsOptions { job: self.job.clone(), policy: self.policy, max_age: self.max_age };
+        let options =
+            StatsOptions { job: self.job.clone(), policy: self.policy, max_age: self.max_age, oplog_days: 7 };
         stats::mail(&report(&history, &options, self.began + TimeDelta::hours(2)))
     }
 

@@ -30,7 +30,8 @@ fn every_metric_has_a_sample_and_every_sample_a_metric() {
     let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
-    let stored = OplogSuccess { end: Some(times().0), ..OplogSuccess::default() };
+    let (end, chain_start, barrier) = (Some(times().1), Some(times().0), Some(times().0));
+    let stored = OplogSuccess { end, chain_start, gap: true, barrier, ..OplogSuccess::default() };
     all.extend(names(&samples(RunKind::Oplog, &RunOutcome::Oplog(stored), Exit::Done, times())));
     // A sample for each thing that was waited for.
     all.dedup();
@@ -63,6 +64,25 @@ fn a_failure_changes_no_sample_of_a_success() {
         }
     }
     assert_eq!(samples(RunKind::Other("drill"), &failure(), Exit::Failed, times()), []);
+}
+
+/// A run without a gap or a barrier leaves the samples of earlier ones.
+#[test]
+fn a_run_of_oplog_without_a_gap_changes_no_sample_of_a_gap() {
+    let stored = |gap| {
+        let (end, chain_start) = (Some(times().1), Some(times().0));
+        let stored = OplogSuccess { end, chain_start, gap, ..OplogSuccess::default() };
+        samples(RunKind::Oplog, &RunOutcome::Oplog(stored), Exit::Done, times())
+    };
+    let value = |samples: &[Sample], name: &str| {
+        samples.iter().find(|sample| sample.name == name).map(|sample| sample.value)
+    };
+    let (with, without) = (stored(true), stored(false));
+    let start = value(&with, "oplog_chain_start_timestamp_seconds");
+    assert_eq!(start, Some(times().0.timestamp() as f64));
+    assert_eq!(value(&with, "oplog_gap_timestamp_seconds"), start);
+    assert_eq!(value(&without, "oplog_gap_timestamp_seconds"), None);
+    assert_eq!(value(&with, "oplog_barrier_timestamp_seconds"), None);
 }
 
 #[test]

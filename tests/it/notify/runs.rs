@@ -40,6 +40,7 @@ pub fn success() -> RunOutcome {
         documents: 2,
         raw_bytes: 3,
         stored_bytes: 4,
+        instant: None,
         timing: None,
         partial: None,
     };

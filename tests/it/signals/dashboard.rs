@@ -41,6 +41,13 @@ fn each_query_of_the_dashboard_uses_written_metrics() {
         let mut selectors = query.split('{').skip(1).filter_map(|rest| rest.split_once('='));
         assert!(query.contains("backup_job") && selectors.all(|(label, _)| label == LABEL), "{query}");
     }
+    for of_oplog in [
+        "oplog_end_timestamp_seconds",
+        "oplog_chain_start_timestamp_seconds",
+        "oplog_barrier_timestamp_seconds",
+    ] {
+        assert!(asked.iter().any(|query| query.contains(of_oplog)), "no panel shows {of_oplog}");
+    }
     let shown: BTreeSet<&str> = asked.iter().flat_map(|query| metrics(query)).collect();
     assert!(shown.len() > 9, "{shown:?}");
     let panels = dashboard["panels"].as_array().expect("a list");

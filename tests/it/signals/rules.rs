@@ -9,11 +9,14 @@ use super::support::{JOB, Signalled};
 use crate::cli::support::{NOWHERE, run};
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prometheus-rules.yml");
-const ALERTS: [&str; 4] = [
+const ALERTS: [&str; 7] = [
     "MongoDBBackupTooOld",
     "MongoDBBackupNeverSucceeded",
     "MongoDBBackupNeverRan",
     "MongoDBBackupCleanupTooOld",
+    "MongoDBOplogTooOld",
+    "MongoDBOplogGap",
+    "MongoDBOplogBarrier",
 ];
 
 /// Returns false, after a line on stderr, if promtool is not installed.
@@ -77,8 +80,7 @@ fn the_example_alerts_fire_for_an_old_a_missing_and_a_silent_backup() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let [old, never, silent, cleanup] = ALERTS;
-    let sample = |name: &str, value: u32| format!("uzima_backup_{name}{{backup_job=\"all@db1\"}} {value}\n");
+    let [old, never, silent, cleanup, ..] = ALERTS;
     let good = sample("last_success_timestamp_seconds", 0)
         + &sample("last_run_timestamp_seconds", 0)
         + &sample("last_run_success", 1);
@@ -99,6 +101,51 @@ fn the_example_alerts_fire_for_an_old_a_missing_and_a_silent_backup() {
     fires(folder.path(), &(good.clone() + &cleaned), "29h", &[]);
     fires(folder.path(), &(good.clone() + &cleaned), "51h", &[old, cleanup]);
     fires(folder.path(), &(good + &sample("cleanup_last_run_success", 0)), "1h", &[cleanup]);
+}
+
+fn sample(name: &str, value: u32) -> String {
+    format!("uzima_backup_{name}{{backup_job=\"all@db1\"}} {value}\n")
+}
+
+#[test]
+fn the_example_alerts_fire_for_an_old_end_of_the_oplog_a_gap_and_a_barrier_until_a_backup_follows() {
+    if !has_promtool(
+        "the_example_alerts_fire_for_an_old_end_of_the_oplog_a_gap_and_a_barrier_until_a_backup_follows",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let [.., end, gap, barrier] = ALERTS;
+    let backup = |instant: u32| {
+        let times = [
+            "last_success_timestamp_seconds",
+            "last_run_timestamp_seconds",
+            "last_success_instant_timestamp_seconds",
+        ];
+        times.iter().map(|name| sample(name, instant)).collect::<String>() + &sample("last_run_success", 1)
+    };
+    let good = backup(1000)
+        + &sample("oplog_end_timestamp_seconds", 7200)
+        + &sample("oplog_last_success_timestamp_seconds", 7200)
+        + &sample("oplog_last_run_success", 1);
+    fires(folder.path(), &good, "2h", &[]);
+    fires(folder.path(), &good, "4h", &[end]);
+    // The newest run failed, and the end is still young.
+    let failed = good.replace(
+        "oplog_last_run_success{backup_job=\"all@db1\"} 1",
+        "oplog_last_run_success{backup_job=\"all@db1\"} 0",
+    );
+    fires(folder.path(), &failed, "2h", &[]);
+    let never = backup(1000) + &sample("oplog_last_run_success", 0);
+    fires(folder.path(), &never, "2h", &[end]);
+    for (name, alert) in [("oplog_gap_timestamp_seconds", gap), ("oplog_barrier_timestamp_seconds", barrier)]
+    {
+        fires(folder.path(), &(good.clone() + &sample(name, 1001)), "2h", &[alert]);
+        fires(folder.path(), &(good.clone() + &sample(name, 1000)), "2h", &[]);
+        // The backup of another job closes nothing, and no backup closes it either.
+        let other = good.replace("all@db1", "other") + &sample("last_run_timestamp_seconds", 7000);
+        fires(folder.path(), &(other + &sample(name, 1000)), "2h", &[alert]);
+    }
 }
 
 /// The figures are those of a real run that fails on a machine without any good backup.
