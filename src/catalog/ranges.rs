@@ -7,9 +7,12 @@ use serde::Serialize;
 
 use super::chain::SliceEntry;
 use super::reach::{ChainHistory, RangeBase, UnbrokenSlices, furthest};
+use super::state::StoreState;
+use crate::base::error::Result;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 use crate::model::slice::{Barrier, ChainId};
+use crate::store::Store;
 
 /// A time of which every point can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
@@ -81,6 +84,28 @@ pub struct Restorable {
 }
 
 impl Restorable {
+    /// Reads the points in time of a job; `None` if it has no oplog slices.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn read(store: &dyn Store, state: &StoreState) -> Result<Option<Restorable>> {
+        if state.slices.chains().next().is_none() {
+            return Ok(None);
+        }
+        let chains = state.slice_reader(store).read_all().await?;
+        Ok(Some(restorable(&RangeBase::all(state), &chains)))
+    }
+
+    /// The ranges of more than a single instant, which oplog slices make.
+    pub fn continuous(&self) -> impl DoubleEndedIterator<Item = &RestorableRange> {
+        self.ranges.iter().filter(|range| !range.chains.is_empty())
+    }
+
+    /// The gap after the last point that can be restored, if writes after it are known.
+    pub fn open_gap(&self) -> Option<&RestorableGap> {
+        self.gaps.last().filter(|gap| gap.to.is_none())
+    }
+
     /// Returns true if the state directly before this entry can be restored.
     pub fn has_before(&self, entry: OpTime) -> bool {
         self.ranges.iter().any(|range| range.from < entry && entry.before() <= range.to)

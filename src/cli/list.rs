@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::args::ListArgs;
 use super::output::Output;
+use super::restorable::{open_gap_text, restorable_text, wrap};
 use super::styled::{Colour, StyledText};
 use super::{job_meant, open_place, units};
 use crate::base::error::Result;
@@ -24,7 +25,7 @@ use crate::model::id::BackupId;
 use crate::model::losses::Losses;
 use crate::model::manifest::COLLAPSED;
 use crate::notify::run::Run;
-use crate::ops::list::{self, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
+use crate::ops::list::{self, JobRanges, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
 use crate::store::Store;
 
 pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
@@ -39,7 +40,12 @@ pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit
         return Ok(report.exit());
     }
     let limit = args.limit.map(NonZeroUsize::get);
-    let options = ListOptions { job: args.backups.job.clone(), limit, statuses: args.status.clone() };
+    let options = ListOptions {
+        job: args.backups.job.clone(),
+        configured_job: run.config.job.as_ref().ok().map(|settings| settings.job.clone()),
+        limit,
+        statuses: args.status.clone(),
+    };
     let report = list::list(&*store, &known, &options, &reading).await?;
     output.styled(&report, || text(&report, job, reading.now, output.width(), output.colour));
     Ok(report.exit())
@@ -98,6 +104,7 @@ fn text(
     if report.rows.is_empty() {
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         text.push(&format!("{}\n", escape::line(&format!("no backups{of_job} in {}", report.place))));
+        push_ranges(&mut text, report, now, width);
         return text;
     }
     let rows = &report.rows;
@@ -135,7 +142,24 @@ fn text(
         };
         text.push(&format!("{}\n", rest.trim_end().trim_end_matches(':')));
     }
+    push_ranges(&mut text, report, now, width);
     text
+}
+
+/// The points in time that can be restored, below the table.
+fn push_ranges(text: &mut StyledText, report: &ListReport, now: DateTime<Utc>, width: usize) {
+    for JobRanges { job, restorable } in &report.oplog {
+        let range = format!("{job}: restorable to {}", restorable_text(restorable, now));
+        let gap = open_gap_text(restorable);
+        text.push("\n");
+        for line in wrap("", "  ", &range, width) {
+            text.push(&format!("{line}\n"));
+        }
+        for line in gap.iter().flat_map(|gap| wrap("  ", "  ", gap, width)) {
+            text.paint(&line, Some(AnsiColor::Red));
+            text.push("\n");
+        }
+    }
 }
 
 const STATUS: &str = "STATUS";

@@ -15,6 +15,7 @@ mod oplog;
 mod output;
 mod pin;
 mod progress;
+mod restorable;
 mod restore;
 mod schema;
 mod stats;

@@ -8,6 +8,7 @@ use super::args::StatsArgs;
 use super::logging::Log;
 use super::open_place;
 use super::output::{self, Output, columns};
+use super::restorable::{open_gap_text, restorable_text};
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
@@ -41,8 +42,12 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
         page::check_file(file)?;
     }
     let store = open_place(config).await?;
-    let options =
-        StatsOptions { job: settings.job.clone(), policy: settings.retention, max_age: settings.max_age };
+    let options = StatsOptions {
+        job: settings.job.clone(),
+        policy: settings.retention,
+        max_age: settings.max_age,
+        oplog_days: settings.oplog_days,
+    };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
     let report = stats::gather(&*store, &known, &options, &run.reading()).await?;
     let written = args.html.as_ref().map(|file| {
@@ -113,6 +118,7 @@ impl StatsSummary {
             }
         }
         looks.extend(missed_text(report));
+        looks.extend(report.restorable.as_ref().and_then(open_gap_text));
         let (tone, state) = match standing.age {
             None if report.runs.is_empty() => (Tone::Warning, "no run yet".to_string()),
             None => (Tone::Bad, "no good backup".into()),
@@ -201,6 +207,8 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     if let Some(oldest) = report.oldest {
         facts.push(("oldest", format!("{}, {} ago", oldest.format("%F"), age(oldest, report))));
     }
+    let restorable = report.restorable.as_ref();
+    facts.extend(restorable.map(|found| ("restorable", restorable_text(found, report.at))));
     let bytes = |n: f64| units::bytes(n.round() as u64);
     let count = |n: f64| units::count(n.round() as u64);
     facts.extend(report.size.map(|size| ("size", trend_text(&size, bytes))));
@@ -212,10 +220,12 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
     facts.extend(newest.and_then(|run| run.timing).map(|timing| ("waited", timing.words())));
     facts.extend(newest.and_then(|run| run.slow.clone()).map(|slow| ("note", slow)));
     if let Some((id, drill)) = report.drills.first() {
-        let differs = if drill.findings.is_empty() { "" } else { ", and found differences" };
+        let differs = if drill.is_sound() { "" } else { ", and found differences" };
+        let point = drill.point.as_ref().map(|point| format!(" up to {}", point.at.second()));
         let (took, speed) = (seconds(drill.recovery_seconds), bytes(drill.speed()));
         let ago = age(drill.at, report);
-        facts.push(("drill", format!("{id} {ago} ago: restored in {took}, {speed}/s raw{differs}")));
+        let point = point.unwrap_or_default();
+        facts.push(("drill", format!("{id}{point} {ago} ago: restored in {took}, {speed}/s raw{differs}")));
     }
     facts.extend(forecast(report).map(|forecast| ("forecast", forecast)));
     if let Some(next) = &report.next_expiry {

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::args::TimelineArgs;
 use super::output::{self, Output};
+use super::restorable::wrap;
 use super::styled::{Colour, StyledText};
 use super::{open_place, units};
 use crate::base::error::Result;
@@ -171,31 +172,6 @@ fn push_gap(page: &mut Page, gap: &RestorableGap) {
     if let Some(step) = &gap.next_step {
         page.wrapped("            next step: ", "            ", step);
     }
-}
-
-/// Breaks a text into lines of at most `width` characters. `first` and `rest` are the beginnings of the first line and of the
-/// others. A longer word is broken, too.
-fn wrap(first: &str, rest: &str, text: &str, width: usize) -> Vec<String> {
-    let text = escape::line(text);
-    let (mut lines, mut line, mut empty) = (Vec::new(), first.to_string(), true);
-    for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(std::mem::replace(&mut line, rest.to_string()));
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        empty = false;
-        for c in word.chars() {
-            if line.chars().count() >= width {
-                lines.push(std::mem::replace(&mut line, rest.to_string()));
-            }
-            line.push(c);
-        }
-    }
-    lines.push(line);
-    lines
 }
 
 /// A period, or a change between the periods.

@@ -15,7 +15,9 @@ use crate::base::exit::Exit;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::Pin;
+use crate::catalog::ranges::Restorable;
 use crate::catalog::run::{BackupRun, Status, Verified, raw_speed};
+use crate::catalog::state::StoreState;
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, BackupFolder, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
@@ -28,6 +30,8 @@ use crate::store::Store;
 pub struct ListOptions {
     /// Only runs of this job.
     pub job: Option<String>,
+    /// The job of the configuration, which may have slices and no backup.
+    pub configured_job: Option<String>,
     /// The most rows.
     pub limit: Option<usize>,
     /// Only runs with one of these statuses. If empty, all but deleted backups are listed.
@@ -43,6 +47,16 @@ pub struct ListReport {
     /// The rows, newest first.
     #[serde(rename = "backups")]
     pub rows: Vec<ListRow>,
+    /// The points in time that can be restored, for each of these jobs that has oplog slices.
+    pub oplog: Vec<JobRanges>,
+}
+
+/// The points in time that can be restored of a job.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct JobRanges {
+    pub job: String,
+    #[serde(flatten)]
+    pub restorable: Restorable,
 }
 
 impl ListReport {
@@ -193,7 +207,30 @@ pub async fn list(
     catalog.save();
     found.sort_by_key(|row| Reverse(row.started));
     found.truncate(limit);
-    Ok(ListReport { version: 1, place: store.place(), rows: found })
+    let oplog = ranges(&catalog, &found, options).await?;
+    Ok(ListReport { version: 1, place: store.place(), rows: found, oplog })
+}
+
+/// The points in time that can be restored, of the jobs with slices.
+async fn ranges(catalog: &Catalog<'_>, rows: &[ListRow], options: &ListOptions) -> Result<Vec<JobRanges>> {
+    let listed = rows.iter().filter_map(|row| match &row.content {
+        ListedContent::Run(run) => Some(&run.job),
+        ListedContent::Unreadable { .. } => None,
+    });
+    let jobs: BTreeSet<&String> = match &options.job {
+        Some(job) => BTreeSet::from([job]),
+        None => listed.chain(&options.configured_job).collect(),
+    };
+    let mut all = Vec::new();
+    for job in jobs {
+        if catalog.slices(job).chains().next().is_none() {
+            continue;
+        }
+        let state = StoreState::of(catalog, job).await?;
+        let found = Restorable::read(catalog.store(), &state).await?;
+        all.extend(found.map(|restorable| JobRanges { job: job.clone(), restorable }));
+    }
+    Ok(all)
 }
 
 /// The recorded runs of this store, corrected by what the store contains.

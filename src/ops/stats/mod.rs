@@ -14,11 +14,13 @@ use crate::base::error::Result;
 use crate::catalog::CatalogOptions;
 use crate::catalog::fault::{BackupFault, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
+use crate::catalog::ranges::Restorable;
 use crate::catalog::run::{BackupRun, STATUSES, Status};
 use crate::catalog::state::{RetainedBackup, RetainedOplog, StoreState};
 use crate::catalog::verdict::Drill;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
+use crate::model::optime::OpTime;
 use crate::model::timing::DataTiming;
 use crate::retention::outlook::{Expiry, Outlook, Pace, next_expiry, outlook};
 use crate::retention::{PlanContext, freshness, plan};
@@ -40,6 +42,8 @@ pub struct StatsOptions {
     pub policy: Policy,
     /// The greatest age of the newest good backup.
     pub max_age: Duration,
+    /// The number of days that the oplog slices must cover.
+    pub oplog_days: u32,
 }
 
 /// The runs and backups that the figures are computed from.
@@ -61,6 +65,10 @@ pub struct JobHistory {
     pub problems: Vec<String>,
     /// The last drill of each backup, newest first.
     pub drills: Vec<(BackupId, Drill)>,
+    /// The oplog slices, as retention sees them.
+    pub oplog: RetainedOplog,
+    /// The points in time that can be restored; `None` without oplog slices.
+    pub restorable: Option<Restorable>,
 }
 
 /// The figures of a job. Serializes as docs/json.md describes it.
@@ -136,6 +144,12 @@ pub struct StatsReport {
     /// The pace of backups that the outlook assumes.
     #[serde(skip)]
     pub pace: Pace,
+    /// The points in time that can be restored; `None` without oplog slices.
+    pub restorable: Option<Restorable>,
+    /// The age of the newest of them: writes since then would be lost.
+    #[serde(rename = "rpo_seconds", serialize_with = "whole_seconds")]
+    #[schemars(with = "Option<u64>")]
+    pub rpo: Option<Duration>,
 }
 
 impl StatsReport {
@@ -170,16 +184,19 @@ struct NewestDrill {
     raw_bytes: u64,
     /// `mongod` or `server`.
     target: String,
+    /// The point in time that was drilled; `None` if it was the backup alone.
+    point: Option<OpTime>,
 }
 
 fn newest_drill<S: Serializer>(drills: &[(BackupId, Drill)], serializer: S) -> Result<S::Ok, S::Error> {
     let shown = |(id, drill): &(BackupId, Drill)| NewestDrill {
         id: id.clone(),
         at: drill.at,
-        sound: drill.findings.is_empty(),
+        sound: drill.is_sound(),
         recovery_seconds: drill.recovery_seconds,
         raw_bytes: drill.raw_bytes,
         target: drill.target.clone(),
+        point: drill.point.as_ref().map(|point| point.at),
     };
     drills.first().map(shown).serialize(serializer)
 }
@@ -339,6 +356,8 @@ pub async fn gather(
     let unknown = state.lost(now).into_iter().filter(|(id, _)| !known(id));
     problems.extend(unknown.map(|(id, fault)| fault.with_id(id)));
     let known = JobHistory {
+        oplog: state.oplog(store).await?,
+        restorable: Restorable::read(store, &state).await?,
         faults,
         runs,
         place,
@@ -349,6 +368,12 @@ pub async fn gather(
         unreadable: state.unreadable,
     };
     Ok(report(&known, options, now))
+}
+
+/// The age of the newest point in time that can be restored.
+fn rpo(restorable: &Restorable, now: DateTime<Utc>) -> Option<Duration> {
+    let newest = restorable.ranges.last()?.to.date();
+    Some((now - newest).to_std().unwrap_or_default())
 }
 
 /// Returns true if the run made a backup, even if the backup was deleted since.
@@ -412,6 +437,8 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         drills: known.drills.clone(),
         next_expiry: next_expiry(&known.backups, policy, job, now),
         pace,
+        restorable: known.restorable.clone(),
+        rpo: known.restorable.as_ref().and_then(|found| rpo(found, now)),
     }
 }
 
@@ -447,9 +474,8 @@ fn standing(
         store_clock: now,
         force: false,
         unreadable: known.unreadable.clone(),
-        // Slices freeze nothing.
-        oplog: RetainedOplog::default(),
-        oplog_days: 0,
+        oplog: known.oplog.clone(),
+        oplog_days: options.oplog_days,
     };
     let mut freshness = freshness(&known.backups, &options.job, now, options.max_age);
     // A person made the partial backups, and they are counted apart.

@@ -20,7 +20,7 @@ fn run(day: &str, status: Status, stored: u64) -> BackupRun {
 
 fn options() -> StatsOptions {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
-    StatsOptions { job: "all@db1".into(), policy, max_age: Duration::from_secs(30 * 3600) }
+    StatsOptions { job: "all@db1".into(), policy, max_age: Duration::from_secs(30 * 3600), oplog_days: 7 }
 }
 
 #[test]

@@ -30,7 +30,7 @@ async fn backup_and_list_print_the_stored_backup() {
     assert_eq!(nothing.stdout, format!("no backups in {}\n", home.backups().display()));
     let nothing = run(home.to_dir(&server.uri()).args(["list", "--json"])).ends(0);
     let place = home.backups().display().to_string();
-    assert_eq!(nothing.json(), json!({"version": 1, "place": place, "backups": []}));
+    assert_eq!(nothing.json(), json!({"version": 1, "place": place, "backups": [], "oplog": []}));
 
     let done = run(home.to_dir(&server.uri()).args(["backup", "--json", "--job", "first"])).ends(0);
     let report = done.json();

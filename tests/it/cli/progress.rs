@@ -133,7 +133,7 @@ async fn the_progress_of_a_replay_counts_the_operations_and_the_bytes_of_the_opl
     oplog(&stored.home, &stored.server.uri());
     let (target, _) = set(None).await;
     let (proxy, gate) = (WireProxy::start(&[target.host()]).expect("a proxy"), Gate::default());
-    let held = proxy.add(Rule::on("applyOps").nth(6).then(Action::Hold(gate.clone())));
+    let held = proxy.add(Rule::on("insert").namespace("live.padded").nth(6).then(Action::Hold(gate.clone())));
     let mut command = restore(&stored.home, &target, &["--at", "newest"]);
     command.env("RESTORE_URI", proxy.uri(&target.uri()));
     let mut terminal = Terminal::start(command, 160);

@@ -133,6 +133,44 @@ async fn missing_slices_and_damaged_events_are_named() {
 }
 
 #[tokio::test]
+async fn list_and_stats_say_which_seconds_can_be_restored() {
+    let (_server, _client, home) = after_the_disaster().await;
+    let chain = one_chain(&home);
+    let json = |command: &str| {
+        let report = run(&mut tool(&home, NOWHERE, &[command, "--json"])).ends(0).json();
+        crate::docs::schema::check(command, &report);
+        report
+    };
+    let shown = timeline(&home, &[], 0);
+    let (list, stats) = (json("list"), json("stats"));
+    for (name, found) in [("list", &list["oplog"][0]), ("stats", &stats["restorable"])] {
+        assert_eq!((&found["ranges"], &found["gaps"]), (&shown["ranges"], &shown["gaps"]), "{name}");
+    }
+    assert_eq!(list["oplog"][0]["job"], JOB);
+    assert!(stats["rpo_seconds"].as_u64().is_some_and(|seconds| seconds < 3600), "{stats}");
+    let (from, to) = (home.manifests()[0].consistency.at.expect("an instant"), chain[2].end.at);
+    let words = format!("any second from {} to {}, ", from.second(), to.second());
+    prints(run(&mut tool(&home, NOWHERE, &["stats"])).ends(0), &[&format!("restorable   {words}")]);
+    let text = run(&mut tool(&home, NOWHERE, &["list"])).ends(0).stdout;
+    let below = text.split_once("\n\n").expect("a line below the table").1;
+    let below = below.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(below.starts_with(&format!("{JOB}: restorable to {words}")) && below.ends_with(" ago"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // Without its second slice, nothing after the first one.
+    let slice = uzima_backup::catalog::layout::slice(JOB, &chain[1].chain, chain[1].start);
+    std::fs::remove_file(home.backups().join(slice)).expect("removed");
+    let gap = format!("no time after {} can be restored: break at ", chain[1].start.second());
+    for command in ["list", "stats"] {
+        let text = run(&mut tool(&home, NOWHERE, &[command])).ends(0).stdout;
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(joined.contains(&gap) && joined.contains("`uzima-backup backup`"), "{command}: {text}");
+    }
+    // Other jobs have no slices.
+    let other = run(&mut tool(&home, NOWHERE, &["list", "--json", "--job", "other"])).ends(0).json();
+    assert_eq!(other["oplog"], Value::Array(vec![]));
+}
+
+#[tokio::test]
 async fn a_job_without_slices_and_wrong_arguments() {
     let ((server, client), home) = (set().await, Home::new());
     client.database("live").collection::<Document>("rows").insert_one(doc! {"_id": 1}).await.expect("a row");

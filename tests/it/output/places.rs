@@ -29,7 +29,8 @@ fn list_prints_a_line_for_each_backup() {
         {
           "version": 1,
           "place": "[HOME]/backups",
-          "backups": []
+          "backups": [],
+          "oplog": []
         }
     "#);
     let backups = place.nightly([0, 1, 2]);
@@ -100,7 +101,8 @@ fn list_prints_a_line_for_each_backup() {
               "key": "0000/00/00000000T000000Z-000003/manifest.json",
               "error": "0000/00/00000000T000000Z-000003/manifest.json cannot be understood: EOF while parsing an object at line 1 column 1"
             }
-          ]
+          ],
+          "oplog": []
         }
     "#);
 }
@@ -343,7 +345,9 @@ fn stats_prints_runs_sizes_and_expiry() {
           "forecast": [],
           "kept": [],
           "drill": null,
-          "next_expiry": null
+          "next_expiry": null,
+          "restorable": null,
+          "rpo_seconds": null
         }
     "#);
     place.nightly([0, 1, 2]);
@@ -518,7 +522,9 @@ fn stats_prints_runs_sizes_and_expiry() {
             }
           ],
           "drill": null,
-          "next_expiry": {"id": "00000000T000000Z-000003", "at": "0000-00-00T00:00:00Z"}
+          "next_expiry": {"id": "00000000T000000Z-000003", "at": "0000-00-00T00:00:00Z"},
+          "restorable": null,
+          "rpo_seconds": null
         }
     "#);
 }

@@ -57,7 +57,12 @@ impl Life {
         let (store, now) = (self.world.store(None), clock::machine());
         for (job, Job { name, policy, .. }) in JOBS.iter().enumerate() {
             let known = records::known_runs(&self.world.records(job), Some(name)).await;
-            let options = stats::StatsOptions { job: name.to_string(), policy: *policy, max_age: MAX_AGE };
+            let options = stats::StatsOptions {
+                job: name.to_string(),
+                policy: *policy,
+                max_age: MAX_AGE,
+                oplog_days: 7,
+            };
             let report =
                 stats::gather(&*store, &known, &options, &self.world.reading()).await.expect("figures");
             let good = report.standing.newest_good;

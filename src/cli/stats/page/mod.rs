@@ -3,6 +3,7 @@
 
 mod calendar;
 mod chart;
+mod ribbon;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use chrono::{DateTime, Utc};
 
 use self::calendar::Month;
 use self::chart::{AxisUnit, Chart, Series};
+use self::ribbon::Ribbon;
 use self::stack::StackedChart;
 use super::{StatsSummary, StatsTable, age, forecast, main_problem, not_good, over_time, seconds};
 use crate::base::beneath::settled;
@@ -25,6 +27,7 @@ use crate::base::units;
 use crate::catalog::fault::ShownStatus;
 use crate::catalog::run::Status;
 use crate::catalog::verdict::Drill;
+use crate::cli::restorable::closed_gaps;
 use crate::model::id::BackupId;
 use crate::notify::message::{Sender, Tone, plain};
 use crate::ops::stats::{StatsReport, StatsRun};
@@ -97,6 +100,8 @@ struct Page<'a> {
     sender: &'a Sender,
     summary: StatsSummary,
     cards: Vec<Card>,
+    /// The points in time that can be restored.
+    ribbon: Option<Ribbon>,
     charts: Vec<Chart>,
     /// What the backups waited for.
     waits: Option<StackedChart>,
@@ -141,6 +146,7 @@ pub fn render(report: &StatsReport, sender: &Sender, redactor: &Redactor) -> Str
         sender,
         summary,
         cards: cards(report),
+        ribbon: report.restorable.as_ref().and_then(|found| Ribbon::of(found, report.at, clean)),
         charts: charts(report),
         waits: waits_chart(report),
         periods: over_time(report).into_iter().flatten().collect(),
@@ -203,13 +209,28 @@ fn cards(report: &StatsReport) -> Vec<Card> {
             tone: None,
         });
     }
+    if let Some((found, rpo)) = report.restorable.as_ref().zip(report.rpo) {
+        let since = found.continuous().next().map(|first| {
+            let gaps = match closed_gaps(found, first) {
+                0 => String::new(),
+                n => format!(", except {}", units::several(n, "gap")),
+            };
+            format!("any second since {}{gaps}", time(first.from.date()))
+        });
+        cards.push(Card {
+            label: "Newest second that can be restored",
+            value: format!("{} ago", units::age(rpo)),
+            note: since.unwrap_or_else(|| "no oplog slice continues a backup".into()),
+            tone: Some(if found.open_gap().is_some() { Tone::Bad } else { Tone::Good }),
+        });
+    }
     if let Some((_, drill)) = report.drills.first() {
-        let differs = if drill.findings.is_empty() { "" } else { ", which found differences" };
+        let differs = if drill.is_sound() { "" } else { ", which found differences" };
         cards.push(Card {
             label: "Measured recovery time",
             value: seconds(drill.recovery_seconds),
             note: format!("by a drill {} ago{differs}", age(drill.at, report)),
-            tone: Some(if drill.findings.is_empty() { Tone::Good } else { Tone::Bad }),
+            tone: Some(if drill.is_sound() { Tone::Good } else { Tone::Bad }),
         });
     }
     cards
@@ -311,14 +332,20 @@ fn run_tone(run: &StatsRun) -> Option<Tone> {
 }
 
 fn drill_row(id: &BackupId, drill: &Drill, clean: impl Fn(&str) -> String) -> DrillRow {
+    let point = drill.point.as_ref().map(|point| format!("a point in time: {}", point.at.second()));
     DrillRow {
         id: id.to_string(),
         ended: time(drill.at),
         took: seconds(drill.recovery_seconds),
         speed: format!("{}/s raw", units::bytes(drill.speed().round() as u64)),
         target: clean(&format!("{} {}", drill.target, drill.version)),
-        sound: drill.findings.is_empty(),
-        remarks: drill.findings.iter().chain(&drill.notes).map(|text| shortened(&clean(text))).collect(),
+        sound: drill.is_sound(),
+        remarks: point
+            .iter()
+            .chain(drill.wrong())
+            .chain(&drill.notes)
+            .map(|text| shortened(&clean(text)))
+            .collect(),
     }
 }
 

@@ -12,12 +12,15 @@ use crate::base::exit::Exit;
 use crate::base::waits::TimeSpent;
 use crate::catalog::compare::{Amount, Contents};
 use crate::catalog::marks::Pin;
+use crate::catalog::ranges::{ObstacleKind, RangeObstacle, Restorable, RestorableGap, RestorableRange};
 use crate::catalog::run::BackupRun;
 use crate::catalog::slowdown::{BackupSpeed, slowdown};
 use crate::catalog::state::{RetainedBackup, RetainedOplog};
 use crate::config::choices::Policy;
 use crate::model::manifest::SourceServer;
+use crate::model::optime::OpTime;
 use crate::model::server::Topology;
+use crate::model::slice::ChainId;
 use crate::model::timing::DataTiming;
 use crate::ops::stats::{JobHistory, StatsOptions, report};
 use crate::retention::{PlanContext, plan};
@@ -34,7 +37,7 @@ fn now() -> DateTime<Utc> {
 
 fn options() -> StatsOptions {
     let policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 8, monthly: 12, yearly: 0 };
-    StatsOptions { job: JOB.into(), policy, max_age: Duration::from_secs(30 * 3600) }
+    StatsOptions { job: JOB.into(), policy, max_age: Duration::from_secs(30 * 3600), oplog_days: 7 }
 }
 
 fn started(ago: i64) -> DateTime<Utc> {
@@ -171,6 +174,7 @@ fn drill(ago: i64, seconds: f64) -> (BackupId, Drill) {
         raw_bytes: run.raw_bytes.unwrap(),
         findings: vec![],
         notes: vec![],
+        point: None,
     };
     (run.id, drill)
 }
@@ -200,7 +204,81 @@ fn history(nights: i64) -> JobHistory {
 /// The report that docs/stats.html shows.
 fn sample() -> StatsReport {
     let drills = vec![drill(8, 742.0), drill(39, 701.0), drill(68, 688.0)];
-    report(&JobHistory { drills, ..history(NIGHTS) }, &options(), now())
+    let restorable = Some(restorable(Some(7)));
+    report(&JobHistory { drills, restorable, ..history(NIGHTS) }, &options(), now())
+}
+
+/// A week with a gap, and a change that no restore can repeat. `newest` is the age of the last slice in minutes; without it, an
+/// open gap began an hour ago.
+fn restorable(newest: Option<i64>) -> Restorable {
+    let at = |time: DateTime<Utc>| OpTime { t: u32::try_from(time.timestamp()).unwrap(), i: 1 };
+    let instant = |ago: i64| at(started(ago) + TimeDelta::seconds(110));
+    let (hour, end) = (at(now() - TimeDelta::hours(1)), newest.map(|m| at(now() - TimeDelta::minutes(m))));
+    let chain = |ago: i64| ChainId::new("6563a1b2c3d4e5f60718293a", instant(ago)).unwrap();
+    let range = |from: i64, to: OpTime, bases: &[i64]| RestorableRange {
+        from: instant(from),
+        to,
+        bases: bases.iter().map(|ago| id(*ago)).collect(),
+        chains: vec![chain(from)],
+    };
+    let (overflow, changed) = (at(started(4) - TimeDelta::hours(5)), at(started(1) - TimeDelta::hours(12)));
+    let gap = |from: OpTime, base: Option<i64>, kind, why: &str| RestorableGap {
+        from,
+        to: base.map(instant),
+        obstacles: vec![RangeObstacle { kind, at: from, why: why.into() }],
+        closed_by: base.map(id),
+        next_step: base.is_none().then(|| "make a new backup now (`uzima-backup backup`)".into()),
+    };
+    let why = "the oplog of MongoDB at db1.example.com:27017 overflowed: it reaches back only to 2026-11-19T02:10:00Z";
+    let version = "the feature compatibility version changed from 6.0 to 7.0";
+    let mut gaps = vec![
+        gap(overflow, Some(4), ObstacleKind::Gap, why),
+        gap(changed, Some(1), ObstacleKind::Barrier, version),
+    ];
+    if end.is_none() {
+        gaps.push(gap(hour, None, ObstacleKind::Barrier, version));
+    }
+    Restorable {
+        ranges: vec![
+            range(7, overflow, &[7, 6]),
+            range(4, changed, &[4, 3]),
+            range(1, end.unwrap_or(hour), &[1, 0]),
+        ],
+        gaps,
+    }
+}
+
+#[test]
+fn the_page_and_the_text_show_the_points_in_time_that_can_be_restored() {
+    let known = JobHistory { restorable: Some(restorable(Some(7))), ..history(12) };
+    let page = page_of(&known);
+    is_whole(&page);
+    for words in [
+        "<h2 id=\"points\">Points in time</h2>",
+        "role=\"img\" aria-label=\"3 ranges of time that can be restored and 2 gaps between 2026-11-16 03:01:50 and",
+        "<dd class=\"value good\">7 min ago</dd>",
+        "any second since 2026-11-16 03:01 UTC, except 2 gaps",
+        "gap at 2026-11-18 22:00:00: the oplog of MongoDB at db1.example.com:27017 overflowed",
+    ] {
+        assert!(page.contains(words), "no {words:?} in {page}");
+    }
+    assert_eq!(
+        (page.matches("<i class=\"span\" style").count(), page.matches("<i class=\"hole\" style").count()),
+        (3, 2)
+    );
+    let text = |known: &JobHistory| crate::cli::stats::text(&report(known, &options(), now()));
+    let line = "restorable   any second from 2026-11-16T03:01:50Z to 2026-11-23T04:53:00Z, 7 min ago, except 2 gaps\n";
+    assert!(text(&known).contains(line), "{}", text(&known));
+    let open = JobHistory { restorable: Some(restorable(None)), ..history(12) };
+    let page = page_of(&open);
+    is_whole(&page);
+    let looks = "no time after 2026-11-23T04:00:00Z can be restored: barrier at 2026-11-23T04:00:00Z: ";
+    assert!(page.contains(looks) && page.contains("<dd class=\"value bad\">1 h ago</dd>"), "{page}");
+    assert!(page.contains("one thing needs a look"), "{page}");
+    assert!(text(&open).contains(&format!("needs a look: {looks}")), "{}", text(&open));
+    // A job without slices has no ribbon, and no line.
+    let without = history(12);
+    assert!(!page_of(&without).contains("Points in time") && !text(&without).contains("restorable"));
 }
 
 fn page_of(known: &JobHistory) -> String {
@@ -301,11 +379,14 @@ fn names_are_escaped() {
     let (id, mut drill) = sample().drills[0].clone();
     (drill.findings, drill.version) = (vec![evil.into()], evil.into());
     known.drills = vec![(id, drill)];
+    let mut restorable = restorable(Some(7));
+    restorable.gaps[0].obstacles[0].why = evil.into();
+    known.restorable = Some(restorable);
     let page = page_of(&known);
     is_whole(&page);
     assert!(!page.contains('\u{202e}') && !page.contains('\u{7}'), "control characters");
-    // The place, three lines of the summary, the bad backup, a warning, an error, and two texts of the drill.
-    assert_eq!(page.matches("&#60;script&#62;").count(), 9, "{page}");
+    // The place, three lines of the summary, the bad backup, a warning, an error, two texts of the drill, and the gap.
+    assert_eq!(page.matches("&#60;script&#62;").count(), 10, "{page}");
 }
 
 #[test]
