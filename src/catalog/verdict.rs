@@ -9,6 +9,7 @@ use super::{Catalog, layout};
 use crate::base::clock;
 use crate::base::error::Result;
 use crate::model::id::BackupId;
+use crate::model::optime::OpTime;
 use crate::store::Store;
 
 /// The result of a verify. Each verify writes its own object. The newest result and the newest drill count.
@@ -69,12 +70,36 @@ pub struct Drill {
     pub findings: Vec<String>,
     /// Facts that a person should know, one per line.
     pub notes: Vec<String>,
+    /// The point in time that was restored, with the backup and the oplog slices after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<DrilledPoint>,
+}
+
+/// A point in time that was drilled.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct DrilledPoint {
+    /// Everything up to this optime was restored.
+    pub at: OpTime,
+    /// The number of oplog slices that were replayed.
+    pub slices: u64,
+    /// Faults of the replay, one per line. They say nothing about the backup alone. Of many, only the first are kept.
+    pub findings: Vec<String>,
 }
 
 impl Drill {
     /// Returns the raw bytes that were restored per second.
     pub fn speed(&self) -> f64 {
         self.raw_bytes as f64 / self.recovery_seconds.max(0.001)
+    }
+
+    /// The differences from the manifest, and the faults of the replay to a point in time.
+    pub fn wrong(&self) -> impl Iterator<Item = &String> {
+        self.findings.iter().chain(self.point.iter().flat_map(|point| &point.findings))
+    }
+
+    /// Returns true if the drill found nothing wrong.
+    pub fn is_sound(&self) -> bool {
+        self.wrong().next().is_none()
     }
 }
 
@@ -84,7 +109,7 @@ impl Verdict {
         self.findings.iter().chain(self.drill.iter().flat_map(|drill| &drill.findings))
     }
 
-    /// Adds a drill, which may be older than the verify.
+    /// Adds a drill, which may be older than the verify. Faults of the replay to a point in time leave the backup sound.
     pub fn with(mut self, drill: Drill) -> Verdict {
         self.sound &= drill.findings.is_empty();
         self.drill = Some(drill);
@@ -199,7 +224,18 @@ mod tests {
             raw_bytes: 100,
             findings: findings.iter().map(ToString::to_string).collect(),
             notes: vec![],
+            point: None,
         }
+    }
+
+    #[test]
+    fn a_faulty_replay_to_a_point_in_time_leaves_the_backup_sound() {
+        let old: Verdict = serde_json::from_str(OLD).unwrap();
+        let point = DrilledPoint { at: OpTime { t: 1, i: 2 }, slices: 3, findings: vec!["x".into()] };
+        let drilled = old.with(Drill { point: Some(point), ..drill(&[]) });
+        assert!(drilled.sound && !drilled.drill.as_ref().unwrap().is_sound());
+        let back: Verdict = serde_json::from_str(&serde_json::to_string(&drilled).unwrap()).unwrap();
+        assert_eq!(back, drilled);
     }
 
     #[tokio::test]

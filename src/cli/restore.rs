@@ -23,6 +23,7 @@ use crate::ops::restore::{
     RestoreOptions, RestoreOrigin, RestorePlan, RestoreReport, StoredBackup, Users,
 };
 use crate::restore_target::RestoreTarget;
+use crate::store::Store;
 
 /// The state of the target before the restore begins.
 const UNCHANGED: &str = "nothing was changed";
@@ -139,10 +140,7 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
         let origin = RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?));
         return Ok(Chosen { origin, skipped, at: None });
     };
-    let named = match job {
-        Some(job) => job.to_string(),
-        None => choose::choose_readable(&*store, which, None, &run.reading()).await?.job,
-    };
+    let named = job_of_point(&*store, which, job, run).await?;
     let chosen = choose_point(&*store, &named, which, point, &run.reading()).await?;
     let by_id = WhichBackup::Id(chosen.base);
     let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &run.reading()).await?;
@@ -154,16 +152,40 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped: chosen.skipped, at: None })
 }
 
+/// The job whose backups and slices lead to a point in time.
+pub(super) async fn job_of_point(
+    store: &dyn Store,
+    which: &WhichBackup,
+    job: Option<&str>,
+    run: &Run<'_>,
+) -> Result<String> {
+    match job {
+        Some(job) => Ok(job.to_string()),
+        None => Ok(choose::choose_readable(store, which, None, &run.reading()).await?.job),
+    }
+}
+
+/// The point of `--at`.
+pub(super) fn point_at(text: &str) -> Result<WantedPoint> {
+    if text == "newest" {
+        return Ok(WantedPoint::Newest);
+    }
+    let parsed = text.parse::<At>().map_err(|why| {
+        Error::usage(why).hint(
+            "`uzima-backup timeline` shows the times that can be restored; --at newest is the newest one",
+        )
+    });
+    Ok(match parsed? {
+        At::Second(second) => WantedPoint::Second(second),
+        At::Entry(at) => WantedPoint::Entry(at),
+    })
+}
+
 /// The point of `--at` or `--before`.
 fn point(args: &RestoreArgs) -> Result<Option<WantedPoint>> {
-    let parsed = |text: &str| text.parse::<At>().map_err(Error::usage);
     match (args.at.as_deref(), args.before.as_deref()) {
-        (Some("newest"), _) => Ok(Some(WantedPoint::Newest)),
-        (Some(text), _) => Ok(Some(match parsed(text)? {
-            At::Second(second) => WantedPoint::Second(second),
-            At::Entry(at) => WantedPoint::Entry(at),
-        })),
-        (None, Some(text)) => match parsed(text)? {
+        (Some(text), _) => point_at(text).map(Some),
+        (None, Some(text)) => match text.parse::<At>().map_err(Error::usage)? {
             At::Entry(at) => Ok(Some(WantedPoint::Before(at))),
             At::Second(_) => Err(Error::usage(format!(
                 "--before takes an entry of the oplog, seconds:ordinal, and not '{text}'"

@@ -7,16 +7,20 @@ use super::args::VerifyArgs;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
+use super::restore::{job_of_point, point_at};
 use super::{job_meant, open_place, units};
 use crate::base::error::{Error, Result};
 use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
 use crate::base::progress::{Meter, Phase};
+use crate::catalog::choose::{SkippedBackup, WhichBackup};
+use crate::catalog::point::choose_point;
 use crate::catalog::verdict::Drill;
 use crate::config::Config;
 use crate::model::manifest::Manifest;
+use crate::model::optime::OpTime;
 use crate::notify::run::Run;
-use crate::ops::drill::{self, DrillResources, DrillTarget};
+use crate::ops::drill::{self, DrillResources, DrillSubject, DrillTarget};
 use crate::ops::verify::{
     self, SliceFinding, VerifiedBackup, VerifiedChain, VerifyOptions, VerifyReport, VerifyResources,
     VerifySelection,
@@ -27,6 +31,7 @@ use crate::store::Store;
 pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
     let records = config.records.as_ref()?;
+    let wanted = args.at.as_deref().map(point_at).transpose()?;
     // The target of a drill is checked before hours of reading.
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
     let store = cancel.or(open_place(config)).await?;
@@ -37,9 +42,21 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         (false, true) => (VerifySelection::None, job.or_else(|| config.layers.text("job"))),
         (false, false) => (VerifySelection::One(args.which.clone()), job_meant(&args.which, job, config)),
     };
+    let (mut selection, mut job, mut point) = (selection, job.map(str::to_string), None);
+    if let Some(wanted) = wanted {
+        let named = cancel.or(job_of_point(&*store, &args.which, job.as_deref(), run)).await?;
+        let reading = run.reading();
+        let choosing = choose_point(&*store, &named, &args.which, wanted, &reading);
+        let chosen = cancel.or(choosing).await?;
+        for SkippedBackup { id, reason } in &chosen.skipped {
+            log::warn!("the newer backup {id} is skipped: {reason}");
+        }
+        (selection, job) = (VerifySelection::One(WhichBackup::Id(chosen.base.clone())), Some(named));
+        point = Some(chosen);
+    }
     let options = VerifyOptions {
         selection,
-        job: job.map(str::to_string),
+        job,
         slices: args.oplog || args.all && args.sample.is_none(),
         configured_job,
         reading: run.reading(),
@@ -56,8 +73,11 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         meter: &meter,
     };
     let drill = target.as_ref().map(|target| {
-        let (store, meter) = (&store, &*meter);
-        async move |manifest: &Manifest| run_drill(Arc::clone(store), manifest, target, run, meter).await
+        let (store, meter, point) = (&store, &*meter, point.as_ref());
+        async move |manifest: &Manifest| {
+            let subject = DrillSubject { manifest, point };
+            run_drill(Arc::clone(store), subject, target, run, meter).await
+        }
     });
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
     let verified = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await;
@@ -173,7 +193,7 @@ async fn drill_target(config: &Config) -> Result<DrillTarget> {
 
 async fn run_drill(
     store: Arc<dyn Store>,
-    manifest: &Manifest,
+    subject: DrillSubject<'_>,
     target: &DrillTarget,
     run: &Run<'_>,
     meter: &Meter,
@@ -183,12 +203,12 @@ async fn run_drill(
     let (patience, host) = (run.config.patience.clone()?, run.config.machine.host.clone());
     let (cancel, clock) = (run.cancel, run.clock);
     let resources = DrillResources { store, meter, cancel, clock, token, host, patience };
-    drill::drill(&resources, manifest, target).await
+    drill::drill(&resources, subject, target).await
 }
 
 /// Formats the result of a drill of a backup with this many `documents`.
 fn drill_text(drill: &Drill, documents: u64) -> String {
-    let word = if drill.findings.is_empty() { "drilled" } else { "DIFFERS" };
+    let word = if drill.is_sound() { "drilled" } else { "DIFFERS" };
     let took = |seconds: f64| units::duration(Duration::from_secs_f64(seconds.max(0.0)));
     let place = match drill.target.as_str() {
         "mongod" => "a throw-away mongod",
@@ -210,6 +230,14 @@ fn drill_text(drill: &Drill, documents: u64) -> String {
         took(drill.index_seconds),
         took(drill.compare_seconds),
     );
+    if let Some(point) = &drill.point {
+        let slices = match point.slices {
+            0 => "the backup's own instant".to_string(),
+            n => format!("{} after the backup", units::several(n, "oplog slice")),
+        };
+        let OpTime { t, i } = point.at;
+        push_line(&mut text, &format!("         up to {} ({t}:{i}): {slices}", point.at.second()));
+    }
     let rest = documents.saturating_sub(drill.documents);
     if rest > 0 {
         let (rest, all) = (units::count(rest), units::count(documents));
@@ -220,7 +248,13 @@ fn drill_text(drill: &Drill, documents: u64) -> String {
             ),
         );
     }
-    drill.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
+    drill.wrong().for_each(|what| push_line(&mut text, &format!("         {what}")));
+    if drill.point.as_ref().is_some_and(|point| !point.findings.is_empty()) {
+        text.push_str(
+            "next step: `uzima-backup verify --oplog` reads the oplog slices; make a new backup now (`uzima-backup backup`): \
+             restores to later points begin with it\n",
+        );
+    }
     drill.notes.iter().for_each(|what| push_line(&mut text, &format!("         needs a look: {what}")));
     text
 }

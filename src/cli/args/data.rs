@@ -212,9 +212,12 @@ each slice continues the one before it.\n\n\
 With --drill the whole backup is then restored, and the documents, options and indexes of every namespace are compared with \
 the manifest. The target is a throw-away mongod (MONGOD_PATH, else from PATH; its data lies in TMPDIR) or, with --to-uri or \
 DRILL_URI, databases with random names on that server, and never any other server. The duration is the measured recovery \
-time, which `stats` and `health` show. The drill removes everything that it created.",
+time, which `stats` and `health` show. The drill removes everything that it created.\n\n\
+With --at, the drill restores a point in time as `restore --at` does: a backup, and the oplog slices after it. The base is \
+compared with its manifest, and the replay must find every document that it changes. The result says which point was drilled.",
     after_help = "Examples:\n  uzima-backup verify\n  uzima-backup verify 20261123T030000Z-7k3q9d\n  \
-uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-backup verify latest --drill\n\n\
+uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-backup verify latest --drill\n  \
+uzima-backup verify --drill --at newest\n\n\
 Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
 configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup or an \
 oplog slice is damaged, or the restored data differs"
@@ -242,6 +245,10 @@ pub struct VerifyArgs {
     /// Then restore the backup into a scratch server, compare all data with the manifest, and remove the data again
     #[arg(long, conflicts_with = "all")]
     pub drill: bool,
+    /// With --drill: restore this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of
+    /// that second; an entry of the oplog, seconds:ordinal; or newest
+    #[arg(long, value_name = "TIME|T:I|newest", requires = "drill")]
+    pub at: Option<String>,
     /// Drill on this server, without a password: set DRILL_URI for a URI with one
     #[arg(long, value_name = "URI", requires = "drill")]
     pub to_uri: Option<String>,

@@ -188,14 +188,19 @@ fn verdict_facts(verdict: &Verdict, now: DateTime<Utc>) -> Vec<(&'static str, St
     facts.extend(verdict.findings.iter().map(|finding| ("", finding.clone())));
     if let Some(drill) = &verdict.drill {
         let took = units::duration(std::time::Duration::from_secs_f64(drill.recovery_seconds.max(0.0)));
-        let outcome = if drill.findings.is_empty() { "no differences" } else { "DIFFERENCES" };
+        let outcome = if drill.is_sound() { "no differences" } else { "DIFFERENCES" };
         let (target, rate) =
             (format!("{} {}", drill.target, drill.version), units::bytes_per_second(drill.speed()));
         facts.push((
             "drill",
             format!("{outcome}, {}, restored into {target} in {took}, {rate} raw", ago(drill.at)),
         ));
-        facts.extend(drill.findings.iter().chain(&drill.notes).map(|text| ("", text.clone())));
+        let point = drill.point.as_ref().map(|point| {
+            let slices = units::several(point.slices, "oplog slice");
+            format!("with {slices}, up to {}", point.at.second())
+        });
+        facts.extend(point.map(|point| ("", point)));
+        facts.extend(drill.wrong().chain(&drill.notes).map(|text| ("", text.clone())));
     }
     facts
 }

@@ -43,6 +43,8 @@ pub(super) struct DrillCheck<'a> {
     pub resources: &'a DrillResources<'a>,
     pub stored: &'a Arc<StoredBackup>,
     pub planned: &'a [Planned],
+    /// The same namespaces as they are created, before the replay.
+    pub created: &'a [Planned],
     /// The changes by the replay, if there is one.
     pub survey: Option<&'a SliceSurvey>,
     /// True if users and roles are restored.
@@ -66,8 +68,14 @@ impl DrillCheck<'_> {
             changes.then_some(Aspects { documents: true, indexes: false })
         };
         let mut found = Compared::default();
-        self.compare(outcomes, aspects, self.people, &mut found).await?;
+        self.compare(self.created, outcomes, aspects, self.people, &mut found).await?;
         Ok(found)
+    }
+
+    /// Returns true if the oplog slices change this namespace of the backup, or if the name is of no namespace of the backup.
+    pub(super) fn may_be_of_slices(&self, name: &str) -> bool {
+        let changes = |planned: &Planned| self.survey.is_some_and(|survey| survey.changes(planned));
+        self.planned.iter().find(|planned| planned.source.name() == name).is_none_or(changes)
     }
 
     /// Compares everything else at the end, and adds the problems that the restore reported. `found` is the
@@ -78,7 +86,8 @@ impl DrillCheck<'_> {
             Some(survey) if survey.changes(planned) => Some(Aspects { documents: false, indexes: true }),
             _ => Some(Aspects { documents: true, indexes: true }),
         };
-        self.compare(outcomes, aspects, self.people && self.survey.is_none(), &mut found).await?;
+        let people = self.people && self.survey.is_none();
+        self.compare(self.planned, outcomes, aspects, people, &mut found).await?;
         for (planned, outcome) in pairs(self.planned, outcomes) {
             // The restore counted less because documents expired or were pushed out of a capped collection.
             let thinned = found.thinned.contains(&outcome.to);
@@ -91,6 +100,7 @@ impl DrillCheck<'_> {
 
     async fn compare(
         &self,
+        planned: &[Planned],
         outcomes: &[NamespaceOutcome],
         aspects: impl Fn(&Planned) -> Option<Aspects>,
         people: bool,
@@ -98,7 +108,8 @@ impl DrillCheck<'_> {
     ) -> Result<()> {
         let began = Instant::now();
         let pairs = || {
-            let pairs = pairs(self.planned, outcomes);
+            // A namespace whose replay ended early has no state that could be compared.
+            let pairs = pairs(planned, outcomes).filter(|(_, outcome)| outcome.is_complete());
             pairs.filter_map(|(planned, outcome)| Some((planned, outcome, aspects(planned)?)))
         };
         let mut wanted: BTreeMap<_, _> =
@@ -200,7 +211,7 @@ impl Difference {
     pub(super) fn reported(problem: Problem) -> Difference {
         match problem.kind {
             ProblemKind::Index => Difference::Form(problem.text),
-            ProblemKind::Documents | ProblemKind::Count | ProblemKind::Incomplete => {
+            ProblemKind::Documents | ProblemKind::Count | ProblemKind::Incomplete | ProblemKind::Diverged => {
                 Difference::Data(problem.text)
             }
         }

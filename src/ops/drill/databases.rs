@@ -9,11 +9,10 @@ use std::time::Duration;
 use bson::{RawDocumentBuf, rawdoc};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::DrillResources;
+use super::{DrillResources, DrillSubject};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
-use crate::model::manifest::Manifest;
 use crate::model::namespace::Type;
 use crate::ops::restore::{BackupNamespace, RestoreFilter};
 use crate::restore_target::RestoreTarget;
@@ -35,8 +34,8 @@ const LATE: Duration = Duration::from_millis(300);
 pub(super) struct DrillNames {
     /// From the name in the backup to the name on the server.
     pub databases: BTreeMap<String, String>,
-    /// The database for namespaces that only the oplog slice contains. Its collections have the full names of
-    /// these namespaces. `None` if the backup has no slice.
+    /// The database for namespaces that only the oplog slices contain. Its collections have the full names of
+    /// these namespaces. `None` if no oplog is replayed.
     pub rest: Option<String>,
 }
 
@@ -64,12 +63,12 @@ impl DrillDatabases {
     /// rights.
     pub async fn prepare(
         resources: &DrillResources<'_>,
-        manifest: &Manifest,
+        subject: DrillSubject<'_>,
         uri: &Secret,
     ) -> Result<(DrillDatabases, Vec<String>)> {
         let target = RestoreTarget::connect(uri, &resources.patience).await?;
         let prefix = format!("{PREFIX}{}_", resources.token);
-        let names = names(manifest, &prefix)?;
+        let names = names(subject, &prefix)?;
         let there: BTreeSet<String> =
             target.databases(false).await?.unwrap_or_default().into_iter().collect();
         if let Some(taken) = there.iter().find(|name| name.starts_with(&prefix)) {
@@ -78,7 +77,7 @@ impl DrillDatabases {
         }
         let at = bson::DateTime::from_millis(resources.clock.now().timestamp_millis());
         let marker = rawdoc! {
-            "_id": "marker", "token": resources.token.as_str(), "backup": manifest.id.as_str(), "at": at,
+            "_id": "marker", "token": resources.token.as_str(), "backup": subject.manifest.id.as_str(), "at": at,
             "host": resources.host.as_str(), "what": "made by a drill of uzima-backup, which removes it",
         };
         let databases = DrillDatabases { target, prefix, names, marker };
@@ -86,10 +85,10 @@ impl DrillDatabases {
         let none = format!("{}0", databases.prefix);
         databases.marker(&none).await?;
         databases.target.drop_database(&none).await?;
-        if manifest.consistency.oplog.is_some() {
+        if subject.replays() {
             databases.target.may_apply(&BTreeSet::from([none])).await.map_err(|error| {
                 error.hint(
-                    "The drill replays the oplog slice. Grant the user the built-in role \"readWriteAnyDatabase\" on a \
+                    "The drill replays the oplog. Grant the user the built-in role \"readWriteAnyDatabase\" on a \
                      replica set, or drill in a throw-away mongod (without --to-uri and DRILL_URI)",
                 )
             })?;
@@ -176,8 +175,8 @@ impl DrillDatabases {
 }
 
 /// Chooses a name for each database that is restored.
-fn names(manifest: &Manifest, prefix: &str) -> Result<DrillNames> {
-    let contents = manifest.namespaces.iter().map(BackupNamespace::of).collect::<Result<Vec<_>>>()?;
+fn names(subject: DrillSubject<'_>, prefix: &str) -> Result<DrillNames> {
+    let contents = subject.manifest.namespaces.iter().map(BackupNamespace::of).collect::<Result<Vec<_>>>()?;
     let chosen = RestoreFilter::default().choose(&contents, &BTreeSet::new())?;
     let databases: BTreeSet<&String> = chosen.iter().map(|chosen| &chosen.db).collect();
     let names: BTreeMap<String, String> =
@@ -194,6 +193,6 @@ fn names(manifest: &Manifest, prefix: &str) -> Result<DrillNames> {
             Error::failed(what).hint("Drill in a throw-away mongod: leave out --to-uri and DRILL_URI")
         );
     }
-    let rest = manifest.consistency.oplog.as_ref().map(|_| format!("{prefix}{}", names.len() + 1));
+    let rest = subject.replays().then(|| format!("{prefix}{}", names.len() + 1));
     Ok(DrillNames { rest, databases: names })
 }

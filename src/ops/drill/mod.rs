@@ -1,4 +1,5 @@
-//! `verify --drill`: restores a backup into a scratch server and compares the restored data with the manifest.
+//! `verify --drill`: restores a backup, or a point in time, into a scratch server and compares the restored data with the
+//! manifest of the backup.
 //!
 //! The scratch server is a throw-away mongod, or an existing server on which the drill uses databases with
 //! random names ([`databases`]). The drill restores the whole backup with the code of `restore`, reads
@@ -18,10 +19,11 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
-use crate::catalog::verdict::Drill;
+use crate::catalog::point::{ChosenPoint, ChosenSlices};
+use crate::catalog::verdict::{Drill, DrilledPoint};
 use crate::model::manifest::Manifest;
 use crate::ops::restore::{
-    self, NamespaceOutcome, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
+    self, NamespaceOutcome, Planned, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
 };
 use crate::restore_target::throwaway::{self, Throwaway};
 use crate::restore_target::{RestoreTarget, ServerVersion};
@@ -64,36 +66,64 @@ const SPARE: u64 = 600 << 20;
 /// The number of segments that are restored at once. `restore` has the same default.
 const WORKERS: usize = 4;
 
-/// Restores the backup of `manifest`, which should have been verified, and compares the restored data with
-/// it. Differences are findings in the result.
+/// What a drill restores.
+#[derive(Debug, Clone, Copy)]
+pub struct DrillSubject<'a> {
+    /// The manifest of the backup, which should have been verified.
+    pub manifest: &'a Manifest,
+    /// The point in time that is restored, and the slices that lead to it. `None` for the backup alone.
+    pub point: Option<&'a ChosenPoint>,
+}
+
+impl DrillSubject<'_> {
+    /// The oplog slices after the backup.
+    fn slices(&self) -> Option<&ChosenSlices> {
+        self.point.and_then(|point| point.chain.as_ref())
+    }
+
+    /// Returns true if an oplog is replayed.
+    fn replays(&self) -> bool {
+        self.manifest.consistency.oplog.is_some() || self.slices().is_some()
+    }
+
+    /// The length of the documents and oplog entries in bytes.
+    fn raw_bytes(&self) -> u64 {
+        let own = self.manifest.consistency.oplog.as_ref().map_or(0, |slice| slice.raw_bytes);
+        let later = self.slices().into_iter().flat_map(|chosen| &chosen.slices).map(|slice| slice.raw_bytes);
+        later.chain([own]).fold(self.manifest.totals.raw_bytes, u64::saturating_add)
+    }
+}
+
+/// Restores the backup, up to the point in time if there is one, and compares the restored data with the manifest.
+/// Differences are findings in the result.
 ///
 /// # Errors
-/// Returns an error if the target fails. Such an error says nothing about the backup.
+/// Returns an error if the target fails. Such an error says nothing about the backup. Returns an error of the kind `Mismatch`
+/// if an oplog slice is damaged.
 pub async fn drill(
     resources: &DrillResources<'_>,
-    manifest: &Manifest,
+    subject: DrillSubject<'_>,
     target: &DrillTarget,
 ) -> Result<Drill> {
     match target {
-        DrillTarget::Mongod { program, within } => in_mongod(resources, manifest, program, within).await,
-        DrillTarget::Server(uri) => on_server(resources, manifest, uri).await,
+        DrillTarget::Mongod { program, within } => in_mongod(resources, subject, program, within).await,
+        DrillTarget::Server(uri) => on_server(resources, subject, uri).await,
     }
 }
 
 async fn in_mongod(
     resources: &DrillResources<'_>,
-    manifest: &Manifest,
+    subject: DrillSubject<'_>,
     program: &Path,
     within: &Path,
 ) -> Result<Drill> {
     throwaway::sweep(within).iter().for_each(|line| log::warn!("{line}"));
-    let slice = manifest.consistency.oplog.as_ref().map_or(0, |slice| slice.raw_bytes);
-    check_space(within, manifest.totals.raw_bytes + slice + SPARE)?;
+    check_space(within, subject.raw_bytes().saturating_add(SPARE))?;
     let starting = Throwaway::start(program, within, &resources.token);
     let mut mongod = resources.cancel.or(starting).await?;
-    log::info!("drilling {} in a throw-away mongod ({})", manifest.id, program.display());
+    log::info!("drilling {} in a throw-away mongod ({})", subject.manifest.id, program.display());
     let scratch = Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
-    let outcome = resources.cancel.or(scratch.drill(resources, manifest)).await;
+    let outcome = resources.cancel.or(scratch.drill(resources, subject)).await;
     outcome.map_err(|error| match mongod.ended() {
         None => error,
         Some(ended) => match ended.next_step() {
@@ -107,15 +137,14 @@ async fn in_mongod(
     })
 }
 
-async fn on_server(resources: &DrillResources<'_>, manifest: &Manifest, uri: &Secret) -> Result<Drill> {
-    let (databases, warnings) =
-        resources.cancel.or(DrillDatabases::prepare(resources, manifest, uri)).await?;
+async fn on_server(resources: &DrillResources<'_>, subject: DrillSubject<'_>, uri: &Secret) -> Result<Drill> {
+    let (databases, warnings) = resources.cancel.or(DrillDatabases::prepare(resources, subject, uri)).await?;
     let address = &databases.target.address;
-    log::info!("drilling {} on {address}, in databases {}…", manifest.id, databases.prefix);
+    log::info!("drilling {} on {address}, in databases {}…", subject.manifest.id, databases.prefix);
     let names = Some(databases.names.clone());
     let scratch = Scratch { uri: uri.clone(), names, target: OnceLock::new() };
     let outcome = match resources.cancel.or(databases.mark()).await {
-        Ok(()) => resources.cancel.or(scratch.drill(resources, manifest)).await,
+        Ok(()) => resources.cancel.or(scratch.drill(resources, subject)).await,
         Err(error) => Err(error),
     };
     if let Some(target) = scratch.target.get().filter(|_| outcome.is_err()) {
@@ -152,14 +181,19 @@ fn check_space(within: &Path, bytes: u64) -> Result<()> {
 
 impl Scratch {
     /// Restores, reads back and compares.
-    async fn drill(&self, resources: &DrillResources<'_>, manifest: &Manifest) -> Result<Drill> {
+    async fn drill(&self, resources: &DrillResources<'_>, subject: DrillSubject<'_>) -> Result<Drill> {
+        let manifest = subject.manifest;
         let began = Instant::now();
         let target = RestoreTarget::connect(&self.uri, &resources.patience).await?;
         let target = self.target.get_or_init(|| target).clone();
         let (source, version) = (ServerVersion::parse(&manifest.source.version), target.version);
         let same = (source.0, source.1) == (version.0, version.1)
             && manifest.source.needs() == Some(target.accepts());
-        let stored = Arc::new(StoredBackup::open(Arc::clone(&resources.store), manifest.clone()).await?);
+        let stored = StoredBackup::open(Arc::clone(&resources.store), manifest.clone()).await?;
+        let stored = Arc::new(match subject.slices() {
+            Some(slices) => stored.continued(slices.clone()),
+            None => stored,
+        });
         let filter = RestoreFilter { rename: self.renames()?, ..RestoreFilter::default() };
         let token = resources.token.clone();
         let options = RestoreOptions { filter, workers: WORKERS, token, ..RestoreOptions::default() };
@@ -181,13 +215,15 @@ impl Scratch {
                  --to-uri, DRILL_URI)",
             ));
         }
-        let planned = restore.plan.namespaces.clone();
+        let (planned, instant) = (restore.plan.namespaces.clone(), restore.plan.facts.at);
+        let created: Vec<Planned> = planned.iter().map(|planned| restore.created(planned)).collect();
         let survey = restore.plan.oplog.survey().cloned();
         let check = DrillCheck {
             uri: &self.uri,
             resources,
             stored: &stored,
             planned: &planned,
+            created: &created,
             survey: survey.as_ref(),
             people: restore.plan.user_counts().is_some(),
         };
@@ -197,22 +233,39 @@ impl Scratch {
             Ok(())
         };
         let report = restore.apply_watched(resources.meter, before_replay).await.map_err(of_target)?;
-        if let Some(error) = report.failure() {
+        if let Some(error) = report.failure_of_target() {
             return Err(of_target(error));
         }
         let recovery = began.elapsed() - before.took;
 
-        let Compared { mut differences, took, .. } = check.end(&report.outcomes, before).await?;
+        let mut differences = std::mem::take(&mut before.differences);
+        let Compared { differences: at_the_end, took, .. } = check.end(&report.outcomes, before).await?;
         let replayed = report.replayed.unwrap_or_default();
-        differences.extend(replayed.problems.into_iter().map(|mut problem| {
+        let problems = replayed.problems.into_iter().map(|mut problem| {
             problem.text = self.of_backup(&problem.text);
-            ("the replay".into(), Difference::reported(problem))
-        }));
+            ("the replay".to_string(), Difference::reported(problem))
+        });
+        // With slices, a fault of a namespace that they change may be theirs.
+        let (of_slices, of_backup): (Vec<_>, Vec<_>) = match subject.slices() {
+            Some(_) => {
+                at_the_end.into_iter().chain(problems).partition(|(name, _)| check.may_be_of_slices(name))
+            }
+            None => (Vec::new(), at_the_end.into_iter().chain(problems).collect()),
+        };
+        differences.extend(of_backup);
         // The restore repeats the warnings of the manifest.
         let mut notes = report.warnings;
         notes.retain(|note| !manifest.warnings.contains(note));
         let (findings, looks) = compare::split(differences, same, &version);
         notes.extend(looks);
+        let (of_slices, looks) = compare::split(of_slices, same, &version);
+        notes.extend(looks);
+        let at = instant.or(subject.slices().map(|chosen| chosen.last)).or(manifest.consistency.at);
+        let point = subject.point.and(at).map(|at| DrilledPoint {
+            at,
+            slices: subject.slices().map_or(0, |chosen| chosen.slices.len() as u64),
+            findings: of_slices.into_iter().take(KEPT).collect(),
+        });
         let indexing: Duration = report.outcomes.iter().map(|outcome| outcome.indexing).sum();
         Ok(Drill {
             at: resources.clock.now(),
@@ -227,6 +280,7 @@ impl Scratch {
             raw_bytes: report.outcomes.iter().map(|outcome| outcome.raw_bytes).sum(),
             findings: findings.into_iter().take(KEPT).collect(),
             notes,
+            point,
         })
     }
 

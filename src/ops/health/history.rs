@@ -113,10 +113,16 @@ pub(super) async fn drill(context: &Context) -> Result<Finding> {
     };
     let old = (context.time() - drill.at).to_std().unwrap_or_default();
     let took = duration(Duration::from_secs_f64(drill.recovery_seconds.max(0.0)));
-    let what = format!("the newest drill, of {id}, is {} old, and took {took}", units::age(old));
-    if !drill.findings.is_empty() {
-        let step = format!("Make and drill a new backup: `uzima-backup backup`, then `{command}`");
-        return Err(Error::failed(format!("{what}; it found that {}", drill.findings[0])).hint(step));
+    let point = drill.point.as_ref().map(|point| format!(" up to {}", point.at.second())).unwrap_or_default();
+    let what = format!("the newest drill, of {id}{point}, is {} old, and took {took}", units::age(old));
+    if let Some(wrong) = drill.wrong().next() {
+        let step = match drill.findings.is_empty() {
+            true => {
+                "Run `uzima-backup verify --oplog`, and make a new backup: `uzima-backup backup`".to_string()
+            }
+            false => format!("Make and drill a new backup: `uzima-backup backup`, then `{command}`"),
+        };
+        return Err(Error::failed(format!("{what}; it found that {wrong}")).hint(step));
     }
     match allowed {
         Some(allowed) if old > allowed => {

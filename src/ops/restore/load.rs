@@ -16,12 +16,10 @@ use super::Restore;
 use super::namespaces::Planned;
 use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
-use super::replay::survey::EXPIRES;
 use super::report::{NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
 use crate::base::units;
-use crate::dumpformat::oplog::script;
 use crate::model::namespace::Type;
 use crate::model::tally::Tally;
 use crate::restore_target::insert::{self, Destination, RefusedDocument, id_text};
@@ -67,10 +65,7 @@ struct LoadState {
 impl Load {
     pub(super) fn new(restore: &Restore, planned: &Planned, indexes: bool) -> Arc<Load> {
         let (made, failed, state) = Default::default();
-        let mut planned = planned.clone();
-        if restore.expires_later() {
-            planned.namespace.options = script::without(&planned.namespace.options, EXPIRES);
-        }
+        let planned = restore.created(planned);
         Arc::new(Load {
             planned,
             origin: restore.origin.clone(),

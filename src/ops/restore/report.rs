@@ -87,9 +87,16 @@ pub enum ProblemKind {
     Index,
     /// The namespace, or users and roles, are not restored completely. Another restore may succeed.
     Incomplete,
+    /// The namespace is not restored completely, because its data differs from the data that the oplog was written for.
+    Diverged,
 }
 
 impl ProblemKind {
+    /// Returns true if something is not restored completely.
+    fn is_incomplete(self) -> bool {
+        matches!(self, ProblemKind::Incomplete | ProblemKind::Diverged)
+    }
+
     pub(crate) fn problem(self, text: String) -> Problem {
         Problem { kind: self, text }
     }
@@ -154,7 +161,7 @@ pub struct NamespaceOutcome {
 impl NamespaceOutcome {
     /// Returns true if the whole namespace is at the target, apart from refused documents and indexes.
     pub fn is_complete(&self) -> bool {
-        self.problems.iter().all(|problem| problem.kind != ProblemKind::Incomplete)
+        !self.problems.iter().any(|problem| problem.kind.is_incomplete())
     }
 }
 
@@ -186,7 +193,16 @@ pub struct RestoreReport {
 impl RestoreReport {
     /// The error that names the incomplete parts, with the next step; `None` if everything is restored.
     pub fn failure(&self) -> Option<Error> {
-        let is_incomplete = |problem: &&Problem| problem.kind == ProblemKind::Incomplete;
+        self.failure_by(ProblemKind::is_incomplete)
+    }
+
+    /// The error that names the parts that the target could not take.
+    pub(crate) fn failure_of_target(&self) -> Option<Error> {
+        self.failure_by(|kind| kind == ProblemKind::Incomplete)
+    }
+
+    fn failure_by(&self, counts: impl Fn(ProblemKind) -> bool) -> Option<Error> {
+        let is_incomplete = |problem: &&Problem| counts(problem.kind);
         let line = |(name, problem): (&String, &Problem)| format!("{name}: {problem}");
         let named = self.outcomes.iter().flat_map(|one| one.problems.iter().map(|p| (&one.to, p)));
         let named = named.filter(|(_, problem)| is_incomplete(problem)).map(line);

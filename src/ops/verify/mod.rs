@@ -97,7 +97,7 @@ pub struct VerifyReport {
 pub struct VerifiedBackup {
     pub id: BackupId,
     pub job: String,
-    /// True if neither the artifact nor the drill has findings.
+    /// True if neither the artifact nor the drill, with its point in time, has findings.
     pub sound: bool,
     pub findings: Vec<String>,
     verified_at: DateTime<Utc>,
@@ -156,7 +156,7 @@ impl VerifiedBackup {
         VerifiedBackup {
             id: verdict.id,
             job: job.into(),
-            sound: verdict.sound,
+            sound: verdict.sound && verdict.drill.as_ref().is_none_or(Drill::is_sound),
             findings: verdict.findings,
             verified_at: verdict.at,
             stored_bytes: verdict.stored_bytes,
@@ -170,7 +170,7 @@ impl VerifiedBackup {
 
     /// Everything that is wrong with the artifact or with the restored data.
     pub fn wrong(&self) -> impl Iterator<Item = &String> {
-        self.findings.iter().chain(self.drill.iter().flat_map(|drill| &drill.findings))
+        self.findings.iter().chain(self.drill.iter().flat_map(Drill::wrong))
     }
 
     /// Everything else that needs attention.

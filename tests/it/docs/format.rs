@@ -190,6 +190,11 @@ fn format_md_describes_every_field() {
         raw_bytes: 1,
         findings: vec![],
         notes: vec![],
+        point: Some(uzima_backup::catalog::verdict::DrilledPoint {
+            at: uzima_backup::model::optime::OpTime { t: 1, i: 1 },
+            slices: 1,
+            findings: vec![],
+        }),
     };
     let verdict = uzima_backup::catalog::verdict::Verdict {
         format: 1,

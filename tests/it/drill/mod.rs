@@ -3,5 +3,6 @@
 mod command;
 pub mod lent;
 mod own;
+mod point;
 mod slice;
 pub mod support;

@@ -106,6 +106,7 @@ fn list_with_an_id_shows_everything_about_a_backup() {
         raw_bytes: 90_042_000,
         findings: vec![],
         notes: vec!["mongod was slow".into()],
+        point: None,
     };
     let verdict = Verdict {
         format: FORMAT,

@@ -15,14 +15,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Restore;
-use super::namespaces::{NamespaceKey, full_name};
+use super::namespaces::{NamespaceKey, Planned, full_name};
 use super::report::{NamespaceOutcome, ProblemKind, Replayed};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
-use crate::dumpformat::oplog::script::ReplayStep;
+use crate::dumpformat::oplog::script::{self, ReplayStep};
 use crate::dumpformat::oplog::{NO_REPLAY, TargetNamespace};
 use player::Player;
-use survey::ReplayCatalog;
+use survey::{EXPIRES, ReplayCatalog};
 
 pub use survey::SliceSurvey;
 
@@ -56,7 +56,9 @@ impl Restore {
         let (names, planned) = (self.options.names(), &self.plan.namespaces);
         let connected = if names.users { self.target.connected_users().await? } else { Vec::new() };
         let script = self.origin.script(names, connected);
-        meter.expect_operations(self.plan.oplog.survey().map_or(0, |survey| survey.operations));
+        let (operations, bytes) =
+            self.plan.oplog.survey().map_or((0, 0), |survey| (survey.operations, survey.read_bytes));
+        meter.expect_replay(operations, bytes);
         let exceptions = Mutex::new(Exceptions { skip: std::mem::take(skip), missing: BTreeMap::new() });
         let (read, catalog, operations) = {
             let mut player =
@@ -87,14 +89,18 @@ impl Restore {
         };
         for failure in &skip.failures {
             let why = format!("not replayed: {}", failure.why);
+            let kind = match failure.diverged {
+                true => ProblemKind::Diverged,
+                false => ProblemKind::Incomplete,
+            };
             match outcomes.iter_mut().find(|outcome| outcome.to == failure.name) {
                 Some(outcome) => {
-                    outcome.problems.push(ProblemKind::Incomplete.problem(why));
+                    outcome.problems.push(kind.problem(why));
                     outcome.next_step = outcome.next_step.take().or(failure.next_step.clone());
                 }
                 None => {
                     let what = format!("{}: {why}", failure.name);
-                    replayed.problems.push(ProblemKind::Incomplete.problem(what));
+                    replayed.problems.push(kind.problem(what));
                 }
             }
         }
@@ -133,6 +139,15 @@ impl Restore {
     /// all documents.
     pub(super) fn expires_later(&self) -> bool {
         self.origin.continuation().is_some()
+    }
+
+    /// A namespace as it is created.
+    pub(crate) fn created(&self, planned: &Planned) -> Planned {
+        let mut planned = planned.clone();
+        if self.expires_later() {
+            planned.namespace.options = script::without(&planned.namespace.options, EXPIRES);
+        }
+        planned
     }
 
     async fn expire(&self, catalog: &ReplayCatalog, skip: &Skip, replayed: &mut Replayed) -> Result<()> {
@@ -180,6 +195,8 @@ pub(crate) struct ReplayFailure {
     pub name: String,
     why: String,
     next_step: Option<String>,
+    /// The data differs from the data that the oplog was written for.
+    diverged: bool,
 }
 
 impl Skip {
@@ -188,7 +205,8 @@ impl Skip {
         log::warn!("{name}: {}", error.chain());
         if self.names.insert(name.clone()) {
             let next_step = error.next_step().map(str::to_string);
-            self.failures.push(ReplayFailure { name, why: error.chain(), next_step });
+            let (why, diverged) = (error.chain(), error.kind() == Kind::Mismatch);
+            self.failures.push(ReplayFailure { name, why, next_step, diverged });
         }
     }
 

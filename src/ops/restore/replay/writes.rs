@@ -256,7 +256,7 @@ async fn delete(
                 let error = match writes.len() {
                     1 => lost(first, "the document does not exist"),
                     n => Error::new(
-                        Kind::Refused,
+                        Kind::Mismatch,
                         format!(
                             "{missing} of {n} deleted documents do not exist at the target, between {} and {}",
                             first.place(),
@@ -278,7 +278,7 @@ pub(super) const DAMAGE: &str = "The data differs from the data that the oplog w
                       again into a server without other clients";
 
 fn lost(write: &PendingWrite, why: &str) -> Error {
-    Error::new(Kind::Refused, format!("{} cannot be replayed: {why}", write.place())).hint(DAMAGE)
+    Error::new(Kind::Mismatch, format!("{} cannot be replayed: {why}", write.place())).hint(DAMAGE)
 }
 
 #[cfg(test)]
