@@ -1364,13 +1364,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__verify)
-            opts="-q -v -h --all --oplog --sample --drill --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --all --oplog --sample --drill --at --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --sample)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
