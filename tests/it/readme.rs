@@ -37,14 +37,18 @@ pub async fn small_server() -> Mongod {
     mongod
 }
 
-/// The words of an output's lines. Each word with a digit ends in `N` from that digit on, and units are left out.
+/// The words of an output's lines. Each word with a digit ends in `N` from that digit on, every month is `month`, and units are
+/// left out.
 fn shape(output: &str) -> Vec<Vec<String>> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     const UNITS: [&str; 10] = ["B", "kB", "MB", "GB", "KiB", "MiB", "GiB", "ms", "s", "min"];
     let words = |line: &str| {
         let words = line.split_whitespace().filter(|word| !UNITS.contains(&word.trim_end_matches(',')));
         words
             .map(|word| match word.find(|c: char| c.is_ascii_digit()) {
                 Some(at) => format!("{}N", &word[..at]),
+                None if MONTHS.contains(&word) => "month".into(),
                 None => word.into(),
             })
             .collect()
