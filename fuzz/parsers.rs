@@ -7,12 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::artifact::read;
+use crate::artifact::unseal::unseal;
 use crate::base::bounds::{self, Structure};
 use crate::base::error::Result;
+use crate::base::keys::{IdentityFile, Recipient};
 use crate::catalog::run::BackupRun;
 use crate::catalog::verdict::Verdict;
 use crate::config::selection::Selection;
@@ -39,7 +42,8 @@ use crate::source::oplog::filter::OplogFilter;
 pub type Target = fn(&[u8]);
 
 /// Every entry point under the name of its libFuzzer target and of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("age", age),
     ("manifest", manifest),
     ("index", index),
     ("tar", tar),
@@ -57,6 +61,24 @@ pub const TARGETS: [(&str, Target); 8] = [
 pub fn run(name: &str, bytes: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("the target is in TARGETS");
     target(bytes);
+}
+
+/// The key of the age files in the corpus.
+const KEY: &[u8] = include_bytes!("corpus/age/identity.txt");
+
+/// An age file, an identity file, or a recipient.
+fn age(bytes: &[u8]) {
+    let identities = |bytes: &[u8]| {
+        IdentityFile::of(Path::new("key"), bytes.to_vec()).and_then(|file| file.identities(None))
+    };
+    if let Ok(plain) = unseal(bytes, &identities(KEY).expect("an identity file")) {
+        assert!(plain.len() < bytes.len(), "the header and a tag are not part of the content");
+    }
+    let _ = identities(bytes);
+    if let Some(recipient) = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<Recipient>().ok()) {
+        let again: Recipient = recipient.to_string().parse().expect("the canonical form can be read");
+        assert_eq!(again.to_string(), recipient.to_string());
+    }
 }
 
 /// A manifest, and the other JSON objects of a store.

@@ -1,22 +1,16 @@
-//! The compressed stream, and how it is cut into the equal parts of a multi-part upload.
+//! How the stored stream is cut into the equal parts of a multi-part upload.
 //!
-//! [`Out`] appends pieces and blocks. It can reserve room for content that is known only later, such as the
-//! header of a tar entry, which holds the entry's size. A part is sent as soon as it is full and no room in
-//! it is reserved. A part with an open [`Slot`] waits in memory and the following parts overtake it. At most
-//! two parts wait, because one slot is open at a time and it is far smaller than a part.
+//! [`Parts`] can reserve room for content that is known only later. A part is ready as soon as it is full and no room in it is
+//! reserved. A part with an open [`Slot`] waits in memory and the following parts overtake it. At most two parts wait, because
+//! one slot is open at a time and it is far smaller than a part.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
-use tokio::sync::mpsc::Sender;
 
-use super::codec::Encoder;
 use super::pack::{Buffers, Lent};
-use crate::base::error::{Error, Result};
-use crate::base::waits::{Waits, WaitsFor};
-use crate::config::choices::Codec;
 use crate::store::Whole;
 
 /// A finished part.
@@ -27,77 +21,13 @@ pub struct ArtifactPart {
     pub body: Bytes,
 }
 
-/// The compressed stream.
-pub struct Out {
-    codec: Codec,
-    encoder: Encoder,
-    scratch: Vec<u8>,
-    parts: Parts,
-    finished: Sender<ArtifactPart>,
-    waits: Waits,
-}
-
-impl Out {
-    /// Makes a stream that is compressed by `codec` and cut into parts of `part_size` bytes. Finished parts are
-    /// sent to `finished`, which may block while too many are under way; that time is added to `waits`.
-    pub fn new(codec: Codec, part_size: u64, finished: Sender<ArtifactPart>, waits: Waits) -> Result<Out> {
-        let (encoder, scratch, parts) = (codec.encoder()?, Vec::new(), Parts::new(part_size));
-        Ok(Out { codec, encoder, scratch, parts, finished, waits })
-    }
-
-    /// Returns the number of compressed bytes so far.
-    pub(super) fn offset(&self) -> u64 {
-        self.parts.offset()
-    }
-
-    /// Compresses a small piece and appends it.
-    pub(super) fn piece(&mut self, raw: &[u8]) -> Result<()> {
-        self.encoder.encode(raw, &mut self.scratch)?;
-        self.parts.append(&self.scratch);
-        self.send()
-    }
-
-    /// Appends a block that is already compressed.
-    pub(super) fn block(&mut self, compressed: &[u8]) -> Result<()> {
-        self.parts.append(compressed);
-        self.send()
-    }
-
-    /// Reserves room for an uncompressed piece of `len` raw bytes.
-    pub(super) fn reserve(&mut self, len: usize) -> Slot {
-        self.parts.reserve(self.codec.stored_len(len))
-    }
-
-    /// Fills the reserved room with its content.
-    pub(super) fn fill(&mut self, slot: Slot, raw: &[u8]) {
-        self.parts.fill(slot, &self.codec.stored(raw));
-    }
-
-    /// Ends the stream and returns the size and checksum of the whole.
-    pub(super) fn finish(mut self) -> Result<Whole> {
-        let whole = self.parts.finish();
-        self.send()?;
-        Ok(whole)
-    }
-
-    fn send(&mut self) -> Result<()> {
-        let mut ready = self.parts.ready.drain(..);
-        ready
-            .try_for_each(|part| {
-                let _blocked = self.waits.begin(WaitsFor::Store);
-                self.finished.blocking_send(part)
-            })
-            .map_err(|_| Error::aftermath("the upload ended"))
-    }
-}
-
 /// Reserved room, which must be filled.
 #[derive(Debug)]
 #[must_use = "a part with an unfilled slot is never sent"]
-pub(super) struct Slot(Range<u64>);
+pub(super) struct Slot(pub(super) Range<u64>);
 
 /// Cuts a stream of bytes into parts of `size` bytes.
-struct Parts {
+pub(super) struct Parts {
     size: u64,
     /// The index of the part that is being filled.
     index: u32,
@@ -108,11 +38,11 @@ struct Parts {
     waiting: BTreeMap<u32, Lent>,
     /// The CRC-64/NVME and length of each part.
     sums: Vec<(u64, u64)>,
-    ready: Vec<ArtifactPart>,
+    pub(super) ready: Vec<ArtifactPart>,
 }
 
 impl Parts {
-    fn new(size: u64) -> Parts {
+    pub(super) fn new(size: u64) -> Parts {
         assert!(size >= 64 * 1024, "a part is larger than any slot");
         // One part is being filled, two wait, and two are ready. Buffers of uploaded parts come back one by
         // one.
@@ -129,11 +59,11 @@ impl Parts {
         }
     }
 
-    fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         u64::from(self.index) * self.size + self.current.bytes.len() as u64
     }
 
-    fn append(&mut self, mut bytes: &[u8]) {
+    pub(super) fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let current = &mut self.current.bytes;
             if current.capacity() == 0 {
@@ -150,21 +80,31 @@ impl Parts {
     }
 
     /// # Panics
-    /// Panics if a slot is open already, or if `len` does not fit into a part.
-    fn reserve(&mut self, len: usize) -> Slot {
+    /// Panics if a slot is open already.
+    pub(super) fn reserve(&mut self, len: usize) -> Slot {
         assert!(self.open.is_none(), "one slot is open at a time");
-        assert!((len as u64) < self.size, "a slot is smaller than a part");
         let start = self.offset();
-        self.open = Some(start..start + len as u64);
+        let mut slot = Slot(start..start);
+        self.extend(&mut slot, len);
+        slot
+    }
+
+    /// Makes the open slot longer.
+    ///
+    /// # Panics
+    /// Panics if anything was appended behind the slot.
+    pub(super) fn extend(&mut self, slot: &mut Slot, len: usize) {
+        assert_eq!(slot.0.end, self.offset(), "the slot is at the end");
+        slot.0.end += len as u64;
+        self.open = Some(slot.0.clone());
         self.append(&vec![0; len]);
-        Slot(start..start + len as u64)
     }
 
     /// Fills a slot. The parts that waited for it become ready.
     ///
     /// # Panics
     /// Panics if `bytes` does not have the slot's length.
-    fn fill(&mut self, slot: Slot, bytes: &[u8]) {
+    pub(super) fn fill(&mut self, slot: Slot, bytes: &[u8]) {
         assert_eq!(slot.0.end - slot.0.start, bytes.len() as u64, "a slot is filled to the byte");
         let mut at = slot.0.start;
         let mut rest = bytes;
@@ -189,7 +129,7 @@ impl Parts {
     ///
     /// # Panics
     /// Panics if a slot is still open.
-    fn finish(&mut self) -> Whole {
+    pub(super) fn finish(&mut self) -> Whole {
         assert!(self.open.is_none(), "every slot is filled before the end");
         if !self.current.bytes.is_empty() || self.index == 0 {
             let body = self.next_buffer();
@@ -229,33 +169,6 @@ impl Parts {
         }
         self.sums[at] = (crc_fast::checksum(Crc64Nvme, &body.bytes), body.bytes.len() as u64);
         self.ready.push(ArtifactPart { index, body: Bytes::from_owner(body) });
-    }
-}
-
-#[cfg(test)]
-pub(super) mod testing {
-    use tokio::sync::mpsc::{Receiver, channel};
-
-    use super::*;
-
-    /// The bytes of all parts that were sent.
-    pub fn bytes(mut parts: Receiver<ArtifactPart>) -> Vec<u8> {
-        let mut sent: Vec<_> = std::iter::from_fn(|| parts.try_recv().ok()).collect();
-        sent.sort_by_key(|part| part.index);
-        sent.into_iter().flat_map(|part| part.body.to_vec()).collect()
-    }
-
-    impl Out {
-        pub fn collecting(codec: Codec) -> (Out, Receiver<ArtifactPart>) {
-            let (finished, parts) = channel(1_000);
-            (Out::new(codec, 64 * 1024, finished, Waits::default()).unwrap(), parts)
-        }
-
-        pub fn test_block(&mut self, raw: &[u8]) {
-            let mut bytes = Vec::new();
-            self.codec.encoder().unwrap().encode(raw, &mut bytes).unwrap();
-            self.block(&bytes).unwrap();
-        }
     }
 }
 

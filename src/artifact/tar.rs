@@ -15,7 +15,8 @@ use std::rc::Rc;
 
 use tar::{EntryType, Header};
 
-use super::parts::{Out, Slot};
+use super::out::Out;
+use super::parts::Slot;
 use crate::base::bounds::too_long;
 use crate::base::error::{Error, Result};
 
@@ -191,7 +192,7 @@ mod tests {
 
     use tar::Builder;
 
-    use super::super::parts::testing;
+    use super::super::out::testing;
     use super::*;
     use crate::config::choices::Codec;
 

@@ -8,8 +8,8 @@ use bson::{RawDocumentBuf, rawdoc};
 use crc_fast::CrcAlgorithm::Crc64Xz;
 use serde_json::json;
 
+use super::out::Out;
 use super::pack::{PackedBlock, WriteStep, WriteSteps};
-use super::parts::Out;
 use super::tar::TarWriter;
 use crate::base::error::{Error, Result};
 use crate::base::progress::{Meter, Phase};

@@ -38,6 +38,8 @@ pub enum Kind {
     Aftermath,
     /// Stored data does not match its manifest.
     Mismatch,
+    /// A key that decrypts a backup is missing or wrong.
+    Key,
     /// Another run of the job and operation is under way.
     Busy,
     /// This signal ended the run.
@@ -128,6 +130,7 @@ impl Error {
             | Kind::Instant
             | Kind::Aftermath => Exit::Failed,
             Kind::Mismatch => Exit::Mismatch,
+            Kind::Key => Exit::Key,
             Kind::Busy => Exit::Busy,
             Kind::Signal(n) => Exit::Signal(n),
         }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod escape;
 pub mod exit;
 pub mod files;
+pub mod keys;
 pub mod lock;
 pub mod process;
 pub mod progress;

@@ -104,10 +104,11 @@ pub fn print_error(error: &Error, log: &Log, json: bool) -> Exit {
 pub fn print_failed_exit(exit: Exit) {
     let kind = match exit {
         Exit::Done | Exit::NeedsLook => return,
-        Exit::Failed | Exit::Key => FailureKind::Failed,
+        Exit::Failed => FailureKind::Failed,
         Exit::Usage => FailureKind::Usage,
         Exit::Mismatch => FailureKind::Damaged,
         Exit::Unhealthy => FailureKind::Unhealthy,
+        Exit::Key => FailureKind::Key,
         Exit::Busy => FailureKind::Busy,
         Exit::Signal(_) => FailureKind::Signal,
     };
@@ -151,6 +152,8 @@ pub enum FailureKind {
     Damaged,
     /// A check of `health` failed.
     Unhealthy,
+    /// A key is missing or wrong.
+    Key,
     /// Another run of the job and operation is under way.
     Busy,
     /// A signal ended the run.
@@ -168,6 +171,7 @@ impl FailureDocument {
             Kind::Unmounted => FailureKind::PlaceLost,
             Kind::Refused => FailureKind::Refused,
             Kind::Mismatch => FailureKind::Damaged,
+            Kind::Key => FailureKind::Key,
             Kind::Busy => FailureKind::Busy,
             Kind::Signal(_) => FailureKind::Signal,
             Kind::Failed | Kind::Restart | Kind::Moved | Kind::NoSlice | Kind::Instant | Kind::Aftermath => {

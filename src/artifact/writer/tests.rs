@@ -1,8 +1,8 @@
 use std::io::Read;
 
 use super::*;
+use crate::artifact::out::testing;
 use crate::artifact::pack::{Packer, Pool};
-use crate::artifact::parts::testing;
 use crate::base::waits::Waits;
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::{Sink, metadata};

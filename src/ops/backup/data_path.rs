@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 
 use super::preflight::Preflight;
 use super::{BackupOptions, Resources};
+use crate::artifact::out::Out;
 use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
-use crate::artifact::parts::{ArtifactPart, Out};
+use crate::artifact::parts::ArtifactPart;
 use crate::artifact::writer::{self, ArtifactSpec, WrittenArtifact};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
@@ -55,7 +56,7 @@ pub(super) async fn run(
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
-    let out = Out::new(codec, upload.part_size, parts, waits.clone())?;
+    let out = Out::new(codec, None, upload.part_size, parts, waits.clone())?;
 
     let (mut packer, steps) = Packer::new(pool, compressors * 16, waits.clone());
     let (read_to_end, written_to_end) = (waits.clone(), waits.clone());
