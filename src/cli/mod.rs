@@ -8,6 +8,7 @@ mod complete;
 mod config;
 mod health;
 mod init;
+mod keygen;
 mod list;
 mod logging;
 mod notify;
@@ -133,6 +134,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Timeline(args) => Box::pin(cancel.or(timeline::run(args, &run, &output))),
                 Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),
                 Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &run, &output))),
+                Command::Keygen(args) => Box::pin(cancel.or(keygen::run(args, &run, &output))),
                 Command::Config => Box::pin(cancel.or(config::run(&config, &output))),
             };
             command.await

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::config::ConfigReport;
 use super::init;
+use super::keygen::KeygenReport;
 use super::notify::NotifyReport;
 use super::output::FailureDocument;
 use crate::catalog::marks::{FailedRun, Mark, Tombstone};
@@ -38,6 +39,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("failure", "The last line on standard error of a failure with `--json`", FailureDocument::json_schema),
     ("health", "The output of `health --json`", HealthReport::json_schema),
     ("init", "The output of `init --json`", init::schema),
+    ("keygen", "The output of `keygen --json`", KeygenReport::json_schema),
     ("list", "The output of `list --json`", ListReport::json_schema),
     ("list-backup", "The output of `list ID --json`", BackupDetails::json_schema),
     ("notify", "The output of `notify --json`", NotifyReport::json_schema),

@@ -7,6 +7,7 @@ mod connect;
 mod consistency;
 mod docs;
 mod drill;
+mod encryption;
 mod generated;
 mod health;
 mod hostile;

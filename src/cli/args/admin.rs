@@ -323,3 +323,19 @@ pub struct NotifyArgs {
     )]
     pub event: Vec<Event>,
 }
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Make a key for encrypted backups",
+    long_about = "Make a key for encrypted backups: an X25519 identity of age.\n\n\
+The secret key is written to a new file that only its owner can read. The recipient, which is public, is printed on the first line of \
+standard output. Stock `age` reads both.",
+    after_help = "Examples:\n  uzima-backup keygen --out /media/usb/backup.key\n  \
+uzima-backup keygen --out ./backup.key --json | jq -r .recipient\n\n\
+Exit codes: 0 the key is written · 1 the file could not be written · 2 wrong usage, or the file exists already"
+)]
+pub struct KeygenArgs {
+    /// Write the secret key to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}

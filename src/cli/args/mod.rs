@@ -14,8 +14,8 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 
 pub use self::admin::{
-    CleanupArgs, HealthArgs, InitArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs, TimelineArgs,
-    UnpinArgs,
+    CleanupArgs, HealthArgs, InitArgs, KeygenArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs,
+    TimelineArgs, UnpinArgs,
 };
 pub use self::data::{BackupArgs, OplogArgs, RestoreArgs, VerifyArgs};
 use crate::base::error::Error;
@@ -87,6 +87,7 @@ pub enum Command {
     Timeline(TimelineArgs),
     Health(HealthArgs),
     Notify(NotifyArgs),
+    Keygen(KeygenArgs),
     /// Show the merged settings and where each came from, without secrets
     #[command(after_help = "Examples:\n  uzima-backup config\n  env -i $(which uzima-backup) config\n  \
 uzima-backup config --json | jq '.settings[] | select(.origin)'\n\n\
@@ -189,7 +190,7 @@ impl Command {
             | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => {
                 vec![("dir", path(backups.dir.as_deref()))]
             }
-            Command::Notify(_) | Command::Config => Vec::new(),
+            Command::Notify(_) | Command::Keygen(_) | Command::Config => Vec::new(),
         };
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, Raw::Text(text?))));
         let lists = lists.into_iter().filter(|(_, items)| !items.is_empty());

@@ -102,7 +102,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "webhook_url",
         ],
         "init" => &["mongo_uri", "s3.bucket", "dir", "mail.resend_api_key", "mail.to"],
-        "config" => &[],
+        "keygen" | "config" => &[],
         other => panic!("nobody wrote what the page of {other} says"),
     }
 }
