@@ -34,6 +34,9 @@ _uzima__backup() {
             uzima__backup,init)
                 cmd="uzima__backup__subcmd__init"
                 ;;
+            uzima__backup,keygen)
+                cmd="uzima__backup__subcmd__keygen"
+                ;;
             uzima__backup,list)
                 cmd="uzima__backup__subcmd__list"
                 ;;
@@ -79,6 +82,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,init)
                 cmd="uzima__backup__subcmd__help__subcmd__init"
                 ;;
+            uzima__backup__subcmd__help,keygen)
+                cmd="uzima__backup__subcmd__help__subcmd__keygen"
+                ;;
             uzima__backup__subcmd__help,list)
                 cmd="uzima__backup__subcmd__help__subcmd__list"
                 ;;
@@ -113,7 +119,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -459,7 +465,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help)
-            opts="init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help"
+            opts="init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -543,6 +549,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__backup__subcmd__help__subcmd__keygen)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -747,8 +767,67 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__backup__subcmd__keygen)
+            opts="-q -v -h --out --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --out)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --log-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__backup__subcmd__list)
-            opts="-q -v -h --status --limit --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --status --limit --identity --job --dir --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -765,6 +844,21 @@ _uzima__backup() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --identity)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -1029,7 +1123,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__restore)
-            opts="-q -v -h --from --job --dir --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --from --job --dir --identity --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1050,6 +1144,21 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --identity)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -1364,7 +1473,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__verify)
-            opts="-q -v -h --all --oplog --sample --drill --at --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --all --oplog --sample --drill --at --identity --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1381,6 +1490,21 @@ _uzima__backup() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --identity)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;

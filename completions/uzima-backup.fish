@@ -51,6 +51,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "keygen" -d 'Make a key for encrypted backups'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it' -r -f
@@ -114,6 +115,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -s h -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret key of an encrypted backup' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
@@ -149,6 +151,7 @@ manifest_missing\t''
 unreadable_manifest\t''
 archived\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most this many rows' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l identity -d 'With an id: the file with the secret key of an encrypted backup, whose namespaces are shown only with it' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -189,6 +192,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: only a random sample of this size' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l at -d 'With --drill: restore this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds:ordinal; or newest' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l identity -d 'The file with the secret key of encrypted backups; without it, only their stored bytes are checked' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
@@ -276,27 +280,35 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l out -d 'Write the secret key to this file, which must not exist' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "pin" -d 'Protect a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "stats" -d 'Show the statistics of a job'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "pin" -d 'Protect a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "stats" -d 'Show the statistics of a job'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "keygen" -d 'Make a key for encrypted backups'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -f -k -a "(__uzima_backup_offers)"

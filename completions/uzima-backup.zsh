@@ -110,6 +110,7 @@ _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--from)--identity=[The file with the secret key of an encrypted backup]:FILE:_files' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
 '*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
@@ -143,6 +144,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '*--status=[Only these statuses\: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived)' \
 '--limit=[At most this many rows]:N:' \
+'--identity=[With an id\: the file with the secret key of an encrypted backup, whose namespaces are shown only with it]:FILE:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -214,6 +216,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: only a random sample of this size]:N%:' \
 '--at=[With --drill\: restore this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
+'--identity=[The file with the secret key of encrypted backups; without it, only their stored bytes are checked]:FILE:_files' \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
@@ -303,6 +306,20 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(keygen)
+_arguments "${_arguments_options[@]}" : \
+'--out=[Write the secret key to this file, which must not exist]:FILE:_files' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -380,6 +397,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(keygen)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (config)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -413,6 +434,7 @@ _uzima-backup_commands() {
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
+'keygen:Make a key for encrypted backups' \
 'config:Show the merged settings and where each came from, without secrets' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -454,6 +476,7 @@ _uzima-backup__subcmd__help_commands() {
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
+'keygen:Make a key for encrypted backups' \
 'config:Show the merged settings and where each came from, without secrets' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -488,6 +511,11 @@ _uzima-backup__subcmd__help__subcmd__help_commands() {
 _uzima-backup__subcmd__help__subcmd__init_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help init commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__keygen_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__keygen_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help keygen commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__list_commands() {
@@ -538,6 +566,11 @@ _uzima-backup__subcmd__help__subcmd__verify_commands() {
 _uzima-backup__subcmd__init_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup init commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__keygen_commands] )) ||
+_uzima-backup__subcmd__keygen_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup keygen commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__list_commands] )) ||
 _uzima-backup__subcmd__list_commands() {

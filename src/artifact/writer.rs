@@ -46,8 +46,10 @@ pub struct WrittenArtifact {
     pub slice: Option<Tally>,
     /// The segments, in the order of the artifact.
     pub segments: Vec<Segment>,
-    /// The size and checksum of the artifact.
+    /// The size and checksum of the artifact as it is stored.
     pub whole: Whole,
+    /// The length of the artifact in bytes before its encryption.
+    pub content_size: u64,
 }
 
 enum Framing {
@@ -122,11 +124,12 @@ pub fn write(
         }
         tar.finish(&mut out)?;
     }
-    meter.packed(out.offset());
+    let content_size = out.offset();
+    meter.packed(content_size);
     let whole = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
-    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole })
+    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole, content_size })
 }
 
 fn write_namespace(
@@ -261,22 +264,52 @@ fn block_header(namespace: &Namespace, end: Option<u64>) -> RawDocumentBuf {
     header
 }
 
-/// Returns the text of `RECOVERY.txt`, the first file of a tar: how to restore the backup with stock tools. If the
-/// backup has an oplog `slice`, the commands contain `--oplogReplay`: without this flag mongorestore 100.18
-/// ignores `oplog.bson` and exits with 0.
-pub fn recovery_text(id: &str, format: Format, server_version: &str, tool: &str, slice: bool) -> String {
+/// Returns the text of `RECOVERY.txt`, the first file of a tar: how to restore the backup with stock tools. The file lies
+/// beside the artifact of an `encrypted` backup as well. If the backup has an oplog `slice`, the commands contain
+/// `--oplogReplay`: without this flag mongorestore 100.18 ignores `oplog.bson` and exits with 0.
+pub fn recovery_text(
+    id: &str,
+    format: Format,
+    server_version: &str,
+    tool: &str,
+    slice: bool,
+    encrypted: bool,
+) -> String {
     let file = format.file();
-    let unpack = match format.codec {
-        Codec::Gzip { .. } => format!("tar xzf {file}"),
-        Codec::Zstd { .. } => format!("zstd -dc {file} | tar xf -"),
+    let decrypt = format!("age -d -i KEYFILE {file}.age | ");
+    let unpack = match (format.codec, encrypted) {
+        (Codec::Gzip { .. }, false) => format!("tar xzf {file}"),
+        (Codec::Zstd { .. }, false) => format!("zstd -dc {file} | tar xf -"),
+        (Codec::Gzip { .. }, true) => format!("{decrypt}tar xzf -"),
+        (Codec::Zstd { .. }, true) => format!("{decrypt}zstd -dc | tar xf -"),
     };
     let (replay, why) = match slice {
         true => ("--oplogReplay ", REPLAY),
         false => ("", ""),
     };
+    if encrypted && format.container == Container::Archive {
+        let decompress = if let Codec::Gzip { .. } = format.codec { "gunzip -c" } else { "zstd -dc" };
+        let why = why.replace("dump/oplog.bson holds", "the archive also holds");
+        return format!(
+            "This is the MongoDB backup {id}, written by {tool} from MongoDB {server_version}.\n\
+             \n\
+             {KEY}\
+             To restore everything with stock tools (into an empty server; add --drop to replace\n\
+             existing collections):\n\
+             \n\
+             \x20   {decrypt}{decompress} |\n\
+             \x20     mongorestore --uri='mongodb://localhost:27017' --archive {replay}--bypassDocumentValidation\n\
+             \n\
+             {why}\
+             --bypassDocumentValidation matters: without it mongorestore silently skips\n\
+             documents that do not pass their collection's validator.\n"
+        );
+    }
+    let key = if encrypted { KEY } else { "" };
     format!(
         "This is the MongoDB backup {id}, written by {tool} from MongoDB {server_version}.\n\
          \n\
+         {key}\
          To restore everything with stock tools (into an empty server; add --drop to replace\n\
          existing collections):\n\
          \n\
@@ -298,6 +331,12 @@ pub fn recovery_text(id: &str, format: Format, server_version: &str, tool: &str,
          collection (bsondump prints them), a .metadata.json file its options and indexes.\n"
     )
 }
+
+/// The beginning of `RECOVERY.txt` for an encrypted backup.
+const KEY: &str = "\
+The artifact is encrypted with age (https://age-encryption.org). KEYFILE stands for the file\n\
+with the secret key of one of its recipients.\n\
+\n";
 
 /// The reason for `--oplogReplay` in `RECOVERY.txt`.
 const REPLAY: &str = "\

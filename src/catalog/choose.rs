@@ -218,12 +218,17 @@ pub async fn archived_error(store: &dyn Store, id: &BackupId) -> Result<Option<E
 pub fn inspect_artifact_step(store: &dyn Store, key: &str) -> String {
     let place = Path::new(&store.place()).join(key).display().to_string();
     let from = |path: &str| format!("`uzima-backup restore --from {} --dry-run`", quoted(path));
-    match place.starts_with("s3://") {
-        true => {
-            let file = key.rsplit('/').next().unwrap_or(key);
-            format!("`aws s3 cp {} .`, then {}", quoted(&place), from(file))
+    let (file, in_bucket) = (key.rsplit('/').next().unwrap_or(key), place.starts_with("s3://"));
+    match (file.strip_suffix(".age"), in_bucket) {
+        (Some(plain), true) => {
+            let place = quoted(&place);
+            format!("`aws s3 cp {place} - | age -d -i KEYFILE -o {plain}`, then {}", from(plain))
         }
-        false => from(&place),
+        (Some(plain), false) => {
+            format!("`age -d -i KEYFILE -o {plain} {}`, then {}", quoted(&place), from(plain))
+        }
+        (None, true) => format!("`aws s3 cp {} .`, then {}", quoted(&place), from(file)),
+        (None, false) => from(&place),
     }
 }
 

@@ -127,13 +127,16 @@ pub struct Contents {
     pub namespaces: NamespaceAmounts,
     /// The selection of the backup.
     pub selection: Selection,
+    /// The backup is encrypted: its namespaces and selection are not known.
+    pub encrypted: bool,
 }
 
 impl Contents {
     /// The amounts of a backup with these namespaces.
     pub(super) fn new<N>(manifest: &Manifest<N>, namespaces: NamespaceAmounts) -> Contents {
         let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
-        Contents { total, namespaces, selection: manifest.selection.parsed() }
+        let encrypted = manifest.encryption.is_some();
+        Contents { total, namespaces, selection: manifest.selection.parsed(), encrypted }
     }
 
     /// The contents that both selections have.
@@ -149,12 +152,21 @@ impl Contents {
             (name.to_string(), amount)
         });
         let namespaces = chosen.collect();
-        Contents { total, namespaces, selection: self.selection.clone() }
+        Contents { total, namespaces, selection: self.selection.clone(), encrypted: self.encrypted }
+    }
+
+    /// Only the sums.
+    fn totals(&self) -> Contents {
+        Contents { total: self.total, encrypted: self.encrypted, ..Contents::default() }
     }
 
     /// The parts of these contents and of `now` that can be compared: only namespaces that both selections contain, because
-    /// an excluded namespace may still be on the server.
+    /// an excluded namespace may still be on the server. If one of both is encrypted, only the sums are compared, also by a
+    /// machine that knows the namespaces, so that every machine judges alike.
     fn in_common<'a>(&'a self, now: &'a Contents) -> (Cow<'a, Contents>, Cow<'a, Contents>) {
+        if self.encrypted || now.encrypted {
+            return (Cow::Owned(self.totals()), Cow::Owned(now.totals()));
+        }
         if self.selection == now.selection {
             return (Cow::Borrowed(self), Cow::Borrowed(now));
         }
@@ -313,7 +325,26 @@ mod tests {
         let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));
         let exclude = exclude.iter().map(|pattern| pattern.parse().unwrap()).collect();
         let selection = Selection { exclude, ..Selection::default() };
-        Contents { total, namespaces: named.collect(), selection }
+        Contents { total, namespaces: named.collect(), selection, encrypted: false }
+    }
+
+    #[test]
+    fn of_encrypted_backups_only_the_sums_are_compared() {
+        let before = contents(&[("shop.orders", 1_000), ("shop.carts", 400)], &[]);
+        let hidden =
+            |documents: u64| Contents { encrypted: true, ..contents(&[("x.x", documents)], &["*"]).totals() };
+        let vanished = contents(&[("shop.orders", 1_000)], &[]);
+        assert!(collapse(&before, &vanished).unwrap().contains("vanished"));
+        for (a, b) in [(&before, &hidden(1_000)), (&hidden(1_400), &vanished), (&hidden(1_400), &hidden(700))]
+        {
+            let found = a.compare(b, &since());
+            assert!(found.collapsed.is_none() && found.losses.is_none(), "{found:?}");
+        }
+        let why = collapse(&before, &hidden(600)).unwrap();
+        assert_eq!(why, "600 documents where the last good backup 20261122T030000Z-b2x7nd had 1,400");
+        assert!(
+            collapse(&hidden(1_400), &vanished).is_none() && collapse(&hidden(5_000), &vanished).is_some()
+        );
     }
 
     fn collapse(before: &Contents, now: &Contents) -> Option<String> {

@@ -14,7 +14,6 @@ use super::verdict::Verdict;
 use super::{BackupFolder, layout};
 use crate::base::units::{count, several};
 use crate::model::id::BackupId;
-use crate::model::index;
 use crate::model::manifest::Manifest;
 
 /// The longest time that a run may need between its index and its manifest, with all repetitions.
@@ -134,7 +133,7 @@ impl BackupFault {
     /// just before it wrote the manifest.
     pub fn unrecorded(folder: &BackupFolder, now: DateTime<Utc>) -> Option<BackupFault> {
         let ended = [layout::MANIFEST, layout::TOMBSTONE, layout::FAILED];
-        let index = folder.get(index::FILE)?;
+        let (_, index) = folder.iter().find(|(file, _)| layout::is_index(file))?;
         let (_, artifact) = folder.iter().find(|(file, _)| layout::is_artifact(file))?;
         let lost = !ended.iter().any(|file| folder.contains_key(*file)) && now - index.modified > COMMITTING;
         lost.then(|| BackupFault::without_manifest(&artifact.key))

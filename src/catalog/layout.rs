@@ -8,6 +8,7 @@
 //! <YYYY>/<MM>/<backup-id>/accepted.json     a person checked the backup and accepted it
 //! <YYYY>/<MM>/<backup-id>/tombstone.json    the backup is being deleted
 //! <YYYY>/<MM>/<backup-id>/verified-<time>.json  the result of a verify
+//! <YYYY>/<MM>/<backup-id>/RECOVERY.txt      how to restore an encrypted backup without this tool
 //! <YYYY>/<MM>/<backup-id>/failed.json       the reason why the run failed and left no backup
 //! .health/<machine>                         written by `health`, which deletes it if it may
 //! oplog/<job>/<chain>/<start>/slice-<random>.bson.zst   the entries of an oplog slice
@@ -33,6 +34,10 @@ pub const ACCEPTED: &str = "accepted.json";
 pub const TOMBSTONE: &str = "tombstone.json";
 const VERIFIED: &str = "verified-";
 pub const FAILED: &str = "failed.json";
+/// The commands for an encrypted backup, in plain text.
+pub const RECOVERY: &str = "RECOVERY.txt";
+/// The ending of the file name of an encrypted artifact.
+const ENCRYPTED: &str = ".age";
 /// The manifest of an oplog slice.
 pub const SLICE: &str = "slice.json";
 const OPLOG: &str = "oplog/";
@@ -48,12 +53,17 @@ pub fn folder(id: &BackupId) -> String {
     format!("{}/{id}/", id.started().format("%Y/%m"))
 }
 
-pub fn artifact(id: &BackupId, format: Format) -> String {
-    format!("{}{}", folder(id), format.file())
+pub fn artifact(id: &BackupId, format: Format, encrypted: bool) -> String {
+    let ending = if encrypted { ENCRYPTED } else { "" };
+    format!("{}{}{ending}", folder(id), format.file())
 }
 
-pub fn index(id: &BackupId) -> String {
-    format!("{}{}", folder(id), index::FILE)
+pub fn index(id: &BackupId, encrypted: bool) -> String {
+    format!("{}{}", folder(id), if encrypted { index::ENCRYPTED_FILE } else { index::FILE })
+}
+
+pub fn recovery(id: &BackupId) -> String {
+    format!("{}{RECOVERY}", folder(id))
 }
 
 pub fn manifest(id: &BackupId) -> String {
@@ -144,9 +154,15 @@ pub fn parse_slice<'a>(job: &str, key: &'a str) -> Option<(ChainId, OpTime, &'a 
     (parts.next().is_none() && known).then_some((chain, start, file))
 }
 
-/// Returns true for the file name of an artifact.
+/// Returns true for the file name of an artifact, encrypted or not.
 pub fn is_artifact(file: &str) -> bool {
+    let file = file.strip_suffix(ENCRYPTED).unwrap_or(file);
     file.strip_prefix("dump.").is_some_and(|format| choices::NAMES.contains(&format))
+}
+
+/// Returns true for the file name of an index, encrypted or not.
+pub fn is_index(file: &str) -> bool {
+    [index::FILE, index::ENCRYPTED_FILE].contains(&file)
 }
 
 /// Returns the backup and the file name of a key; `None` for a foreign key.
@@ -164,12 +180,19 @@ mod tests {
     fn a_key_is_parsed_into_backup_and_file() {
         let id: BackupId = "20261123T030000Z-7k3q9d".parse().unwrap();
         let format: Format = "tar.gz".parse().unwrap();
-        assert_eq!(artifact(&id, format), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz");
+        assert_eq!(artifact(&id, format, false), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz");
+        assert_eq!(artifact(&id, format, true), "2026/11/20261123T030000Z-7k3q9d/dump.tar.gz.age");
+        assert!(
+            is_artifact("dump.tar.gz.age") && !is_artifact("dump.age") && !is_artifact("dump.tar.gz.age.age")
+        );
+        assert!(is_index("index.json.zst") && is_index("index.json.zst.age") && !is_index("index.json"));
         assert!(is_verified("verified-20261123T030000Z.json") && !is_verified("verified-x"));
         assert!(is_artifact("dump.tar.gz") && !is_artifact("dump.tar") && !is_artifact("tar.gz"));
         for (key, file) in [
             (manifest(&id), "manifest.json"),
-            (index(&id), "index.json.zst"),
+            (index(&id, false), "index.json.zst"),
+            (index(&id, true), "index.json.zst.age"),
+            (recovery(&id), "RECOVERY.txt"),
             (pin(&id), "pin.json"),
             (accepted(&id), "accepted.json"),
             (tombstone(&id), "tombstone.json"),

@@ -90,6 +90,21 @@ impl FailedRun {
         read(store, &layout::failed(id), check).await
     }
 
+    /// The record of a failed run of an encrypted job as everybody may read it: a message may name a namespace.
+    pub fn readable(&self) -> FailedRun {
+        FailedRun {
+            partial: self.partial.as_ref().map(|_| "its selection is encrypted".into()),
+            error: format!(
+                "the run failed with the exit code {}; its backups are encrypted, so the reason is only in the log and the \
+                 mails of {}",
+                self.exit, self.host
+            ),
+            next_step: None,
+            notes: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Writes the record of a failed run.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         write(store, &layout::failed(&self.id), self).await

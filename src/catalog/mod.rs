@@ -29,7 +29,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use crate::artifact::seal::seal;
 use crate::base::error::{Error, Result};
+use crate::base::keys::Recipients;
 use crate::model::id::BackupId;
 use crate::model::index::Index;
 use crate::model::manifest;
@@ -353,12 +355,27 @@ fn decode<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Result<Manifest<N
     Ok(manifest)
 }
 
-/// Writes the index. Returns its description for the manifest.
-pub async fn put_index(store: &dyn Store, id: &BackupId, index: &Index) -> Result<IndexObject> {
-    let (key, bytes) = (layout::index(id), index.encode()?);
+/// Writes the index, encrypted if there are recipients. Returns its description for the manifest.
+pub async fn put_index(
+    store: &dyn Store,
+    id: &BackupId,
+    index: &Index,
+    recipients: Option<&Recipients>,
+) -> Result<IndexObject> {
+    let (key, plain) = (layout::index(id, recipients.is_some()), index.encode()?);
+    let bytes = match recipients {
+        Some(recipients) => seal(recipients, &plain)?,
+        None => plain,
+    };
     let (size, blake3) = (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string());
     store.create(&key, Bytes::from(bytes)).await?;
     Ok(IndexObject { key, size, blake3 })
+}
+
+/// Writes the commands that restore an encrypted backup without this tool.
+pub async fn put_recovery(store: &dyn Store, id: &BackupId, text: String) -> Result<()> {
+    store.create(&layout::recovery(id), Bytes::from(text)).await?;
+    Ok(())
 }
 
 /// Writes the manifest. With this, the backup exists.

@@ -330,8 +330,9 @@ impl FoundBackup {
         if self.accepted {
             keys.push(layout::accepted(id));
         }
-        let verdicts = self.folder.iter().filter(|(file, _)| layout::is_verified(file));
-        keys.extend(verdicts.map(|(_, object)| object.key.clone()));
+        let beside =
+            self.folder.iter().filter(|(file, _)| layout::is_verified(file) || *file == layout::RECOVERY);
+        keys.extend(beside.map(|(_, object)| object.key.clone()));
         keys.push(self.manifest.artifact.key.clone());
         let (job, reason) = (job.into(), reason.into());
         Tombstone { format: marks::FORMAT, id: id.clone(), job, at: now, reason, keys }

@@ -8,6 +8,7 @@ use super::marks::{self, FORMAT};
 use super::{Catalog, layout};
 use crate::base::clock;
 use crate::base::error::Result;
+use crate::base::units::several;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 use crate::store::Store;
@@ -36,6 +37,9 @@ pub struct Verdict {
     pub raw_bytes: u64,
     /// The duration of the verify.
     pub seconds: f64,
+    /// Only the stored bytes of an encrypted backup were checked, because there was no key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_key: bool,
     /// The drill that followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drill>,
@@ -116,6 +120,32 @@ impl Verdict {
         self
     }
 
+    /// The result for an encrypted backup as everybody may read it: findings and notes may name a namespace.
+    pub fn readable(&self) -> Verdict {
+        let hidden = |texts: &[String], what: &str| -> Vec<String> {
+            let line = format!(
+                "{}, encrypted: the log of the verify on {} has the text",
+                several(texts.len() as u64, what),
+                self.host
+            );
+            if texts.is_empty() { Vec::new() } else { vec![line] }
+        };
+        let drill = self.drill.as_ref().map(|drill| Drill {
+            findings: hidden(&drill.findings, "difference"),
+            notes: hidden(&drill.notes, "note"),
+            ..drill.clone()
+        });
+        Verdict { findings: hidden(&self.findings, "fault"), drill, ..self.clone() }
+    }
+
+    /// Adds the findings of an earlier result that was made with the key of an encrypted backup. Checking the stored bytes alone
+    /// does not undo them.
+    fn over(mut self, keyed: &Verdict) -> Verdict {
+        self.sound &= keyed.findings.is_empty();
+        self.findings.extend_from_slice(&keyed.findings);
+        self
+    }
+
     /// Writes the result.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         marks::write(store, &layout::verified(&self.id, self.at), self).await
@@ -165,6 +195,8 @@ impl Verdicts {
             )
         };
         let mut newest: Option<Verdict> = None;
+        // True once a result that was made with the key, or of a backup that is not encrypted, was read.
+        let mut keyed = false;
         let objects = catalog.folders().get(id).into_iter().flatten().rev();
         for (file, object) in objects.filter(|(file, _)| layout::is_verified(file)) {
             if layout::verified_at(file).is_some_and(|at| clock::is_future(at, now)) {
@@ -183,12 +215,19 @@ impl Verdicts {
                 verdicts.future.push(future(&object.key, "has a drill that is"));
                 found.drill = None;
             }
+            let with_key = !found.without_key;
             newest = Some(match (newest.take(), found.drill.take()) {
-                (Some(last), Some(drill)) => last.with(drill),
-                (Some(last), None) => last,
+                (Some(last), drill) => {
+                    let last = if with_key && !keyed { last.over(&found) } else { last };
+                    match drill.filter(|_| last.drill.is_none()) {
+                        Some(drill) => last.with(drill),
+                        None => last,
+                    }
+                }
                 (None, drill) => Verdict { drill, ..found },
             });
-            if newest.as_ref().is_some_and(|newest| newest.drill.is_some()) {
+            keyed |= with_key;
+            if keyed && newest.as_ref().is_some_and(|newest| newest.drill.is_some()) {
                 break;
             }
         }
@@ -236,6 +275,40 @@ mod tests {
         assert!(drilled.sound && !drilled.drill.as_ref().unwrap().is_sound());
         let back: Verdict = serde_json::from_str(&serde_json::to_string(&drilled).unwrap()).unwrap();
         assert_eq!(back, drilled);
+    }
+
+    #[tokio::test]
+    async fn a_verify_without_the_key_does_not_undo_the_findings_of_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let sound: Verdict = serde_json::from_str(OLD).unwrap();
+        let write = async |hour: u32, without_key: bool, findings: &[&str], drilled: bool| {
+            let at = format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
+            let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            let verdict = Verdict { at, without_key, sound: findings.is_empty(), findings, ..sound.clone() };
+            let verdict = if drilled { verdict.with(drill(&[])) } else { verdict };
+            verdict.write(&store).await.unwrap();
+        };
+        let newest = async || {
+            let reading = CatalogOptions::remembering(None, "2026-11-24T12:00:00Z".parse().unwrap());
+            let catalog = Catalog::read(&store, &reading).await.unwrap();
+            let ids = std::slice::from_ref(&sound.id);
+            let newest = catalog.verdicts(ids).await.unwrap().remove(&sound.id).unwrap().newest;
+            let found = newest.unwrap().unwrap();
+            (found.sound, found.without_key, found.findings.len(), found.drill.is_some())
+        };
+        write(5, false, &["damaged"], false).await;
+        write(6, true, &[], false).await;
+        write(7, true, &[], false).await;
+        assert_eq!(newest().await, (false, true, 1, false));
+        write(8, false, &[], true).await;
+        write(9, true, &[], false).await;
+        assert_eq!(newest().await, (true, true, 0, true));
+        // Damage of the stored bytes needs no key, and either kind of verify proves that it is gone.
+        write(10, true, &["damaged"], false).await;
+        assert_eq!(newest().await, (false, true, 1, true));
+        write(11, true, &[], false).await;
+        assert_eq!(newest().await, (true, true, 0, true));
     }
 
     #[tokio::test]

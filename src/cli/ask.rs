@@ -1,13 +1,15 @@
 //! Questions to the person at the terminal.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::thread;
 
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use tokio::sync::oneshot;
 
 use crate::base::cancel::Cancel;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::escape;
+use crate::base::secret::Secret;
 
 /// Asks a question that only `y` or `yes` affirms, and waits for the answer. `refused` is the consequence of
 /// any other answer, and `state` describes what the run changed: `not restored`, `nothing was changed`.
@@ -16,7 +18,7 @@ use crate::base::escape;
 /// Returns an error if the answer is not yes, the input ends, or a signal comes first.
 pub async fn confirm(question: &str, refused: &str, state: &str, cancel: &Cancel) -> Result<()> {
     let denied = |why| Error::failed(format!("{refused}, because {why}; {state}"));
-    answer(question, state, cancel).await?.map_err(denied)
+    consent(question, state, cancel).await?.map_err(denied)
 }
 
 /// Asks a question as [`confirm`], and returns true if the answer is yes.
@@ -24,30 +26,15 @@ pub async fn confirm(question: &str, refused: &str, state: &str, cancel: &Cancel
 /// # Errors
 /// Returns an error if a signal comes first.
 pub async fn agrees(question: &str, state: &str, cancel: &Cancel) -> Result<bool> {
-    Ok(answer(question, state, cancel).await?.is_ok())
+    Ok(consent(question, state, cancel).await?.is_ok())
 }
 
 /// Returns the reason if the answer is not yes. The error is a signal.
-///
-/// A thread of its own reads the answer, because a read from a terminal cannot be interrupted: after a signal
-/// the process ends while the thread still reads.
-async fn answer(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(), String>> {
-    let mut out = std::io::stderr();
-    let _ = write!(out, "{}", escape::lines(question)).and_then(|()| out.flush());
-    let (answer, mut answered) = oneshot::channel();
-    let started = thread::Builder::new().name("answer".into()).spawn(move || {
-        let mut line = Vec::new();
-        let read = std::io::stdin().lock().read_until(b'\n', &mut line);
-        // Nobody waits for the answer after a signal.
-        let _ = answer.send(read.map(|_| String::from_utf8_lossy(&line).into_owned()));
-    });
-    if let Err(e) = started {
-        return Ok(Err(format!("nothing can wait for an answer ({e})")));
-    }
-    let answer = tokio::select! {
-        biased;
-        () = cancel.token().cancelled() => None,
-        answer = &mut answered => Some(answer),
+async fn consent(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(), String>> {
+    let mut out = io::stderr();
+    let answer = match answer(question, cancel).await {
+        Ok(answer) => answer,
+        Err(e) => return Ok(Err(format!("nothing can wait for an answer ({e})"))),
     };
     if answer.as_ref().is_none_or(|answer| !matches!(answer, Ok(Ok(line)) if line.ends_with('\n'))) {
         // The error begins on a line of its own.
@@ -60,5 +47,72 @@ async fn answer(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(
         Some(Ok(Ok(_))) => Err("it was not confirmed".into()),
         Some(Ok(Err(e))) => Err(format!("the answer cannot be read ({e})")),
         Some(Err(_)) => Err("the answer cannot be read".into()),
+    })
+}
+
+/// Asks for the passphrase of a file, without showing it.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Key`] if there is no terminal or no answer, and the error of a signal.
+pub async fn passphrase(file: &str, cancel: &Cancel) -> Result<Secret> {
+    let no = |why: String| {
+        Error::new(Kind::Key, format!("the passphrase of {file} is needed, but {why}"))
+            .hint("Run this command on a terminal, or decrypt the file to another one, only for this command")
+    };
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(no("there is no terminal to ask for it".into()));
+    }
+    let hidden = HiddenInput::new().map_err(|e| no(format!("the terminal cannot hide it ({e})")))?;
+    let answer = answer(&format!("Passphrase of {file}: "), cancel).await;
+    drop(hidden);
+    let _ = writeln!(io::stderr());
+    match answer.map_err(|e| no(e.to_string()))? {
+        None => Err(cancel.error().expect("the token is cancelled")),
+        Some(Ok(Ok(line))) => Ok(Secret::from(line.trim_end_matches(['\r', '\n']).to_string())),
+        Some(Ok(Err(e))) => Err(no(format!("the answer cannot be read ({e})"))),
+        Some(Err(_)) => Err(no("the answer cannot be read".into())),
+    }
+}
+
+/// A terminal that does not show what is typed. It shows it again after this is dropped.
+struct HiddenInput(Termios);
+
+impl HiddenInput {
+    fn new() -> io::Result<HiddenInput> {
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes -= LocalModes::ECHO;
+        termios::tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(HiddenInput(before))
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// An answer of the thread that reads it; the inner error is that of the terminal.
+type Answer = Result<io::Result<String>, oneshot::error::RecvError>;
+
+/// Shows a question and waits for a line. Returns `None` after a signal.
+///
+/// A thread of its own reads the answer, because a read from a terminal cannot be interrupted: after a signal
+/// the process ends while the thread still reads.
+async fn answer(question: &str, cancel: &Cancel) -> io::Result<Option<Answer>> {
+    let mut out = io::stderr();
+    let _ = write!(out, "{}", escape::lines(question)).and_then(|()| out.flush());
+    let (answer, mut answered) = oneshot::channel();
+    thread::Builder::new().name("answer".into()).spawn(move || {
+        let mut line = Vec::new();
+        let read = io::stdin().lock().read_until(b'\n', &mut line);
+        // Nobody waits for the answer after a signal.
+        let _ = answer.send(read.map(|_| String::from_utf8_lossy(&line).into_owned()));
+    })?;
+    Ok(tokio::select! {
+        biased;
+        () = cancel.token().cancelled() => None,
+        answer = &mut answered => Some(answer),
     })
 }

@@ -9,6 +9,7 @@ use anstyle::AnsiColor;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::args::ListArgs;
+use super::identity::identities;
 use super::output::Output;
 use super::restorable::{open_gap_text, restorable_text, wrap};
 use super::styled::{Colour, StyledText};
@@ -35,7 +36,8 @@ pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit
     let known = records::known_runs(records, job).await;
     if let Some(which) = &args.which {
         let id = chosen(which, &*store, job, run).await?;
-        let report = list::details::details(&*store, &known, &id, job, &reading).await?;
+        let keys = async || identities(run.config, run.cancel).await;
+        let report = list::details::details(&*store, &known, &id, job, keys, &reading).await?;
         output.styled(&report, || details::text(&report, reading.now, output.width(), output.colour));
         return Ok(report.exit());
     }

@@ -7,6 +7,7 @@ mod cleanup;
 mod complete;
 mod config;
 mod health;
+mod identity;
 mod init;
 mod keygen;
 mod list;

@@ -7,6 +7,7 @@ use indicatif::MultiProgress;
 
 use super::args::RestoreArgs;
 use super::ask;
+use super::identity::identities;
 use super::output::{self, Output};
 use super::progress::Display;
 use super::{job_meant, open_place, units};
@@ -16,6 +17,7 @@ use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
 use crate::catalog::point::{WantedPoint, choose_point};
+use crate::model::manifest::Manifest;
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::restore::{
@@ -135,16 +137,24 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let store = open_place(run.config).await?;
     let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
+    let open = async |store, manifest: Manifest| {
+        // The identity of a person may be on a disk that is not there.
+        let keys = match manifest.encryption.is_some() {
+            true => identities(run.config, run.cancel).await?,
+            false => None,
+        };
+        StoredBackup::open(store, manifest, keys.as_ref()).await
+    };
     let Some(point) = point else {
         let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
-        let origin = RestoreOrigin::Stored(Arc::new(StoredBackup::open(store, manifest).await?));
+        let origin = RestoreOrigin::Stored(Arc::new(open(store, manifest).await?));
         return Ok(Chosen { origin, skipped, at: None });
     };
     let named = job_of_point(&*store, which, job, run).await?;
     let chosen = choose_point(&*store, &named, which, point, &run.reading()).await?;
     let by_id = WhichBackup::Id(chosen.base);
     let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &run.reading()).await?;
-    let backup = StoredBackup::open(store, manifest).await?;
+    let backup = open(store, manifest).await?;
     let backup = match chosen.chain {
         Some(slices) => backup.continued(slices),
         None => backup,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::VerifyArgs;
+use super::identity::identities;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
@@ -12,6 +13,7 @@ use super::{job_meant, open_place, units};
 use crate::base::error::{Error, Result};
 use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::base::progress::{Meter, Phase};
 use crate::catalog::choose::{SkippedBackup, WhichBackup};
 use crate::catalog::point::choose_point;
@@ -34,6 +36,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let wanted = args.at.as_deref().map(point_at).transpose()?;
     // The target of a drill is checked before hours of reading.
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
+    let keys = identities(config, cancel).await?.map(Arc::new);
     let store = cancel.or(open_place(config)).await?;
     let job = args.backups.job.as_deref();
     let configured_job = config.job.as_ref().ok().map(|settings| settings.job.clone());
@@ -62,6 +65,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         reading: run.reading(),
         workers: config.machine.cores,
         host: config.machine.host.clone(),
+        keys: keys.clone(),
     };
     let meter = Arc::new(Meter::default());
     let resources = VerifyResources {
@@ -73,10 +77,10 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         meter: &meter,
     };
     let drill = target.as_ref().map(|target| {
-        let (store, meter, point) = (&store, &*meter, point.as_ref());
+        let (store, keys, meter, point) = (&store, &keys, &*meter, point.as_ref());
         async move |manifest: &Manifest| {
-            let subject = DrillSubject { manifest, point };
-            run_drill(Arc::clone(store), subject, target, run, meter).await
+            let (places, subject) = ((Arc::clone(store), keys.clone()), DrillSubject { manifest, point });
+            run_drill(places, subject, target, run, meter).await
         }
     });
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
@@ -109,6 +113,12 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
 fn amount(backup: &VerifiedBackup) -> String {
     if backup.stored_bytes == 0 {
         return String::new();
+    }
+    if backup.without_key {
+        let bytes = units::bytes(backup.stored_bytes);
+        return format!(
+            ": only the {bytes} as stored, because the backup is encrypted and no --identity was given"
+        );
     }
     format!(
         ": {}, {} raw, {}/s",
@@ -192,7 +202,7 @@ async fn drill_target(config: &Config) -> Result<DrillTarget> {
 }
 
 async fn run_drill(
-    store: Arc<dyn Store>,
+    (store, keys): (Arc<dyn Store>, Option<Arc<Identities>>),
     subject: DrillSubject<'_>,
     target: &DrillTarget,
     run: &Run<'_>,
@@ -202,7 +212,7 @@ async fn run_drill(
     let token = format!("{:08x}", rand::random::<u32>());
     let (patience, host) = (run.config.patience.clone()?, run.config.machine.host.clone());
     let (cancel, clock) = (run.cancel, run.clock);
-    let resources = DrillResources { store, meter, cancel, clock, token, host, patience };
+    let resources = DrillResources { store, keys, meter, cancel, clock, token, host, patience };
     drill::drill(&resources, subject, target).await
 }
 

@@ -11,6 +11,7 @@ use super::selection::{RECORDS_DB, Selection};
 use super::table::{Origin, Raw};
 use super::uri::{self, MongoUri};
 use crate::base::error::Result;
+use crate::base::keys::Recipients;
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret, secret_parts};
 
@@ -37,6 +38,8 @@ pub struct JobSettings {
     pub format: Format,
     /// True if each compressed block is decompressed and compared.
     pub check_compression: bool,
+    /// The keys to which backups are encrypted; `None` if they are not encrypted.
+    pub recipients: Option<Recipients>,
     /// A read fails if no data arrives for this long.
     pub stall: Duration,
     /// How long to wait for MongoDB when it is down.
@@ -93,6 +96,8 @@ impl JobSettings {
             search_path: machine.search_path.clone(),
             format: format(layers)?,
             check_compression: layers.value("check_compression", boolean)?,
+            recipients: Recipients::parse(layers.list("recipients"))
+                .map_err(|why| layers.wrong("recipients", &why))?,
             stall: layers.duration("stall_timeout")?,
             patience: Patience::new(layers.duration("patience")?),
             // Several writers are not faster on a disk, and each part under way takes memory.
@@ -233,11 +238,11 @@ fn retention(layers: &Layers) -> Result<Policy> {
     })
 }
 
-/// Resolves the log file. A flag may name a relative path.
-pub(super) fn log_file(layers: &Layers) -> Result<Option<PathBuf>> {
-    match layers.origin("log_file") {
-        Some(Origin::Flag) => Ok(layers.text("log_file").map(PathBuf::from)),
-        _ => layers.absolute("log_file"),
+/// Resolves the path of a file. A flag may name a relative path.
+pub(super) fn file(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>> {
+    match layers.origin(key) {
+        Some(Origin::Flag) => Ok(layers.text(key).map(PathBuf::from)),
+        _ => layers.absolute(key),
     }
 }
 

@@ -14,6 +14,7 @@ use super::file;
 use super::table::{Origin, Raw, SETTINGS, Setting, by_key};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
+use crate::base::keys::Recipient;
 use crate::base::secret::hide_login;
 
 /// The unparsed values of all settings that are set or have a default.
@@ -55,6 +56,7 @@ impl Layers {
         for setting in SETTINGS {
             if let Some((text, name)) = variable(setting, env)? {
                 let raw = match setting.list {
+                    true if name != setting.env => Raw::List(lines(&text)),
                     true => Raw::List(text.split(',').map(|item| item.trim().to_string()).collect()),
                     false => Raw::Text(text),
                 };
@@ -165,6 +167,8 @@ impl Layers {
         };
         let value = match self.values.get(key) {
             Some((Raw::Text(text), _)) if !setting.secret => format!(" = '{text}'"),
+            // A secret key may be there by mistake.
+            Some((Raw::List(_), _)) if key == RECIPIENTS => String::new(),
             Some((Raw::List(items), _)) => format!(" = {items:?}"),
             _ => String::new(),
         };
@@ -193,6 +197,11 @@ impl Layers {
                 return (setting, String::new(), None);
             };
             let value = match raw {
+                Raw::List(items) if setting.key == RECIPIENTS => {
+                    let shown = |item: &String| item.parse::<Recipient>().map(|key| key.to_string());
+                    let shown = |item: &String| shown(item).unwrap_or_else(|_| "(hidden)".into());
+                    items.iter().map(shown).collect::<Vec<_>>().join(", ")
+                }
                 Raw::List(items) => items.join(", "),
                 Raw::Text(text) if !setting.secret => text.clone(),
                 Raw::Text(text) if setting.key.ends_with("_uri") || is_off_or_uri(setting, text) => {
@@ -204,6 +213,15 @@ impl Layers {
         };
         SETTINGS.iter().map(shown).collect()
     }
+}
+
+/// The setting with public keys, among which a secret key may be by mistake.
+const RECIPIENTS: &str = "recipients";
+
+/// The items of a file with an item in each line. Empty lines and lines that begin with `#` do not count.
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_string).collect()
 }
 
 /// Returns true for a value of `records` in which the password, if any, can be recognised. Only then can the
@@ -286,19 +304,20 @@ fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>>
         }
     };
     let direct = read(setting.env)?;
-    let name = format!("{}_FILE", setting.env);
-    let path = if setting.secret { read(&name)? } else { None };
-    match (direct, path) {
+    let Some(name) = setting.file_variable() else {
+        return Ok(direct.map(|text| (text, setting.env.to_string())));
+    };
+    match (direct, read(&name)?) {
         (Some(_), Some(_)) => {
             Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
         }
-        (None, Some(path)) => Ok(Some((secret_file(setting, &name, &path)?, name))),
+        (None, Some(path)) => Ok(Some((named_value(setting, &name, &path)?, name))),
         (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
     }
 }
 
-/// Reads the file of a secret that the variable `name` names.
-fn secret_file(setting: &Setting, name: &str, path: &str) -> Result<String> {
+/// Reads the value of a setting in the file that the variable `name` names.
+fn named_value(setting: &Setting, name: &str, path: &str) -> Result<String> {
     let holds = format!("it must contain only the value of {}", setting.env);
     let text = read_named(Path::new(path), 64 << 10)
         .and_then(|(bytes, _)| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8")))

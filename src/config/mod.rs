@@ -61,6 +61,8 @@ pub struct Config {
     pub webhook: Result<Option<WebhookOptions>>,
     /// The file to which the log is also written.
     pub log_file: Result<Option<PathBuf>>,
+    /// The file with the identities that decrypt backups.
+    pub identity_file: Result<Option<PathBuf>>,
     /// How long to wait for MongoDB and the store when they are down.
     pub patience: Result<Patience>,
     /// The age at which the newest good backup is too old; the default if the setting is wrong.
@@ -101,7 +103,8 @@ impl Config {
             mail: notify::mail(&layers),
             signals: notify::signals(&layers),
             webhook: notify::webhook(&layers),
-            log_file: job::log_file(&layers),
+            log_file: job::file(&layers, "log_file"),
+            identity_file: job::file(&layers, "identity_file"),
             patience: layers.duration("patience").map(Patience::new),
             max_age: layers.duration("max_age").unwrap_or(Duration::from_secs(30 * 3600)),
             layers,

@@ -41,6 +41,8 @@ pub struct Setting {
     pub env: &'static str,
     /// True if the value is never printed. The file that `<env>_FILE` names can contain it.
     pub secret: bool,
+    /// True if the file that `<env>_FILE` names can contain the value, although it is no secret: an item in each line.
+    pub lines: bool,
     /// True for an array in the file, and comma-separated items in the environment.
     pub list: bool,
     pub default: Option<&'static str>,
@@ -60,12 +62,18 @@ impl Setting {
         }
     }
 
+    /// The variable that names a file with the value; `None` if the setting has none.
+    pub fn file_variable(&self) -> Option<String> {
+        (self.secret || self.lines).then(|| format!("{}_FILE", self.env))
+    }
+
     /// The flag for the setting, in commands that have it.
     pub fn flag(&self) -> String {
         let name = match self.key {
             "compression_level" => "level",
             "databases" => "db",
             "restore_uri" | "drill_uri" => "to-uri",
+            "identity_file" => "identity",
             key => key,
         };
         format!("--{}", name.replace('_', "-"))
@@ -78,7 +86,7 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, secret: false, list: false, default, help, unit: None }
+    Setting { key, env, secret: false, lines: false, list: false, default, help, unit: None }
 }
 
 const fn secret(key: &'static str, env: &'static str, help: &'static str) -> Setting {
@@ -101,6 +109,9 @@ const fn number(
 
 const MONGO_URI: Setting = secret("mongo_uri", "MONGO_URI", "the server, in the form of mongodump's --uri");
 
+const RECIPIENTS: Setting =
+    list("recipients", "BACKUP_RECIPIENTS", "encrypt backups to these public keys of age or SSH");
+
 /// All settings, in the order in which `config` prints them.
 pub const SETTINGS: &[Setting] = &[
     Setting { default: Some("mongodb://localhost:27017"), ..MONGO_URI },
@@ -117,6 +128,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("format", "BACKUP_FORMAT", Some("tar.gz"), "tar.gz, tar.zst, archive.gz or archive.zst"),
     setting("compression_level", "BACKUP_COMPRESSION_LEVEL", None, "gzip 1 to 12, zstd 1 to 19"),
     setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
+    Setting { lines: true, ..RECIPIENTS },
+    setting("identity_file", "BACKUP_IDENTITY_FILE", None, "the secret key that decrypts backups"),
     number(
         "stall_timeout",
         "BACKUP_STALL_TIMEOUT",

@@ -62,8 +62,7 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
 
 /// The names of all variables of this tool.
 fn known() -> Vec<String> {
-    let files =
-        SETTINGS.iter().filter(|setting| setting.secret).map(|setting| format!("{}_FILE", setting.env));
+    let files = SETTINGS.iter().filter_map(|setting| setting.file_variable());
     let own = SETTINGS.iter().map(|setting| setting.env.to_string());
     own.chain(files).chain(["UZIMA_BACKUP_CONFIG".into()]).collect()
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::bounds;
 use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
-use crate::model::manifest::too_large;
+use crate::model::manifest::{Manifest, too_large};
 use crate::model::namespace::Namespace;
 
 /// The version of the index's format.
@@ -20,6 +20,8 @@ pub const FORMAT: u32 = 1;
 
 /// The name of the file in the backup's folder. It contains JSON in one zstd frame.
 pub const FILE: &str = "index.json.zst";
+/// The same for an encrypted backup.
+pub const ENCRYPTED_FILE: &str = "index.json.zst.age";
 
 /// The largest index that is written or read, in stored bytes.
 pub const LARGEST: u64 = 64 << 20;
@@ -42,6 +44,10 @@ pub struct Index {
     /// made the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_blake3: Option<String>,
+    /// The complete manifest of an encrypted backup, whose field `index` is empty. The manifest in the store is its
+    /// [readable](Manifest::readable) part. `None` if the backup is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Box<Manifest>>,
 }
 
 /// Options and indexes of a namespace as the server sent them. `metadata.json` is Extended JSON, in which a

@@ -33,6 +33,9 @@ pub const LARGEST: u64 = 64 << 20;
 /// The beginning of the warning that a backup is suspiciously smaller than the previous one.
 pub const COLLAPSED: &str = "collapsed: ";
 
+/// Stands for a text of an encrypted backup in its readable manifest.
+pub const HIDDEN: &str = "encrypted";
+
 /// The beginning of the note that a backup was much slower than usual.
 pub const SLOW: &str = "slower than usual: ";
 
@@ -62,6 +65,9 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     pub partial: bool,
     pub artifact: ArtifactObject,
     pub index: IndexObject,
+    /// `None` if artifact and index are not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     pub totals: Totals,
     /// `None` if a version before 0.2.0 made the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,6 +239,17 @@ pub struct IndexObject {
     pub blake3: String,
 }
 
+/// The encryption of the artifact and the index: age files, see docs/format.md.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Encryption {
+    /// The length of the artifact's age header in bytes. A nonce of 16 bytes and the chunks follow.
+    pub header_length: u64,
+    /// The length of the decrypted artifact in bytes.
+    pub content_size: u64,
+    /// The fingerprints of the recipients: the first 16 hex digits of the SHA-256 of each.
+    pub recipients: Vec<String>,
+}
+
 /// Sums over the namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Totals {
@@ -330,7 +347,20 @@ impl<N> Manifest<N> {
 
     /// Returns the selection in words if the backup is partial.
     pub fn part(&self) -> Option<String> {
-        self.partial.then(|| self.selection.to_string())
+        self.partial.then(|| match self.hides_details() {
+            true => "its selection is encrypted".into(),
+            false => self.selection.to_string(),
+        })
+    }
+
+    /// Returns true for the readable manifest of an encrypted backup, which names no namespace.
+    pub fn hides_details(&self) -> bool {
+        self.encryption.is_some() && self.engine.why == HIDDEN
+    }
+
+    /// The length of the artifact in bytes, without its encryption. The index has positions in this content.
+    pub fn content_size(&self) -> u64 {
+        self.encryption.as_ref().map_or(self.artifact.size, |encryption| encryption.content_size)
     }
 
     /// Replaces the list of namespaces.
@@ -350,6 +380,7 @@ impl<N> Manifest<N> {
             partial: self.partial,
             artifact: self.artifact,
             index: self.index,
+            encryption: self.encryption,
             totals: self.totals,
             timing: self.timing,
             namespaces: map(self.namespaces),
@@ -372,6 +403,37 @@ impl Manifest {
         match self.namespaces.get(place) {
             Some(namespace) => Some(namespace.name()),
             None => (self.slice_place() == Some(place)).then(|| "the oplog slice".into()),
+        }
+    }
+
+    /// The manifest of an encrypted backup as everybody may read it: everything that the operation of backups needs, without
+    /// names, counts and hashes of namespaces. The complete manifest is in the index.
+    pub fn readable(&self) -> Manifest {
+        let (kept, hidden): (Vec<_>, Vec<_>) =
+            self.warnings.iter().cloned().partition(|warning| warning.starts_with(COLLAPSED));
+        let hidden = (!hidden.is_empty()).then(|| {
+            let count = units::several(hidden.len() as u64, "warning");
+            format!("{count} encrypted: `uzima-backup list {} --identity FILE` shows the text", self.id)
+        });
+        let consistency = ConsistencyAchieved {
+            why: HIDDEN.into(),
+            oplog: self
+                .consistency
+                .oplog
+                .clone()
+                .map(|slice| OplogSlice { xxh3_sum: String::new(), ..slice }),
+            base: None,
+            ..self.consistency.clone()
+        };
+        Manifest {
+            engine: EngineUsed { why: HIDDEN.into(), ..self.engine.clone() },
+            consistency,
+            selection: SelectionAsked { databases: Vec::new(), include: Vec::new(), exclude: Vec::new() },
+            namespaces: Vec::new(),
+            warnings: kept.into_iter().chain(hidden).collect(),
+            notes: self.notes.iter().filter(|note| note.starts_with(SLOW)).cloned().collect(),
+            losses: None,
+            ..self.clone()
         }
     }
 

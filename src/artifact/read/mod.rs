@@ -1,15 +1,20 @@
 //! Reading artifacts: the index, and the regions of the artifact that it describes.
 //!
 //! The index of a backup says where each segment begins and ends in the artifact. Headers and metadata lie
-//! between the segments. [`segment`] reads both; `verify`, `restore` and `drill` share this code.
+//! between the segments. [`segment`] reads both; `verify`, `restore` and `drill` share this code. The positions are those of the
+//! content: an encrypted artifact is decrypted by ranges ([`unseal`](super::unseal)).
 
 pub mod segment;
 
 use std::ops::Range;
 
 use bson::RawDocumentBuf;
+use bytes::Bytes;
 
-use crate::base::error::Result;
+use super::age_header::{LARGEST_HEADER, NONCE, Unopened};
+use super::unseal::{Opener, unseal};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::keys::Identities;
 use crate::base::units::bytes;
 use crate::dumpformat::extjson::Json;
 use crate::model::index::{self, Index, Segment};
@@ -38,12 +43,11 @@ pub struct Region {
     pub slice: Option<(OpTime, OpTime)>,
 }
 
-/// Reads the index of a backup and checks it against the manifest. The inner error names the fault of the
-/// index.
+/// Reads the bytes of the index, and compares them with the manifest. The inner error names the fault of the index.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read.
-pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result<Index, String>> {
+pub async fn fetch_index(store: &dyn Store, manifest: &Manifest) -> Result<Result<Bytes, String>> {
     let object = &manifest.index;
     let bytes = match store.get(&object.key, index::LARGEST).await {
         Ok(bytes) => bytes,
@@ -56,12 +60,125 @@ pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result
     if bytes.len() as u64 != object.size || blake3::hash(&bytes).to_hex().as_str() != object.blake3 {
         return Ok(Err(format!("{} does not have the size and the BLAKE3 in the manifest", object.key)));
     }
-    Ok(match Index::decode(&bytes) {
-        Err(e) => Err(e.chain()),
-        Ok(index) if index.id != manifest.id.as_str() => {
-            Err(format!("{} belongs to the backup {}", object.key, index.id))
+    Ok(Ok(bytes))
+}
+
+/// Reads the index of a backup and checks it against the manifest. Returns the index and the complete manifest, which an encrypted
+/// index contains. The inner error names the fault of the index.
+///
+/// # Errors
+/// Returns an error if the store cannot be read. The error has the kind [`Kind::Key`] if the backup is encrypted, and no identity
+/// of `keys` decrypts it.
+pub async fn load_index(
+    store: &dyn Store,
+    manifest: &Manifest,
+    keys: Option<&Identities>,
+) -> Result<Result<(Index, Manifest), String>> {
+    let key = &manifest.index.key;
+    let mut bytes = match fetch_index(store, manifest).await? {
+        Ok(bytes) => bytes,
+        Err(what) => return Ok(Err(what)),
+    };
+    if manifest.encryption.is_some() {
+        bytes = match unseal(&bytes, needed(manifest, keys)?) {
+            Ok(plain) => plain.into(),
+            Err(why) => return unopened(why, key, manifest, keys).map(Err),
+        };
+    }
+    let decoded = Index::decode(&bytes).map_err(|e| e.chain()).and_then(|mut index| {
+        if index.id != manifest.id.as_str() {
+            return Err(format!("{key} belongs to the backup {}", index.id));
         }
-        Ok(index) => check_index(&index, manifest).map(|()| index),
+        let manifest = complete(&mut index, manifest)?;
+        check_index(&index, &manifest).map(|()| (index, manifest))
+    });
+    Ok(decoded)
+}
+
+/// Takes the complete manifest of an encrypted backup out of its index.
+fn complete(index: &mut Index, manifest: &Manifest) -> Result<Manifest, String> {
+    if manifest.encryption.is_none() {
+        return Ok(manifest.clone());
+    }
+    let whole = index.manifest.take().ok_or("the encrypted index has no manifest")?;
+    let whole = Manifest { index: manifest.index.clone(), ..*whole };
+    match whole.readable() == *manifest {
+        true => Ok(whole),
+        false => {
+            Err("the manifest was changed after the backup: it differs from the one in the encrypted index"
+                .into())
+        }
+    }
+}
+
+/// The identities for an encrypted backup.
+fn needed<'a>(manifest: &Manifest, keys: Option<&'a Identities>) -> Result<&'a Identities> {
+    keys.ok_or_else(|| {
+        let what = format!("the backup {} is encrypted, and no identity file is named", manifest.id);
+        Error::new(Kind::Key, what).hint(format!(
+            "Name the file with the secret key of one of its recipients ({}) in --identity or BACKUP_IDENTITY_FILE",
+            recipients(manifest)
+        ))
+    })
+}
+
+fn recipients(manifest: &Manifest) -> String {
+    manifest.encryption.as_ref().map(|encryption| encryption.recipients.join(", ")).unwrap_or_default()
+}
+
+/// The fault of an age file.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Key`] if the identities do not belong to a recipient of the backup.
+fn unopened(why: Unopened, key: &str, manifest: &Manifest, keys: Option<&Identities>) -> Result<String> {
+    let ours = |keys: &&Identities| {
+        let of_backup = manifest.encryption.iter().flat_map(|encryption| &encryption.recipients);
+        of_backup.into_iter().any(|recipient| keys.fingerprints().contains(recipient))
+    };
+    match (why, keys) {
+        (Unopened::Damaged(why), _) => Ok(format!("{key} cannot be decrypted: {why}")),
+        (Unopened::NoKey, Some(keys)) if !ours(&keys) => {
+            let what =
+                format!("no identity in {} decrypts the backup {}", keys.path().display(), manifest.id);
+            Err(Error::new(Kind::Key, what).hint(format!(
+                "The backup is encrypted to {}, and the file has the key of {}. Name another file in --identity or \
+                 BACKUP_IDENTITY_FILE",
+                recipients(manifest),
+                keys.fingerprints().join(", ")
+            )))
+        }
+        (Unopened::NoKey, _) => {
+            Ok(format!("{key} cannot be decrypted: its header is damaged, or belongs to another file"))
+        }
+    }
+}
+
+/// Finds the key of an encrypted artifact, and proves its length by its last chunk. Returns `None` if it is not encrypted. The
+/// inner error names the fault of the artifact.
+///
+/// # Errors
+/// Returns an error if the store cannot be read, and as [`load_index`] if no identity decrypts the backup.
+pub async fn open_artifact(
+    store: &dyn Store,
+    manifest: &Manifest,
+    keys: Option<&Identities>,
+) -> Result<Result<Option<Opener>, String>> {
+    let Some(encryption) = &manifest.encryption else { return Ok(Ok(None)) };
+    let (keys, key, size) = (needed(manifest, keys)?, &manifest.artifact.key, manifest.artifact.size);
+    let begin = encryption.header_length.min(LARGEST_HEADER as u64) + NONCE as u64;
+    let header = store.get_range(key, 0..begin.min(size)).await?;
+    let opener = match Opener::new(&header, size, keys) {
+        Ok(opener) => opener,
+        Err(why) => return unopened(why, key, manifest, Some(keys)).map(Err),
+    };
+    let end = opener.end();
+    let last = store.get_range(key, opener.stored(&end)).await?;
+    Ok(match opener.open(&end, last.into()) {
+        Err(why) => Err(format!("{key} cannot be decrypted: {why}")),
+        Ok(_) if opener.plain_size() != encryption.content_size => {
+            Err(format!("{key} does not have the length in the manifest after its decryption"))
+        }
+        Ok(_) => Ok(Some(opener)),
     })
 }
 
@@ -72,7 +189,7 @@ pub async fn load_index(store: &dyn Store, manifest: &Manifest) -> Result<Result
 /// Returns an error that names the fault of the index.
 pub fn check_index(index: &Index, manifest: &Manifest) -> Result<(), String> {
     let mut end = 0;
-    let size = manifest.artifact.size;
+    let size = manifest.content_size();
     for segment in &index.segments {
         let from = segment.offset;
         let wrong = |what: &str| format!("the index has a segment at byte {from} {what}");
@@ -135,8 +252,8 @@ pub fn regions(index: &Index, manifest: &Manifest) -> Vec<Region> {
         let slice = bounds.filter(|_| manifest.slice_place() == Some(segment.namespace));
         regions.push(Region { range: segment.offset..at, segment: Some(segment.clone()), namespace, slice });
     }
-    if manifest.artifact.size > at {
-        regions.push(between(at..manifest.artifact.size, None));
+    if manifest.content_size() > at {
+        regions.push(between(at..manifest.content_size(), None));
     }
     regions
 }

@@ -13,6 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
+use crate::artifact::age_header::CHUNK as SEALED_CHUNK;
+use crate::artifact::unseal::Opener;
 use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units::{count, several};
@@ -136,6 +138,8 @@ pub struct StoredArtifact {
     pub store: Arc<dyn Store>,
     pub key: String,
     pub codec: Codec,
+    /// Decrypts ranges of the object; `None` if it is not encrypted.
+    pub opener: Option<Opener>,
     /// The room for large documents, which all readers of the artifact share.
     pub large: Arc<Budget>,
 }
@@ -152,10 +156,28 @@ impl StoredArtifact {
     /// Reads a region without documents and decompresses it.
     pub async fn raw(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let place = format!("{} at byte {}", self.key, range.start);
-        let bytes = self.store.get_range(&self.key, range).await.map_err(of_store)?;
+        let stored = self.store.get_range(&self.key, self.stored(&range)).await;
+        let bytes = stored.and_then(|stored| self.open(&range, stored)).map_err(of_store)?;
         self.codec
             .decode(&bytes, LARGEST_BETWEEN)
             .map_err(|e| Error::new(Kind::Mismatch, format!("{place} is damaged")).caused_by(e.chain()))
+    }
+
+    /// The stored range with a range of the content.
+    fn stored(&self, range: &Range<u64>) -> Range<u64> {
+        self.opener.as_ref().map_or(range.clone(), |opener| opener.stored(range))
+    }
+
+    /// The content of a range, from the stored bytes.
+    fn open(&self, range: &Range<u64>, stored: Bytes) -> store::StoreResult<Bytes> {
+        let Some(opener) = &self.opener else { return Ok(stored) };
+        opener.open(range, stored.into()).map(Bytes::from).map_err(|why| {
+            store::StoreError::new(
+                store::StoreErrorKind::Damaged,
+                format!("{} cannot be decrypted", self.key),
+                why,
+            )
+        })
     }
 
     /// Reads a segment, sends its documents to `runs`, and compares it with the index. `name` is the
@@ -297,7 +319,8 @@ struct RequestedPieces {
     handle: Handle,
     left: Range<u64>,
     current: Bytes,
-    requested: Option<JoinHandle<store::StoreResult<Bytes>>>,
+    /// The range of the content that was requested, and the stored bytes.
+    requested: Option<(Range<u64>, JoinHandle<store::StoreResult<Bytes>>)>,
     /// The store's own error. The decoder would wrap it in an error of decompression.
     failure: Arc<Mutex<Option<store::StoreError>>>,
 }
@@ -307,20 +330,25 @@ impl RequestedPieces {
         if self.left.is_empty() {
             return;
         }
-        let end = self.left.end.min(self.left.start + REQUEST);
+        let mut end = self.left.end.min(self.left.start + REQUEST);
+        if self.artifact.opener.is_some() && end < self.left.end {
+            // No chunk is requested twice.
+            end -= end % SEALED_CHUNK as u64;
+        }
         let range = std::mem::replace(&mut self.left.start, end)..end;
-        let artifact = self.artifact.clone();
-        let request = async move { artifact.store.get_range(&artifact.key, range).await };
-        self.requested = Some(self.handle.spawn(request));
+        let (artifact, stored) = (self.artifact.clone(), self.artifact.stored(&range));
+        let request = async move { artifact.store.get_range(&artifact.key, stored).await };
+        self.requested = Some((range, self.handle.spawn(request)));
     }
 }
 
 impl BufRead for RequestedPieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty()
-            && let Some(requested) = self.requested.take()
+            && let Some((range, requested)) = self.requested.take()
         {
-            match self.handle.block_on(requested).map_err(io::Error::other)? {
+            let stored = self.handle.block_on(requested).map_err(io::Error::other)?;
+            match stored.and_then(|stored| self.artifact.open(&range, stored)) {
                 Ok(bytes) => self.current = bytes,
                 Err(error) => {
                     *self.failure.lock().expect("no holder panics") = Some(error);

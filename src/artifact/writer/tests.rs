@@ -105,9 +105,27 @@ fn the_commands_in_recovery_txt_fit_the_format() {
             (false, "    mongorestore --uri='mongodb://localhost:27017' --bypassDocumentValidation dump/\n"),
             (true, "--uri='mongodb://localhost:27017' --oplogReplay --bypassDocumentValidation dump/\n"),
         ] {
-            let text = recovery_text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0", slice);
+            let text =
+                recovery_text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.1.0", slice, false);
             assert!(text.contains(command) && text.contains(restore), "{text}");
             assert_eq!(text.contains("oplog"), slice, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_commands_for_an_encrypted_artifact_decrypt_it_first() {
+    for (format, command) in [
+        ("tar.gz", "    age -d -i KEYFILE dump.tar.gz.age | tar xzf -\n"),
+        ("tar.zst", "    age -d -i KEYFILE dump.tar.zst.age | zstd -dc | tar xf -\n"),
+        ("archive.gz", "    age -d -i KEYFILE dump.archive.gz.age | gunzip -c |\n"),
+        ("archive.zst", "    age -d -i KEYFILE dump.archive.zst.age | zstd -dc |\n"),
+    ] {
+        for slice in [false, true] {
+            let text =
+                recovery_text("id", format.parse().unwrap(), "6.0.5", "uzima-backup 0.2.0", slice, true);
+            assert!(text.contains(command) && text.contains("encrypted with age"), "{text}");
+            assert_eq!(text.contains("--oplogReplay --bypass"), slice, "{text}");
         }
     }
 }

@@ -89,7 +89,7 @@ With an id, or `latest`, it shows one run and its backup: times, server, engine,
 sizes and indexes, results of verify, warnings and notes, and why the run failed.",
     after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list latest\n  uzima-backup list --status failed,interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
 Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
-listed backup is damaged or incomplete"
+listed backup is damaged or incomplete · 6 no identity decrypts the backup"
 )]
 pub struct ListArgs {
     /// Show everything about one run and its backup: `latest`, an id or its beginning, or a date or time in UTC: the newest
@@ -115,6 +115,9 @@ pub struct ListArgs {
     /// At most this many rows
     #[arg(long, value_name = "N", value_parser = positive, allow_hyphen_values = true)]
     pub limit: Option<NonZeroUsize>,
+    /// With an id: the file with the secret key of an encrypted backup, whose namespaces are shown only with it
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     #[command(flatten)]
     pub backups: BackupsOf,
 }

@@ -125,7 +125,8 @@ checked before anything is dropped or written. With an id, that backup is the be
     after_help = "Patterns are compared with the whole of database.collection: * matches any text, \\ takes the next character \
 literally; --ns-from and --ns-to also know $names$. If several pairs match, the last one applies.\n\n\
 Exit codes: 0 everything is as it was in the backup · 1 something differs, or the restore failed · 2 wrong usage, or a pattern \
-that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was changed\n\n\
+that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was changed · \
+6 no identity decrypts the backup, nothing was changed\n\n\
 Examples:\n  uzima-backup restore latest --dry-run\n  \
 uzima-backup restore --at 2026-11-24T14:00:00Z --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
@@ -146,6 +147,9 @@ pub struct RestoreArgs {
     pub from: Option<PathBuf>,
     #[command(flatten)]
     pub backups: BackupsOf,
+    /// The file with the secret key of an encrypted backup
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub identity: Option<PathBuf>,
     /// The server to restore into, without a password: set RESTORE_URI for a URI with one
     #[arg(long, value_name = "URI")]
     pub to_uri: Option<String>,
@@ -207,6 +211,8 @@ pub struct RestoreArgs {
 All blocks are decompressed, all documents counted and hashed, and the tar or archive is read as stock tools would read it. The \
 result is kept beside the backup: `list` shows it, and a damaged backup no longer counts as good. If anything is wrong, the \
 exit code is 4, and the output names the fault, the namespace and the position.\n\n\
+An encrypted backup is decrypted with --identity or BACKUP_IDENTITY_FILE. Without an identity, only its stored bytes are compared \
+with their checksums, and the result says so.\n\n\
 With --oplog, and with --all, the oplog slices are read: their hashes, the number and order of their entries, their events, and that \
 each slice continues the one before it.\n\n\
 With --drill the whole backup is then restored, and the documents, options and indexes of every namespace are compared with \
@@ -220,7 +226,7 @@ uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-b
 uzima-backup verify --drill --at newest\n\n\
 Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
 configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup or an \
-oplog slice is damaged, or the restored data differs"
+oplog slice is damaged, or the restored data differs · 6 the identity file cannot be used, or decrypts no backup"
 )]
 pub struct VerifyArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
@@ -249,6 +255,9 @@ pub struct VerifyArgs {
     /// that second; an entry of the oplog, seconds:ordinal; or newest
     #[arg(long, value_name = "TIME|T:I|newest", requires = "drill")]
     pub at: Option<String>,
+    /// The file with the secret key of encrypted backups; without it, only their stored bytes are checked
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Drill on this server, without a password: set DRILL_URI for a URI with one
     #[arg(long, value_name = "URI", requires = "drill")]
     pub to_uri: Option<String>,

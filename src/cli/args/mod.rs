@@ -173,11 +173,18 @@ impl Command {
                 ]);
                 vec![("job", args.job.clone()), ("dir", path(args.dir.as_deref()))]
             }
-            Command::Restore(RestoreArgs { backups, to_uri, .. }) => {
-                vec![("dir", path(backups.dir.as_deref())), ("restore_uri", to_uri.clone())]
-            }
-            Command::Verify(VerifyArgs { backups, to_uri, .. }) => {
-                vec![("dir", path(backups.dir.as_deref())), ("drill_uri", to_uri.clone())]
+            Command::Restore(RestoreArgs { backups, to_uri, identity, .. }) => vec![
+                ("dir", path(backups.dir.as_deref())),
+                ("restore_uri", to_uri.clone()),
+                ("identity_file", path(identity.as_deref())),
+            ],
+            Command::Verify(VerifyArgs { backups, to_uri, identity, .. }) => vec![
+                ("dir", path(backups.dir.as_deref())),
+                ("drill_uri", to_uri.clone()),
+                ("identity_file", path(identity.as_deref())),
+            ],
+            Command::List(ListArgs { backups, identity, .. }) => {
+                vec![("dir", path(backups.dir.as_deref())), ("identity_file", path(identity.as_deref()))]
             }
             Command::Cleanup(CleanupArgs { target, .. })
             | Command::Stats(StatsArgs { target, .. })
@@ -185,8 +192,7 @@ impl Command {
             | Command::Health(HealthArgs { target, .. }) => {
                 vec![("job", target.job.clone()), ("dir", path(target.dir.as_deref()))]
             }
-            Command::List(ListArgs { backups, .. })
-            | Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })
+            Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })
             | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => {
                 vec![("dir", path(backups.dir.as_deref()))]
             }

@@ -12,7 +12,7 @@ use crate::catalog::verdict::Verdict;
 use crate::cli::output::columns;
 use crate::cli::styled::{Colour, StyledText};
 use crate::model::losses::{Losses, NamespaceLoss};
-use crate::model::manifest::{ConsistencyAchieved, Manifest, NamespaceEntry};
+use crate::model::manifest::{ConsistencyAchieved, HIDDEN, Manifest, NamespaceEntry};
 use crate::model::namespace::Type;
 use crate::ops::list::details::BackupDetails;
 use crate::ops::list::{ListedContent, ListedRun};
@@ -153,8 +153,15 @@ fn contents(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("oplog slice", format!("{entries}, {stored} stored, from {from} to {to}"))
     }));
     let part = if manifest.partial { "; only a part of the job" } else { "" };
-    facts
-        .extend([("selection", format!("{}{part}", manifest.selection)), ("made by", manifest.tool.clone())]);
+    let selection = match manifest.hides_details() {
+        true => HIDDEN.into(),
+        false => manifest.selection.to_string(),
+    };
+    facts.extend([("selection", format!("{selection}{part}")), ("made by", manifest.tool.clone())]);
+    facts.extend(manifest.encryption.as_ref().map(|encryption| {
+        let step = if manifest.hides_details() { "; --identity shows the namespaces" } else { "" };
+        ("encrypted", format!("to {}{step}", encryption.recipients.join(", ")))
+    }));
     facts
 }
 
@@ -183,6 +190,7 @@ fn recorded_facts(run: &ListedRun) -> Vec<(&'static str, String)> {
 
 fn verdict_facts(verdict: &Verdict, now: DateTime<Utc>) -> Vec<(&'static str, String)> {
     let word = if verdict.findings.is_empty() { "sound" } else { "DAMAGED" };
+    let word = if verdict.without_key { format!("{word} as stored, without the key") } else { word.into() };
     let ago = |at: DateTime<Utc>| format!("{}, {} ago", time(at), age(at, now));
     let mut facts = vec![("verified", format!("{word}, {}", ago(verdict.at)))];
     facts.extend(verdict.findings.iter().map(|finding| ("", finding.clone())));

@@ -7,8 +7,10 @@ use chrono::{DateTime, Utc};
 
 use super::data_path::{self, ArtifactUpload, Reader};
 use super::preflight::Preflight;
+use super::sealed::SealedBegin;
 use super::tries::{AttemptPlan, Seen};
 use super::{AttemptId, BackupOptions, BackupReport, Resources};
+use crate::artifact::seal::Sealing;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Phase;
@@ -84,11 +86,13 @@ pub(super) async fn attempt(
     );
     let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
     resources.meter.enter(Phase::AskingStore);
+    let (sealing, sealed) = SealedBegin::new(&options.settings)?.unzip();
     let upload = ArtifactUpload::begin(resources, options, &known, &id).await?;
     resources.meter.expect(Phase::Reading, known.description.raw_bytes, entries as u64);
     let (tolerant, gone) = (plan.tolerant, Gone::default());
-    let mut work = Work { resources, options, id, started, engine, known, upload, tolerant, gone, warnings };
-    let checked = match work.write().await {
+    let mut work =
+        Work { resources, options, id, started, engine, known, upload, sealed, tolerant, gone, warnings };
+    let checked = match work.write(sealing).await {
         Ok(checked) => checked,
         Err(error) => {
             work.upload.abort().await;
@@ -123,6 +127,8 @@ struct Work<'a> {
     engine: ChosenEngine,
     known: Preflight,
     upload: ArtifactUpload,
+    /// The first bytes of the encrypted artifact, and its encryption; `None` without recipients.
+    sealed: Option<SealedBegin>,
     tolerant: bool,
     /// The collections that the native engine did not find.
     gone: Gone,
@@ -132,7 +138,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Reads and uploads, checks that the server and its collections stayed the same, and completes the upload.
-    async fn write(&self) -> Result<CheckedArtifact> {
+    async fn write(&self, sealing: Option<Sealing>) -> Result<CheckedArtifact> {
         let (settings, version) = (&self.options.settings, &self.known.version);
         let slice = self.known.consistency.oplog.is_some();
         let spec = ArtifactSpec {
@@ -140,13 +146,14 @@ impl Work<'_> {
             server_version: version.clone(),
             tool_version: TOOL.into(),
             started: self.started.timestamp().max(0) as u64,
-            recovery: recovery_text(self.id.as_str(), settings.format, version, TOOL, slice),
+            recovery: self.recovery_text(slice),
         };
         let Resources { meter, cancel, clock, .. } = self.resources;
         let clock = *clock;
         let waits = Waits::new(move || (clock.now() - clock.started()).to_std().unwrap_or_default());
         let (written, bounds) =
-            data_path::run(spec, self.reader(), &self.upload, settings, meter, cancel, &waits).await?;
+            data_path::run((spec, sealing), self.reader(), &self.upload, settings, meter, cancel, &waits)
+                .await?;
         meter.enter(Phase::Proving);
         let waiting = waits.begin(WaitsFor::Mongodb);
         let changes = cancel.or(self.prove_consistent(&written)).await?;
@@ -157,6 +164,11 @@ impl Work<'_> {
         self.upload.parts.complete(&written.whole).await?;
         drop(waiting);
         Ok(CheckedArtifact { written, bounds, changes, timing: waits.spent().into() })
+    }
+
+    fn recovery_text(&self, slice: bool) -> String {
+        let (format, version) = (self.options.settings.format, &self.known.version);
+        recovery_text(self.id.as_str(), format, version, TOOL, slice, self.sealed.is_some())
     }
 
     /// Checks that the server was not restarted while it was read. Returns the changes of collections.
@@ -236,28 +248,38 @@ impl Work<'_> {
             compare_with(before, &mut manifest);
         }
         self.compare_speed(&mut manifest).await;
+        let mut complete = None;
+        if let Some(sealed) = &self.sealed {
+            cancel.or(sealed.prove(store, &manifest.artifact.key)).await?;
+            let readable = manifest.readable();
+            complete = Some(Box::new(std::mem::replace(&mut manifest, readable)));
+            let text = self.recovery_text(checked.written.slice.is_some());
+            cancel.or(catalog::put_recovery(store, &self.id, text)).await?;
+        }
         let digest = manifest::content_digest(&manifest.encode()?)
             .map_err(|e| Error::failed("cannot hash the manifest").caused_by(e))?;
-        let index = Index {
+        let mut index = Index {
             format: index::FORMAT,
             id: self.id.to_string(),
             segments: checked.written.segments.clone(),
             namespaces: checked.written.namespaces.iter().map(NamespaceDescription::new).collect(),
             manifest_blake3: Some(digest),
+            manifest: complete,
         };
-        manifest.index = cancel.or(catalog::put_index(store, &self.id, &index)).await?;
+        let recipients = self.options.settings.recipients.as_ref();
+        manifest.index = cancel.or(catalog::put_index(store, &self.id, &index, recipients)).await?;
         if let Some(error) = cancel.error() {
             return Err(error);
         }
         catalog::commit(store, &manifest).await?;
         log::debug!("the backup {} exists: its manifest was written", self.id);
-        for warning in &manifest.warnings {
-            log::warn!("{warning}");
-        }
+        let complete = index.manifest.take();
+        let warnings = &complete.as_deref().unwrap_or(&manifest).warnings;
+        warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let place = store.place();
         let slash = if place.ends_with('/') { "" } else { "/" };
         let place = format!("{place}{slash}{}", manifest.artifact.key);
-        Ok(BackupReport::new(manifest, place))
+        Ok(BackupReport::new(manifest, complete.as_deref(), place))
     }
 
     /// Adds a note if the backup was much slower than usual. The comparison never fails a backup.
@@ -288,7 +310,9 @@ impl Work<'_> {
             }
             Err(e) => return stays(e),
         }
-        for key in [layout::index(&self.id), layout::artifact(&self.id, self.options.settings.format)] {
+        let (encrypted, format) = (self.sealed.is_some(), self.options.settings.format);
+        let keys = [layout::index(&self.id, encrypted), layout::artifact(&self.id, format, encrypted)];
+        for key in encrypted.then(|| layout::recovery(&self.id)).into_iter().chain(keys) {
             store.delete(&key).await.map_or_else(stays, drop);
         }
     }
@@ -306,7 +330,8 @@ struct CheckedArtifact {
 
 /// Compares a new backup with the last good one of its job, and notes the differences that a person should know.
 fn compare_with(before: &Manifest, manifest: &mut Manifest) {
-    if !manifest.partial && before.selection != manifest.selection {
+    let known = before.encryption.is_none() && manifest.encryption.is_none();
+    if known && !manifest.partial && before.selection != manifest.selection {
         manifest.notes.push(format!(
             "the selection changed since the backup {}, from {} to {}: only namespaces of both are compared",
             before.id, before.selection, manifest.selection
@@ -353,7 +378,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         selection: manifest::SelectionAsked::from(&settings.selection),
         partial: settings.partial,
         artifact: manifest::ArtifactObject {
-            key: layout::artifact(&work.id, settings.format),
+            key: layout::artifact(&work.id, settings.format, work.sealed.is_some()),
             format: settings.format.to_string(),
             level: settings.format.codec.level(),
             size: written.whole.size,
@@ -361,6 +386,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
             part_size: work.upload.part_size,
         },
         index: manifest::IndexObject::default(),
+        encryption: work.sealed.as_ref().map(|sealed| sealed.encryption(written.content_size)),
         totals: manifest::Totals {
             namespaces: namespaces.len() as u64,
             documents: namespaces.iter().map(|n| n.documents).sum(),

@@ -15,6 +15,7 @@ use super::{BackupOptions, Resources};
 use crate::artifact::out::Out;
 use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
 use crate::artifact::parts::ArtifactPart;
+use crate::artifact::seal::Sealing;
 use crate::artifact::writer::{self, ArtifactSpec, WrittenArtifact};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
@@ -35,13 +36,13 @@ use crate::store::{Upload, UploadSpec};
 /// Reads the source into a sink, and returns the times of the oplog slice if there is one. Blocks.
 pub(super) type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
 
-/// Runs the data path until everything is uploaded, but not completed. The time in which a stage is blocked is added to
+/// Runs the data path until everything is uploaded, but not completed. With a sealing, the artifact is encrypted. The time in which a stage is blocked is added to
 /// `waits`.
 ///
 /// # Errors
 /// Returns the error of the step that failed first. If the run is cancelled, the reading thread gets time to end.
 pub(super) async fn run(
-    spec: ArtifactSpec,
+    (spec, sealing): (ArtifactSpec, Option<Sealing>),
     read: Reader,
     upload: &ArtifactUpload,
     settings: &JobSettings,
@@ -56,7 +57,7 @@ pub(super) async fn run(
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
-    let out = Out::new(codec, None, upload.part_size, parts, waits.clone())?;
+    let out = Out::new(codec, sealing, upload.part_size, parts, waits.clone())?;
 
     let (mut packer, steps) = Packer::new(pool, compressors * 16, waits.clone());
     let (read_to_end, written_to_end) = (waits.clone(), waits.clone());
@@ -151,7 +152,7 @@ impl ArtifactUpload {
         let part_size = part_size(store.limits(), most)?;
         let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
         let spec = UploadSpec {
-            key: layout::artifact(id, options.settings.format),
+            key: layout::artifact(id, options.settings.format, options.settings.recipients.is_some()),
             part_size,
             estimate: expected_size(raw, last),
             metadata: vec![

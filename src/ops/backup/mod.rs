@@ -10,6 +10,7 @@ mod attempt;
 mod data_path;
 mod preflight;
 mod recorded;
+mod sealed;
 mod tries;
 
 use std::collections::BTreeSet;
@@ -103,20 +104,23 @@ pub struct BackupReport {
     losses: Option<Losses>,
     /// Problems that do not concern the backup: missing older backups, failed records and notices.
     pub problems: Vec<String>,
+    /// The manifest in the store. For an encrypted backup, it is the readable part.
     #[serde(skip)]
     pub manifest: Manifest,
 }
 
 impl BackupReport {
-    fn new(manifest: Manifest, place: String) -> BackupReport {
+    /// The report of a backup with this manifest in the store, and the complete manifest of an encrypted backup.
+    fn new(manifest: Manifest, complete: Option<&Manifest>, place: String) -> BackupReport {
+        let complete = complete.unwrap_or(&manifest);
         BackupReport {
             version: 1,
             id: manifest.id.clone(),
             job: manifest.job.clone(),
-            facts: BackupFacts::of(&manifest, place),
-            warnings: manifest.warnings.clone(),
-            notes: manifest.notes.clone(),
-            losses: manifest.losses.as_ref().map(Losses::reported),
+            facts: BackupFacts::of(complete, place),
+            warnings: complete.warnings.clone(),
+            notes: complete.notes.clone(),
+            losses: complete.losses.as_ref().map(Losses::reported),
             problems: Vec::new(),
             manifest,
         }

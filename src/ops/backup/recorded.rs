@@ -101,8 +101,9 @@ pub async fn recorded_backup(
             }
             let failure = failure(&error, attempt, options, &resources, &recording.redactor);
             let run = BackupRun::failed(&failure, &place);
+            let stored = if options.settings.recipients.is_some() { failure.readable() } else { failure };
             let (stored, recorded) = tokio::join!(
-                in_time(&resources, store_failure(&failure, error.kind(), &resources)),
+                in_time(&resources, store_failure(&stored, error.kind(), &resources)),
                 in_time(&resources, recorder.end(async |records| records.write(&run).await)),
             );
             // The failure itself is reported. The lost record is only a detail.

@@ -267,9 +267,11 @@ pub(super) fn find_orphans(state: &StoreState, clock: DateTime<Utc>) -> Vec<Orph
             |(file, object): (&String, &StoredObject)| layout::is_artifact(file).then(|| object.clone());
         for object in folder.iter().filter_map(body) {
             let Some((id, _)) = layout::parse(&object.key) else { continue };
-            let others = [layout::index(&id), layout::accepted(&id)];
+            let others = [layout::recovery(&id), layout::accepted(&id)];
             let beside = |(file, object): (&String, &StoredObject)| {
-                (others.contains(&object.key) || layout::is_verified(file)).then(|| object.key.clone())
+                let goes =
+                    others.contains(&object.key) || layout::is_index(file) || layout::is_verified(file);
+                goes.then(|| object.key.clone())
             };
             let kept = if folder.contains_key(layout::PIN) {
                 Some("pinned".into())

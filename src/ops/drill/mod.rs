@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::artifact::read;
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
@@ -49,6 +51,8 @@ pub enum DrillTarget {
 #[derive(Debug)]
 pub struct DrillResources<'a> {
     pub store: Arc<dyn Store>,
+    /// The identities for an encrypted backup.
+    pub keys: Option<Arc<Identities>>,
     pub meter: &'a Meter,
     pub cancel: &'a Cancel,
     pub clock: Clock,
@@ -98,13 +102,24 @@ impl DrillSubject<'_> {
 /// Differences are findings in the result.
 ///
 /// # Errors
-/// Returns an error if the target fails. Such an error says nothing about the backup. Returns an error of the kind `Mismatch`
-/// if an oplog slice is damaged.
+/// Returns an error if the target fails, or no identity decrypts the backup. Such an error says nothing about the backup. Returns
+/// an error of the kind `Mismatch` if an oplog slice is damaged.
 pub async fn drill(
     resources: &DrillResources<'_>,
     subject: DrillSubject<'_>,
     target: &DrillTarget,
 ) -> Result<Drill> {
+    let complete;
+    let manifest = match subject.manifest.encryption.is_some() {
+        false => subject.manifest,
+        true => {
+            let damaged = |what: String| Error::new(Kind::Mismatch, what);
+            let loading = read::load_index(&*resources.store, subject.manifest, resources.keys.as_deref());
+            complete = resources.cancel.or(loading).await?.map_err(damaged)?.1;
+            &complete
+        }
+    };
+    let subject = DrillSubject { manifest, ..subject };
     match target {
         DrillTarget::Mongod { program, within } => in_mongod(resources, subject, program, within).await,
         DrillTarget::Server(uri) => on_server(resources, subject, uri).await,
@@ -189,7 +204,8 @@ impl Scratch {
         let (source, version) = (ServerVersion::parse(&manifest.source.version), target.version);
         let same = (source.0, source.1) == (version.0, version.1)
             && manifest.source.needs() == Some(target.accepts());
-        let stored = StoredBackup::open(Arc::clone(&resources.store), manifest.clone()).await?;
+        let (store, keys) = (Arc::clone(&resources.store), resources.keys.as_deref());
+        let stored = StoredBackup::open(store, stored_manifest(manifest), keys).await?;
         let stored = Arc::new(match subject.slices() {
             Some(slices) => stored.continued(slices.clone()),
             None => stored,
@@ -301,6 +317,11 @@ impl Scratch {
         let rest = names.rest.iter().map(|rest| (format!("{rest}."), String::new()));
         each.chain(rest).fold(text.into(), |text, (from, to)| text.replace(&from, &to))
     }
+}
+
+/// The manifest in the store, from the complete one.
+fn stored_manifest(complete: &Manifest) -> Manifest {
+    if complete.encryption.is_some() { complete.readable() } else { complete.clone() }
 }
 
 /// Adds a next step to an error of the target. An error of the backup stays as it is.

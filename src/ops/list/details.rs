@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ListRow, ListedContent, candidates, read_rows, recorded};
+use crate::artifact::read;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::marks::{FailedRun, Mark};
 use crate::catalog::run::BackupRun;
@@ -48,15 +50,18 @@ impl BackupDetails {
     }
 }
 
-/// Reads everything about a run. `records` must have been read before, as for [`list`](super::list).
+/// Reads everything about a run. `records` must have been read before, as for [`list`](super::list). `keys` is called for an
+/// encrypted backup; without identities, its readable manifest is shown.
 ///
 /// # Errors
-/// Returns an error if there is no such run, if it belongs to another job than `job`, or if the store cannot be read.
+/// Returns an error if there is no such run, if it belongs to another job than `job`, if the store cannot be read, or if no
+/// identity decrypts the backup.
 pub async fn details(
     store: &dyn Store,
     records: &[BackupRun],
     id: &BackupId,
     job: Option<&str>,
+    keys: impl AsyncFnOnce() -> Result<Option<Identities>>,
     reading: &CatalogOptions,
 ) -> Result<BackupDetails> {
     let now = reading.now;
@@ -80,6 +85,9 @@ pub async fn details(
         return Err(Error::usage(format!("the backup {id} is of the job {}", run.job)));
     }
     let manifest = match catalog::find(store, id).await? {
+        Some(CatalogEntry::Backup(manifest)) if manifest.encryption.is_some() => {
+            Some(Box::new(decrypted(store, *manifest, keys().await?).await?))
+        }
         Some(CatalogEntry::Backup(manifest)) => Some(manifest),
         _ => None,
     };
@@ -102,4 +110,16 @@ pub async fn details(
     };
     catalog.save();
     Ok(details)
+}
+
+/// The complete manifest of an encrypted backup; the readable one without identities, or if the index is damaged.
+async fn decrypted(store: &dyn Store, manifest: Manifest, keys: Option<Identities>) -> Result<Manifest> {
+    let Some(keys) = keys else { return Ok(manifest) };
+    Ok(match read::load_index(store, &manifest, Some(&keys)).await? {
+        Ok((_, complete)) => complete,
+        Err(what) => {
+            log::warn!("the namespaces of {} cannot be shown: {what}", manifest.id);
+            manifest
+        }
+    })
 }

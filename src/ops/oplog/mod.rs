@@ -86,6 +86,7 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
         ))
         .hint("Leave --db, --include and --exclude out, or name another job with --job"));
     }
+    refuse_encrypted(settings)?;
     let taken = match request.dry_run {
         true => LockOutcome::default(),
         false => run.lock(settings, Operation::Oplog, request.wait).await?,
@@ -94,6 +95,18 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
     let mut report = capture(&*store, settings, request, run.cancel, run.clock).await?;
     report.problems.extend(taken.problem);
     Ok(report)
+}
+
+/// Slices are not encrypted, so a job with recipients has none.
+fn refuse_encrypted(settings: &JobSettings) -> Result<()> {
+    match settings.recipients.is_some() {
+        false => Ok(()),
+        true => Err(Error::usage(format!(
+            "the backups of the job {} are encrypted (recipients, BACKUP_RECIPIENTS), and oplog slices cannot be encrypted yet",
+            settings.job
+        ))
+        .hint("Remove `uzima-backup oplog` from the schedule of this job: its slices would be readable in the store")),
+    }
 }
 
 /// The resources of a run.
@@ -111,7 +124,7 @@ struct Capture<'a> {
 /// Stores the oplog, without lock and notices.
 ///
 /// # Errors
-/// Returns an error if the run failed. Slices that it stored before stay.
+/// Returns an error if the job has recipients, or the run failed. Slices that it stored before stay.
 pub async fn capture(
     store: &dyn Store,
     settings: &JobSettings,
@@ -119,6 +132,7 @@ pub async fn capture(
     cancel: &Cancel,
     clock: Clock,
 ) -> Result<OplogReport> {
+    refuse_encrypted(settings)?;
     let notes = Notes::default();
     let JobSettings { mongo_uri, patience, stall, state_dir, job, .. } = settings;
     let ready = async {

@@ -25,6 +25,7 @@ use crate::artifact::read::{self, match_metadata, regions};
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
+use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::base::suggest::escaped;
 use crate::base::units;
@@ -269,11 +270,16 @@ pub struct StoredBackup {
 }
 
 impl StoredBackup {
-    /// Opens the backup of a manifest.
+    /// Opens the backup of a manifest, with the identities for an encrypted one.
     ///
     /// # Errors
-    /// Returns an error if index or artifact are missing or do not match the manifest.
-    pub async fn open(store: Arc<dyn Store>, manifest: Manifest) -> Result<StoredBackup> {
+    /// Returns an error if index or artifact are missing or do not match the manifest. The error has the kind [`Kind::Key`] if no
+    /// identity decrypts the backup.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        manifest: Manifest,
+        keys: Option<&Identities>,
+    ) -> Result<StoredBackup> {
         let mismatch = |what: String| {
             Error::new(Kind::Mismatch, format!("the backup {}: {what}", manifest.id)).hint(
                 "Restore another backup (`uzima-backup list`), or bring the file back from a copy; a bucket may keep older \
@@ -283,7 +289,7 @@ impl StoredBackup {
         choose::refuse_archived(&*store, &manifest.id).await?;
         let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
-        let index = read::load_index(&*store, &manifest).await?.map_err(|what| {
+        let (index, manifest) = read::load_index(&*store, &manifest, keys).await?.map_err(|what| {
             let error = mismatch(what);
             let step = error.next_step().unwrap_or_default();
             let read = choose::inspect_artifact_step(&*store, &key);
@@ -303,7 +309,9 @@ impl StoredBackup {
             }
             Some(_) => {}
         }
-        let object = StoredArtifact { store, key, codec: format.codec, large: segment::large_documents() };
+        let opener = read::open_artifact(&*store, &manifest, keys).await?.map_err(mismatch)?;
+        let (codec, large) = (format.codec, segment::large_documents());
+        let object = StoredArtifact { store, key, codec, opener, large };
         Ok(StoredBackup { index, format, object, manifest, continuation: None })
     }
 

@@ -2,13 +2,14 @@
 //!
 //! The artifact is read in one pass. It is fetched from the first byte to the last; worker threads decompress
 //! and hash its regions; and a thread reads the decompressed regions in their order like stock tools do
-//! ([`structure`]).
+//! ([`structure`]). An encrypted artifact is decrypted on the way. Without a key, only its stored bytes are checked.
 
 mod structure;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,11 +21,14 @@ use crc_fast::CrcAlgorithm::Crc64Nvme;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::artifact::age_header::MAGIC;
 use crate::artifact::read::segment::{self, LARGEST_BETWEEN};
 use crate::artifact::read::{self, Region};
+use crate::artifact::unseal::Opener;
 use crate::base::bounds::Limited;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
+use crate::base::keys::Identities;
 use crate::base::progress::{Meter, Phase};
 use crate::base::units::{count, several};
 use crate::catalog::layout;
@@ -96,15 +100,20 @@ pub struct BackupCheck {
     pub stored_bytes: u64,
     pub documents: u64,
     pub raw_bytes: u64,
+    /// True if the backup is encrypted and there was no key, so that only the stored bytes were checked.
+    pub without_key: bool,
 }
 
-/// Reads a backup completely and compares it with its manifest. `workers` threads decompress.
+/// Reads a backup completely and compares it with its manifest. `workers` threads decompress. `keys` decrypt an encrypted backup;
+/// without them, only the stored bytes are checked.
 ///
 /// # Errors
-/// Returns an error if the store does not answer. Missing and damaged objects are findings.
+/// Returns an error if the store does not answer, or no identity of `keys` decrypts the backup. Missing and damaged objects are
+/// findings.
 pub async fn check_backup(
     store: &Arc<dyn Store>,
     manifest: &Manifest,
+    keys: Option<&Identities>,
     workers: usize,
     clock: Clock,
     meter: &Meter,
@@ -118,17 +127,81 @@ pub async fn check_backup(
         stored_bytes: 0,
         documents: 0,
         raw_bytes: 0,
+        without_key: manifest.encryption.is_some() && keys.is_none(),
     };
-    match read::load_index(&**store, manifest).await? {
+    if check.without_key {
+        let index = read::fetch_index(&**store, manifest).await?;
+        check.findings.extend(index.err().map(VerifyFinding::of_backup));
+        check_stored(store, manifest, meter, &mut check).await?;
+        check.finished_at = clock.now();
+        return Ok(check);
+    }
+    match read::load_index(&**store, manifest, keys).await? {
         Err(what) => check.findings.push(VerifyFinding::of_backup(what)),
-        Ok(index) => {
+        Ok((index, complete)) => {
             let changed = check_manifest(&**store, manifest, &index).await?;
             check.findings.extend(changed.map(VerifyFinding::of_backup));
-            check_artifact(store, manifest, &index, workers, meter, &mut check).await?;
+            check_artifact(store, &complete, keys, &index, workers, meter, &mut check).await?;
         }
     }
     check.finished_at = clock.now();
     Ok(check)
+}
+
+/// Checks the stored bytes of an encrypted artifact: their number, their checksum, and that they begin as an age file.
+async fn check_stored(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    meter: &Meter,
+    check: &mut BackupCheck,
+) -> Result<()> {
+    if let Some(what) = missing_or_short(&**store, manifest).await? {
+        check.findings.push(VerifyFinding::of_backup(what));
+        return Ok(());
+    }
+    let key = &manifest.artifact.key;
+    let whole = requests(manifest.artifact.size);
+    let mut answers = stream::iter(whole).map(|range| store.get_range(key, range)).buffered(REQUESTS);
+    let (mut digest, mut first) = (crc_fast::Digest::new(Crc64Nvme), true);
+    while let Some(bytes) = answers.next().await {
+        let bytes = bytes?;
+        if std::mem::take(&mut first) && !bytes.starts_with(MAGIC) {
+            let what = format!("{key} does not begin with the header of an age file");
+            check.findings.push(VerifyFinding::of_backup(what));
+        }
+        digest.update(&bytes);
+        meter.add(0, bytes.len() as u64);
+    }
+    check.stored_bytes = manifest.artifact.size;
+    check.findings.extend(compare_checksum(manifest, digest.finalize()));
+    Ok(())
+}
+
+/// The ranges in which an object of this size is requested.
+fn requests(size: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..size.div_ceil(REQUEST)).map(move |n| n * REQUEST..size.min((n + 1) * REQUEST))
+}
+
+/// Returns the fault of an artifact that is missing or does not have its size.
+async fn missing_or_short(store: &dyn Store, manifest: &Manifest) -> Result<Option<String>> {
+    let artifact = &manifest.artifact;
+    let stored = store.head(&artifact.key).await?.map(|object| object.size);
+    if stored == Some(artifact.size) {
+        return Ok(None);
+    }
+    let has = |n| format!("has {}, but the manifest says {}", several(n, "byte"), count(artifact.size));
+    let what = stored.map_or("is missing".into(), has);
+    Ok(Some(format!("{} {what}", artifact.key)))
+}
+
+fn compare_checksum(manifest: &Manifest, crc64nvme: u64) -> Option<VerifyFinding> {
+    let artifact = &manifest.artifact;
+    (format!("{crc64nvme:016x}") != artifact.crc64nvme).then(|| {
+        VerifyFinding::of_backup(format!(
+            "the checksum of {} is {crc64nvme:016x}, but the manifest says {}",
+            artifact.key, artifact.crc64nvme
+        ))
+    })
 }
 
 /// Compares the stored manifest with its digest in the index. Returns the fault, if there is one.
@@ -156,6 +229,7 @@ async fn check_manifest(store: &dyn Store, manifest: &Manifest, index: &Index) -
 async fn check_artifact(
     store: &Arc<dyn Store>,
     manifest: &Manifest,
+    keys: Option<&Identities>,
     index: &Index,
     workers: usize,
     meter: &Meter,
@@ -170,30 +244,29 @@ async fn check_artifact(
             return Ok(());
         }
     };
-    let stored = store.head(&artifact.key).await?.map(|object| object.size);
-    if stored != Some(artifact.size) {
-        let has = |n| format!("has {}, but the manifest says {}", several(n, "byte"), count(artifact.size));
-        let what = stored.map_or("is missing".into(), has);
-        check.findings.push(VerifyFinding::of_backup(format!("{} {what}", artifact.key)));
+    if let Some(what) = missing_or_short(&**store, manifest).await? {
+        check.findings.push(VerifyFinding::of_backup(what));
         return Ok(());
     }
+    let opener = match read::open_artifact(&**store, manifest, keys).await? {
+        Ok(opener) => opener,
+        Err(what) => {
+            check.findings.push(VerifyFinding::of_backup(what));
+            return Ok(());
+        }
+    };
     let (ordered, in_order) = sync_channel(workers + 1);
     let described = !index.namespaces.is_empty();
     let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
     let regions = read::regions(index, manifest);
+    let work = FetchWork { store, manifest, opener: opener.as_ref(), meter };
     let ((tallies, findings), crc64nvme) =
-        read_regions(store, manifest, regions, format.codec, workers, ordered, meter).await?;
+        read_regions(&work, regions, format.codec, workers, ordered).await?;
     check.findings.extend(findings);
     let fault = reader.await.map_err(|_| thread_panicked())?;
     check.findings.extend(fault.map(VerifyFinding::of_backup));
     check.stored_bytes = artifact.size;
-    if format!("{:016x}", crc64nvme) != artifact.crc64nvme {
-        let what = format!(
-            "the checksum of {} is {:016x}, but the manifest says {}",
-            artifact.key, crc64nvme, artifact.crc64nvme
-        );
-        check.findings.push(VerifyFinding::of_backup(what));
-    }
+    check.findings.extend(compare_checksum(manifest, crc64nvme));
     check.findings.extend(compare_tallies(&tallies, manifest));
     // The manifest and `list` do not count the oplog slice. It has the place after the namespaces.
     let counted = || tallies.range(..manifest.namespaces.len()).map(|(_, tally)| tally);
@@ -237,20 +310,18 @@ pub(super) fn thread_panicked() -> Error {
 /// Fetches the artifact, hashes its regions on `workers` threads, and sends the decompressed regions to
 /// `ordered`. Returns the results of the workers, and the CRC-64/NVME of the artifact.
 async fn read_regions(
-    store: &Arc<dyn Store>,
-    manifest: &Manifest,
+    work: &FetchWork<'_>,
     regions: Vec<Region>,
     codec: Codec,
     workers: usize,
     ordered: SyncSender<Pieces>,
-    meter: &Meter,
 ) -> Result<(Sums, u64)> {
     // Each worker has a region in hand, and one region waits.
     let (fetched, taken) = mpsc::channel(1);
     let workers = start_workers(workers, codec, taken)?;
-    let crc64nvme = fetch(store, manifest, regions, &fetched, &ordered, meter).await;
-    drop((fetched, ordered));
     let mut sums = Sums::default();
+    let crc64nvme = fetch(work, regions, &fetched, &ordered, &mut sums.1).await;
+    drop((fetched, ordered));
     for answer in workers {
         let (tallies, findings) = answer.await.map_err(|_| thread_panicked())?;
         for (at, tally) in tallies {
@@ -262,24 +333,67 @@ async fn read_regions(
     Ok((sums, crc64nvme?))
 }
 
+/// The artifact to fetch.
+struct FetchWork<'a> {
+    store: &'a Arc<dyn Store>,
+    manifest: &'a Manifest,
+    /// Decrypts the artifact; `None` if it is not encrypted.
+    opener: Option<&'a Opener>,
+    meter: &'a Meter,
+}
+
+impl FetchWork<'_> {
+    /// The ranges to request, in order, each with the range of the content that it has.
+    fn ranges(&self) -> Vec<(Range<u64>, Range<u64>)> {
+        let Some(opener) = self.opener else {
+            return requests(self.manifest.artifact.size).map(|range| (range.clone(), range)).collect();
+        };
+        let first = opener.stored(&(0..1)).start;
+        let content = requests(opener.plain_size()).map(|plain| (opener.stored(&plain), plain));
+        std::iter::once((0..first, 0..0)).chain(content).collect()
+    }
+
+    /// Decrypts a fetched range. If that fails, the content is zeros and the fault is a finding, so that the rest is checked.
+    async fn open(
+        &self,
+        plain: Range<u64>,
+        stored: Bytes,
+        findings: &mut Vec<VerifyFinding>,
+    ) -> Result<Bytes> {
+        let Some(opener) = self.opener.cloned() else { return Ok(stored) };
+        if plain.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let (len, offset) = ((plain.end - plain.start) as usize, plain.start);
+        let opened = tokio::task::spawn_blocking(move || opener.open(&plain, stored.into())).await;
+        Ok(opened.map_err(|_| thread_panicked())?.map_or_else(
+            |what| {
+                findings.push(VerifyFinding { namespace: None, offset: Some(offset), what });
+                Bytes::from(vec![0; len])
+            },
+            Bytes::from,
+        ))
+    }
+}
+
 /// Fetches the artifact and returns its CRC-64/NVME.
 async fn fetch(
-    store: &Arc<dyn Store>,
-    manifest: &Manifest,
+    work: &FetchWork<'_>,
     regions: Vec<Region>,
     fetched: &mpsc::Sender<FetchedRegion>,
     ordered: &SyncSender<Pieces>,
-    meter: &Meter,
+    findings: &mut Vec<VerifyFinding>,
 ) -> Result<u64> {
-    let (key, size) = (manifest.artifact.key.as_str(), manifest.artifact.size);
-    let ranges = (0..size.div_ceil(REQUEST)).map(|n| n * REQUEST..size.min((n + 1) * REQUEST));
-    let mut answers = stream::iter(ranges).map(|range| store.get_range(key, range)).buffered(REQUESTS);
+    let key = work.manifest.artifact.key.as_str();
+    let request = |(stored, plain)| async move { (work.store.get_range(key, stored).await, plain) };
+    let mut answers = stream::iter(work.ranges()).map(request).buffered(REQUESTS);
     let (mut digest, mut waiting) = (crc_fast::Digest::new(Crc64Nvme), BytesMut::new());
     let mut regions = regions.into_iter().peekable();
-    while let Some(answer) = answers.next().await {
-        let mut bytes: Bytes = answer?;
-        digest.update(&bytes);
-        meter.add(0, bytes.len() as u64);
+    while let Some((answer, plain)) = answers.next().await {
+        let stored: Bytes = answer?;
+        digest.update(&stored);
+        work.meter.add(0, stored.len() as u64);
+        let mut bytes = work.open(plain, stored, findings).await?;
         while let Some(region) = regions
             .next_if(|region| (region.range.end - region.range.start) as usize <= waiting.len() + bytes.len())
         {
@@ -290,8 +404,8 @@ async fn fetch(
             // reader ends early if the structure is wrong. The hashes are checked all the same.
             let ordered = ordered.clone();
             let _ = tokio::task::spawn_blocking(move || ordered.send(decompressed)).await;
-            let work = FetchedRegion { region, bytes: waiting.split().freeze(), pieces };
-            fetched.send(work).await.map_err(|_| Error::aftermath("the workers ended"))?;
+            let region = FetchedRegion { region, bytes: waiting.split().freeze(), pieces };
+            fetched.send(region).await.map_err(|_| Error::aftermath("the workers ended"))?;
         }
         waiting.extend_from_slice(&bytes);
     }

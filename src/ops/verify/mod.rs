@@ -16,8 +16,9 @@ use serde::Serialize;
 
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::base::secret::Redactor;
 use crate::base::units;
@@ -60,6 +61,8 @@ pub struct VerifyOptions {
     pub workers: usize,
     /// The name of this machine, for the results.
     pub host: String,
+    /// The identities for encrypted backups. Without them, only the stored bytes of such backups are checked.
+    pub keys: Option<Arc<Identities>>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,8 @@ pub struct VerifiedBackup {
     /// The length of these documents in bytes.
     pub raw_bytes: u64,
     pub seconds: f64,
+    /// True if only the stored bytes of an encrypted backup were checked, because no identity was given.
+    pub without_key: bool,
     pub drill: Option<Drill>,
     /// Reasons why the result could not be stored.
     pub problems: Vec<String>,
@@ -163,6 +168,7 @@ impl VerifiedBackup {
             documents: verdict.documents,
             raw_bytes: verdict.raw_bytes,
             seconds: verdict.seconds,
+            without_key: verdict.without_key,
             drill: verdict.drill,
             problems,
         }
@@ -307,8 +313,9 @@ async fn verify_one(
         return Ok(());
     }
     log::info!("verifying {id}, {}", units::bytes(manifest.artifact.size));
-    let check =
-        cancel.or(check_backup(store, manifest, options.workers, resources.clock, resources.meter)).await?;
+    let keys = options.keys.as_deref();
+    let checking = check_backup(store, manifest, keys, options.workers, resources.clock, resources.meter);
+    let check = cancel.or(checking).await?;
     let mut verdict = verdict(check, id, &options.host);
     // A damaged backup is not restored.
     if let Some(drill) = drill.as_ref().filter(|_| verdict.sound) {
@@ -317,7 +324,8 @@ async fn verify_one(
             Err(error) => report.drill_error = Some(error),
         }
     }
-    let problems = cancel.or(async { Ok(keep(resources, &verdict).await) }).await?;
+    let kept = if manifest.encryption.is_some() { verdict.readable() } else { verdict.clone() };
+    let problems = cancel.or(async { Ok(keep(resources, &kept).await) }).await?;
     report.backups.push(VerifiedBackup::new(verdict, &manifest.job, problems));
     Ok(())
 }
@@ -336,6 +344,7 @@ fn verdict(check: BackupCheck, id: &BackupId, host: &str) -> Verdict {
         documents: check.documents,
         raw_bytes: check.raw_bytes,
         seconds: (check.finished_at - check.started_at).as_seconds_f64().max(0.0),
+        without_key: check.without_key,
         drill: None,
     }
 }
@@ -358,14 +367,16 @@ async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String>
 /// an unreadable backup may be sound.
 ///
 /// # Errors
-/// Returns the error if a single backup was asked for, the run was cancelled, or the store does not answer.
+/// Returns the error if a single backup was asked for, no identity decrypts the backup, the run was cancelled, or the store does
+/// not answer.
 async fn error_of_one(
     error: Error,
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
 ) -> Result<String> {
     let cancel = resources.cancel;
-    if matches!(options.selection, VerifySelection::One(_)) || cancel.error().is_some() {
+    let is_of_key = error.kind() == Kind::Key;
+    if matches!(options.selection, VerifySelection::One(_)) || is_of_key || cancel.error().is_some() {
         return Err(error);
     }
     cancel.or(async { Ok(resources.store.check().await?) }).await?;

@@ -22,6 +22,7 @@ pub fn verdict(manifest: &Manifest, at: DateTime<Utc>, sound: bool) -> Verdict {
         documents: 1000,
         raw_bytes: 1000,
         seconds: 1.0,
+        without_key: false,
         drill: None,
     }
 }

@@ -134,7 +134,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
     let id: BackupId =
         format!("{}-{}", started.format("%Y%m%dT%H%M%SZ"), &suffix[..6]).parse().expect("an id");
     let format: Format = "tar.gz".parse().expect("a format");
-    let index = IndexObject { key: layout::index(&id), size: 5, blake3: "x".into() };
+    let index = IndexObject { key: layout::index(&id, false), size: 5, blake3: "x".into() };
     let mut manifest = Manifest {
         format: FORMAT,
         job: job.into(),
@@ -161,7 +161,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
         partial: false,
         artifact: ArtifactObject {
-            key: layout::artifact(&id, format),
+            key: layout::artifact(&id, format, false),
             format: "tar.gz".into(),
             level: 5,
             size: BODY.len() as u64,
@@ -169,6 +169,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             part_size: 8 << 20,
         },
         index,
+        encryption: None,
         totals: Totals { namespaces: 1, documents: 0, raw_bytes: 0 },
         timing: None,
         namespaces: vec![NamespaceEntry {

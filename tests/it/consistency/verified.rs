@@ -43,7 +43,7 @@ where
 async fn verified(backup: &Backup) -> BackupCheck {
     let store: Arc<dyn Store> =
         Arc::new(DirStore::new(DirOptions::new(backup.home.backups())).expect("a store"));
-    check_backup(&store, &backup.manifest, 2, Clock::start(), &Meter::default())
+    check_backup(&store, &backup.manifest, None, 2, Clock::start(), &Meter::default())
         .await
         .expect("it can be read")
 }

@@ -77,6 +77,7 @@ fn full_manifest() -> serde_json::Value {
             part_size: 1,
         },
         index: IndexObject { key: text(), size: 1, blake3: text() },
+        encryption: Some(Encryption { header_length: 1, content_size: 1, recipients: vec![text()] }),
         totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
         timing: Some(uzima_backup::model::timing::DataTiming::default()),
         namespaces: vec![namespace],
@@ -171,6 +172,7 @@ fn format_md_describes_every_field() {
         segments: vec![segment],
         namespaces: vec![described],
         manifest_blake3: Some("x".into()),
+        manifest: Some(serde_json::from_value(full_manifest()).unwrap()),
     };
     let mut all = BTreeSet::new();
     keys(&full_manifest(), &mut all);
@@ -208,6 +210,7 @@ fn format_md_describes_every_field() {
         documents: 1,
         raw_bytes: 1,
         seconds: 1.0,
+        without_key: true,
         drill: Some(drill),
     };
     keys(&serde_json::to_value(verdict).unwrap(), &mut all);

@@ -4,9 +4,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bson::doc;
+use tempfile::TempDir;
 use uzima_backup::base::keys::{Identities, IdentityFile};
+use uzima_backup::model::manifest::Manifest;
+use uzima_testkit::mongod::Mongod;
 
-use crate::cli::support::{bare, run};
+use crate::cli::support::{Home, bare, run};
+
+pub const FORMATS: [&str; 4] = ["tar.gz", "tar.zst", "archive.gz", "archive.zst"];
+
+/// A part of every name and of every document on [`server`].
+pub const CANARY: &str = "canary";
 
 /// An identity file that `keygen` wrote, and its recipient.
 #[derive(Debug, Clone)]
@@ -46,4 +55,92 @@ pub fn stock(program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     writing.join().expect("the writer ends");
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// A replica set with two collections, an index, a validator and a view. Every name has the canary.
+pub async fn server() -> Mongod {
+    filled(Mongod::builder().replica_set("rs0").start().await.expect("mongod")).await
+}
+
+/// The same data on a single server.
+pub async fn standalone() -> Mongod {
+    filled(Mongod::builder().start().await.expect("mongod")).await
+}
+
+async fn filled(server: Mongod) -> Mongod {
+    let database = server.client().await.expect("a client").database("canaryshop");
+    let validator = doc! {"canaryfield": {"$ne": "canaryrefused"}};
+    database.create_collection("canaryrows").validator(validator).await.expect("a collection");
+    for (name, rows) in [("canaryrows", 300), ("canaryfew", 3)] {
+        let rows = (0..rows).map(|n| doc! {"_id": n, "canaryfield": format!("canary {n} of {name}")});
+        database.collection(name).insert_many(rows).await.expect("rows");
+    }
+    let index = doc! {"key": {"canaryfield": 1}, "name": "canaryindex"};
+    let indexes = doc! {"createIndexes": "canaryrows", "indexes": [index]};
+    database.run_command(indexes).await.expect("an index");
+    let view =
+        doc! {"create": "canaryview", "viewOn": "canaryrows", "pipeline": [{"$match": {"canaryfield": 1}}]};
+    database.run_command(view).await.expect("a view");
+    server
+}
+
+/// A folder with backups, and the keys of their recipients.
+pub struct Encrypted {
+    pub home: Home,
+    keys: TempDir,
+    /// The key of the first recipient.
+    pub key: Key,
+    /// The key of the second recipient.
+    pub offline: Key,
+}
+
+impl Encrypted {
+    pub fn new() -> Encrypted {
+        let keys = TempDir::new().expect("a folder");
+        let (key, offline) = (Key::new(keys.path(), "a.key"), Key::new(keys.path(), "b.key"));
+        Encrypted { home: Home::new(), keys, key, offline }
+    }
+
+    /// The path of a further file beside the keys.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.keys.path().join(name)
+    }
+
+    /// The tool for the encrypted job `nightly` of a server.
+    pub fn tool(&self, uri: &str) -> Command {
+        let mut command = self.home.to_dir(uri);
+        command.env("BACKUP_JOB", "nightly");
+        command.env("BACKUP_RECIPIENTS", format!("{}, {}", self.key.recipient, self.offline.recipient));
+        command
+    }
+
+    /// Makes a backup. Returns the manifest in the store.
+    pub fn backup(&self, uri: &str, args: &[&str]) -> Manifest {
+        run(self.tool(uri).arg("backup").args(args)).ends(0);
+        self.home.manifests().pop().expect("a manifest")
+    }
+
+    /// The complete manifest, as `list ID` shows it with the identity.
+    pub fn complete(&self, manifest: &Manifest) -> Manifest {
+        let mut list = self.tool(crate::cli::support::NOWHERE);
+        list.args(["list", manifest.id.as_str(), "--json", "--identity"]).arg(&self.key.file);
+        let details = run(&mut list).ends(0).json();
+        Manifest::decode(details["manifest"].to_string().as_bytes()).expect("a manifest")
+    }
+}
+
+/// The names of the files of a backup, sorted.
+pub fn names(home: &Home, manifest: &Manifest) -> Vec<String> {
+    let of_backup = home.files().into_iter().filter(|file| file.contains(manifest.id.as_str()));
+    of_backup.map(|file| file.rsplit_once('/').expect("a folder").1.to_string()).collect()
+}
+
+/// Asserts that no file in the folder of backups has the canary.
+#[track_caller]
+pub fn assert_private(home: &Home) {
+    for file in home.files() {
+        let bytes = std::fs::read(home.backups().join(&file)).expect("a file");
+        let found = bytes.windows(CANARY.len()).any(|window| window.eq_ignore_ascii_case(CANARY.as_bytes()));
+        assert!(!found, "{file} has the canary: {}", String::from_utf8_lossy(&bytes));
+    }
 }

@@ -77,9 +77,9 @@ fn options() -> String {
 }
 
 fn row(setting: &Setting, key: &str, flag: &str) -> String {
-    let variable = match setting.secret {
-        true => format!("`{0}`, `{0}_FILE`", setting.env),
-        false => format!("`{}`", setting.env),
+    let variable = match setting.file_variable() {
+        Some(file) => format!("`{}`, `{file}`", setting.env),
+        None => format!("`{}`", setting.env),
     };
     let default = setting.default.map(|value| format!("`{value}`")).unwrap_or_default();
     let list = if setting.list { " (a list)" } else { "" };
@@ -118,6 +118,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         "pin" | "unpin" => &[ID],
         "verify" => &["--drill"],
         "notify" => &["--test"],
+        "keygen" => &["--out", "backup.key"],
         _ => &[],
     };
     let flag = format!("--{flag}");

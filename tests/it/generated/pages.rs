@@ -58,6 +58,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "engine",
             "format",
             "consistency",
+            "recipients",
             "min_free",
             "records",
         ],
@@ -73,8 +74,8 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "oplog_ping_url",
             "state_dir",
         ],
-        "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir"],
-        "verify" => &["s3.bucket", "dir", "drill_uri", "mongod_path", "records"],
+        "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir", "identity_file"],
+        "verify" => &["s3.bucket", "dir", "identity_file", "drill_uri", "mongod_path", "records"],
         "list" | "pin" | "unpin" => &["s3.bucket", "dir", "records"],
         "cleanup" => &[
             "s3.bucket",

@@ -80,8 +80,9 @@ async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
         CatalogEntry::Damaged { why, .. } => vec![why],
         CatalogEntry::Archived { .. } => unreachable!("a directory has no archive"),
         CatalogEntry::Backup(manifest) => {
-            let report =
-                check_backup(store, &manifest, 2, Clock::start(), &Meter::default()).await.expect("a report");
+            let report = check_backup(store, &manifest, None, 2, Clock::start(), &Meter::default())
+                .await
+                .expect("a report");
             report.findings.iter().map(ToString::to_string).collect()
         }
     }

@@ -88,8 +88,8 @@ impl Nights {
         let id = format!("{}-{}", started.format("%Y%m%dT%H%M%SZ"), "aaaaaa").parse().expect("an id");
         let mut copy =
             Manifest { started_at: started, finished_at: newest.finished_at - moved, ..newest.clone() };
-        copy.artifact.key = layout::artifact(&id, newest.artifact.format.parse().expect("a format"));
-        copy.index.key = layout::index(&id);
+        copy.artifact.key = layout::artifact(&id, newest.artifact.format.parse().expect("a format"), false);
+        copy.index.key = layout::index(&id, false);
         copy.id = id;
         let at = |key: &str| -> PathBuf { self.home.backups().join(key) };
         std::fs::create_dir_all(at(&copy.artifact.key).parent().expect("a folder")).expect("folders");

@@ -120,6 +120,7 @@ fn list_with_an_id_shows_everything_about_a_backup() {
         documents: 90_042,
         raw_bytes: 90_042_000,
         seconds: 4.0,
+        without_key: false,
         drill: Some(drill),
     };
     put(&place, &layout::verified(&backup.id, now), &verdict);

@@ -110,6 +110,7 @@ async fn verify_prints_sound_and_damaged_backups() {
               "documents": 5,
               "raw_bytes": 0,
               "seconds": 0,
+              "without_key": false,
               "drill": null,
               "problems": []
             }
@@ -146,6 +147,7 @@ async fn verify_prints_sound_and_damaged_backups() {
               "documents": 0,
               "raw_bytes": 0,
               "seconds": 0,
+              "without_key": false,
               "drill": null,
               "problems": []
             }
@@ -188,6 +190,7 @@ async fn a_drill_prints_what_it_restored() {
               "documents": 5,
               "raw_bytes": 0,
               "seconds": 0,
+              "without_key": false,
               "drill": {
                 "at": "0000-00-00T00:00:00Z",
                 "target": "mongod",

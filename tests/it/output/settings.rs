@@ -31,6 +31,8 @@ fn config_prints_every_setting_with_its_origin() {
         format = tar.gz  (default)
         compression_level is not set  (BACKUP_COMPRESSION_LEVEL: gzip 1 to 12, zstd 1 to 19)
         check_compression = false  (default)
+        recipients is not set  (BACKUP_RECIPIENTS: encrypt backups to these public keys of age or SSH)
+        identity_file is not set  (BACKUP_IDENTITY_FILE: the secret key that decrypts backups)
         stall_timeout = 600 seconds  (default)
         patience = 2 seconds  (environment, BACKUP_PATIENCE)
         dir = [HOME]/backups  (environment, BACKUP_DIR)
@@ -103,6 +105,8 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "format", "env": "BACKUP_FORMAT", "value": "tar.gz", "origin": "default"},
             {"key": "compression_level", "env": "BACKUP_COMPRESSION_LEVEL", "value": null, "origin": null},
             {"key": "check_compression", "env": "BACKUP_CHECK_COMPRESSION", "value": "false", "origin": "default"},
+            {"key": "recipients", "env": "BACKUP_RECIPIENTS", "value": null, "origin": null},
+            {"key": "identity_file", "env": "BACKUP_IDENTITY_FILE", "value": null, "origin": null},
             {"key": "stall_timeout", "env": "BACKUP_STALL_TIMEOUT", "value": "600", "origin": "default"},
             {"key": "patience", "env": "BACKUP_PATIENCE", "value": "2", "origin": "environment, BACKUP_PATIENCE"},
             {

@@ -48,7 +48,7 @@ impl StoredBackup {
     }
 
     async fn findings(&self) -> Vec<VerifyFinding> {
-        check_backup(&self.store, &self.manifest, 2, Clock::start(), &Meter::default())
+        check_backup(&self.store, &self.manifest, None, 2, Clock::start(), &Meter::default())
             .await
             .expect("it can be read")
             .findings
@@ -60,9 +60,10 @@ async fn a_sound_backup_has_no_findings() {
     let server = server().await;
     for format in FORMATS {
         let backup = StoredBackup::make(&server, format);
-        let report = check_backup(&backup.store, &backup.manifest, 2, Clock::start(), &Meter::default())
-            .await
-            .expect("a report");
+        let report =
+            check_backup(&backup.store, &backup.manifest, None, 2, Clock::start(), &Meter::default())
+                .await
+                .expect("a report");
         assert_eq!(report.findings, [], "{format}");
         let totals = backup.manifest.totals;
         assert_eq!((report.documents, report.raw_bytes), (totals.documents, totals.raw_bytes), "{format}");

@@ -87,6 +87,7 @@ impl Life {
             let report = verify::check_backup(
                 &store,
                 manifest,
+                None,
                 1,
                 Clock::at(clock::machine()),
                 &uzima_backup::base::progress::Meter::default(),

@@ -13,9 +13,11 @@ use bson::RawDocumentBuf;
 use flate2::read::MultiGzDecoder;
 
 use super::namespaces::BackupNamespace;
+use crate::artifact::age_header;
 use crate::artifact::read::segment;
 use crate::base::bounds::{LARGEST_METADATA, Limited, Structure};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::escape::quoted;
 use crate::config::choices::Codec;
 use crate::dumpformat::demux::{Demux, MAGIC};
 use crate::dumpformat::{Sink, metadata};
@@ -290,7 +292,13 @@ fn shape(path: &Path) -> Result<PathKind> {
     raw(path)?.take(512).read_to_end(&mut start).map_err(|e| {
         Error::new(Kind::Mismatch, format!("{} cannot be decompressed", path.display())).caused_by(e)
     })?;
-    if start.starts_with(&MAGIC.to_le_bytes()) {
+    if start.starts_with(age_header::MAGIC) {
+        let what = format!("{} is encrypted with age", path.display());
+        Err(Error::new(Kind::Key, what).hint(format!(
+            "Decrypt it to another file: `age -d -i KEYFILE -o FILE {}`, and name that file with --from",
+            quoted(&path.display().to_string())
+        )))
+    } else if start.starts_with(&MAGIC.to_le_bytes()) {
         Ok(PathKind::Archive)
     } else if start.get(257..262) == Some(b"ustar") || start == [0; 512] {
         Ok(PathKind::Tar)

@@ -124,6 +124,7 @@ fn scan_body(
         key: body.key.clone(),
         // Decompression does not depend on the level.
         codec: Codec::Zstd { level: 3 },
+        opener: None,
         large: segment::large_documents(),
     };
     let (mut last, mut wrong) = (slice.start, None);

@@ -1,0 +1,58 @@
+//! The commands of docs/encryption.md, with stock tools.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+use uzima_testkit::mongod::Mongod;
+use uzima_testkit::official::Official;
+
+use super::support::server;
+use crate::cli::support::{Home, TOOL, run};
+use crate::pages::{block, read};
+use crate::restore::support::differences;
+
+/// Runs commands of a page with a shell in a folder, as a person would.
+fn shell(folder: &TempDir, code: &str, uri: Option<&str>, path: &str) -> crate::cli::support::Ran {
+    let mut sh = Command::new("sh");
+    sh.arg("-ec").arg(code).current_dir(folder.path()).env_clear().env("PATH", path);
+    if let Some(uri) = uri {
+        sh.env("MONGO_URI", uri);
+    }
+    run(&mut sh)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_page_restore() {
+    let page = read("docs/encryption.md");
+    let folder = TempDir::new().expect("a folder");
+    let tool = std::path::Path::new(TOOL).parent().expect("a folder").display().to_string();
+    let path = format!("{tool}:{}", std::env::var("PATH").expect("a PATH"));
+    let made = shell(&folder, block(&page, "Set-up", "sh"), None, &path).ends(0);
+    let recipients: Vec<&str> = made.stdout.lines().filter(|line| line.starts_with("age1")).collect();
+    assert_eq!(recipients.len(), 2, "{}", made.stdout);
+    let (server, home) = (server().await, Home::new());
+    let mut backup = home.to_dir(&server.uri());
+    backup.args(["backup", "--format", "tar.zst"]).env("BACKUP_RECIPIENTS", recipients.join(","));
+    run(&mut backup).ends(0);
+    let manifest = home.manifests().pop().expect("a manifest");
+    std::fs::write(folder.path().join("dump.tar.zst.age"), home.artifact(&manifest)).expect("a copy");
+    let commands = block(&page, "The worst day", "sh");
+    let (decrypt, restore) = commands.split_once('\n').expect("two commands");
+    shell(&folder, decrypt, None, &path).ends(0);
+    assert!(folder.path().join("dump/canaryshop/canaryrows.bson").is_file());
+    let recovery = std::fs::read_to_string(folder.path().join("RECOVERY.txt")).expect("RECOVERY.txt");
+    assert!(recovery.contains("age -d -i KEYFILE dump.tar.zst.age | zstd -dc | tar xf -"), "{recovery}");
+    let Some(tools) = Official::find("encryption::page::the_commands_of_the_page_restore (mongorestore)")
+    else {
+        return;
+    };
+    let target = Mongod::builder().start().await.expect("mongod");
+    let official = tools.mongorestore.parent().expect("a folder").display().to_string();
+    shell(&folder, restore, Some(&target.uri()), &format!("{official}:{path}")).ends(0);
+    let (source, copy) = (server.client().await.expect("one"), target.client().await.expect("two"));
+    let different = differences(&source, &copy).await;
+    assert_eq!(
+        different.iter().filter(|line| line.contains("canary")).collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
+}
