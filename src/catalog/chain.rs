@@ -21,7 +21,8 @@ use crate::store::{self, Store, StoreErrorKind, StoredObject};
 const YOUNG: TimeDelta = TimeDelta::days(1);
 /// The largest file with the newest slice that is read, in bytes.
 const LARGEST_TIP: u64 = 64 << 10;
-/// A run lists all slices if the newest slice that this machine remembers starts so many seconds after the last listing.
+/// The seconds from the last listing of all slices to the start of the newest slice that this machine remembers, after which a
+/// run lists them again.
 /// Otherwise two machines that began different chains would continue both.
 const LISTED_EVERY: u32 = 3600;
 

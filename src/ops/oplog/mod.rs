@@ -124,7 +124,7 @@ struct Capture<'a> {
 /// Stores the oplog, without lock and notices.
 ///
 /// # Errors
-/// Returns an error if the job has recipients, or the run failed. Slices that it stored before stay.
+/// Returns an error if the run failed. Slices that it stored before stay.
 pub async fn capture(
     store: &dyn Store,
     settings: &JobSettings,
@@ -132,7 +132,6 @@ pub async fn capture(
     cancel: &Cancel,
     clock: Clock,
 ) -> Result<OplogReport> {
-    refuse_encrypted(settings)?;
     let notes = Notes::default();
     let JobSettings { mongo_uri, patience, stall, state_dir, job, .. } = settings;
     let ready = async {

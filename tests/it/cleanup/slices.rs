@@ -88,7 +88,7 @@ pub fn bases(place: &Place, days: impl IntoIterator<Item = i64>) -> Vec<Manifest
     days.into_iter().map(|days| base(place, manifest(JOB, days), days)).collect()
 }
 
-/// Writes a backup of so many days ago, at which a chain can begin.
+/// Writes a backup that is this many days old, at which a chain can begin.
 pub fn base(place: &Place, mut manifest: Manifest, days: i64) -> Manifest {
     let at = ago(days * 24);
     manifest.source.set_id = Some(SET.into());

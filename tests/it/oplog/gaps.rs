@@ -7,7 +7,8 @@ use bson::{Bson, Document, doc};
 use mongodb::Client;
 use uzima_backup::catalog::layout;
 use uzima_backup::model::optime::OpTime;
-use uzima_backup::model::slice::ChainId;
+use uzima_backup::model::slice::{ChainId, SliceManifest};
+use uzima_testkit::mongod::Mongod;
 use uzima_testkit::replica_set::ReplicaSet;
 use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
@@ -21,20 +22,26 @@ async fn insert(client: &Client, from: i32, count: i32, pad: usize) {
     rows.insert_many(documents).await.expect("rows");
 }
 
-/// A chain whose end is older than the oldest entry of the oplog, as after a long pause of `oplog`.
-#[tokio::test]
-async fn a_chain_that_the_oplog_no_longer_reaches_is_a_gap_and_ends() {
-    let ((server, client), home) = (set().await, Home::new());
-    insert(&client, 0, 1, 1).await;
-    backup(&home, &server.uri());
-    insert(&client, 1, 1, 1).await;
-    oplog(&home, &server.uri(), 0);
-    let old = of_old_times(&one_chain(&home)[0]);
+/// Makes a backup, and a slice whose times are older than the oplog. Returns the slice.
+async fn old_chain(home: &Home, server: &Mongod, client: &Client) -> SliceManifest {
+    insert(client, 0, 1, 1).await;
+    backup(home, &server.uri());
+    insert(client, 1, 1, 1).await;
+    oplog(home, &server.uri(), 0);
+    let old = of_old_times(&one_chain(home)[0]);
     std::fs::remove_dir_all(home.backups().join("oplog")).expect("the slices");
     std::fs::remove_dir_all(home.state()).expect("the state");
     let path = home.backups().join(layout::slice(JOB, &old.chain, old.start));
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     std::fs::write(&path, old.encode().expect("JSON")).expect("a slice");
+    old
+}
+
+/// A chain whose end is older than the oldest entry of the oplog, as after a long pause of `oplog`.
+#[tokio::test]
+async fn a_chain_that_the_oplog_no_longer_reaches_is_a_gap_and_ends() {
+    let ((server, client), home) = (set().await, Home::new());
+    let old = old_chain(&home, &server, &client).await;
     let report = oplog(&home, &server.uri(), 3);
     let problem = report["problems"][0].as_str().expect("a problem");
     assert!(
@@ -170,16 +177,7 @@ async fn writes_that_no_majority_has_are_never_stored() {
 #[tokio::test]
 async fn a_gap_that_becomes_longer_before_it_is_stored_begins_at_the_end_of_the_chain() {
     let ((server, client), home) = (set().await, Home::new());
-    insert(&client, 0, 1, 1).await;
-    backup(&home, &server.uri());
-    insert(&client, 1, 1, 1).await;
-    oplog(&home, &server.uri(), 0);
-    let old = of_old_times(&one_chain(&home)[0]);
-    std::fs::remove_dir_all(home.backups().join("oplog")).expect("the slices");
-    std::fs::remove_dir_all(home.state()).expect("the state");
-    let path = home.backups().join(layout::slice(JOB, &old.chain, old.start));
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    std::fs::write(&path, old.encode().expect("JSON")).expect("a slice");
+    let old = old_chain(&home, &server, &client).await;
     // More than one batch. The new chain begins at the backup.
     insert(&client, 10, 300, 1).await;
     let proxy = WireProxy::start(&[server.host()]).expect("a proxy");
