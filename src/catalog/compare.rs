@@ -129,6 +129,8 @@ pub struct Contents {
     pub selection: Selection,
     /// The backup is encrypted: its namespaces and selection are not known.
     pub encrypted: bool,
+    /// The backup is partial.
+    pub partial: bool,
 }
 
 impl Contents {
@@ -136,7 +138,8 @@ impl Contents {
     pub(super) fn new<N>(manifest: &Manifest<N>, namespaces: NamespaceAmounts) -> Contents {
         let total = Amount { documents: manifest.totals.documents, raw_bytes: manifest.totals.raw_bytes };
         let encrypted = manifest.encryption.is_some();
-        Contents { total, namespaces, selection: manifest.selection.parsed(), encrypted }
+        let selection = manifest.selection.parsed();
+        Contents { total, namespaces, selection, encrypted, partial: manifest.partial }
     }
 
     /// The contents that both selections have.
@@ -152,7 +155,7 @@ impl Contents {
             (name.to_string(), amount)
         });
         let namespaces = chosen.collect();
-        Contents { total, namespaces, selection: self.selection.clone(), encrypted: self.encrypted }
+        Contents { total, namespaces, ..self.clone() }
     }
 
     /// Only the sums.
@@ -162,9 +165,13 @@ impl Contents {
 
     /// The parts of these contents and of `now` that can be compared: only namespaces that both selections contain, because
     /// an excluded namespace may still be on the server. If one of both is encrypted, only the sums are compared, also by a
-    /// machine that knows the namespaces, so that every machine judges alike.
+    /// machine that knows the namespaces, so that every machine judges alike. The sums of a partial backup say nothing.
     fn in_common<'a>(&'a self, now: &'a Contents) -> (Cow<'a, Contents>, Cow<'a, Contents>) {
         if self.encrypted || now.encrypted {
+            if self.partial || now.partial {
+                let nothing = || Cow::Owned(Contents::default());
+                return (nothing(), nothing());
+            }
             return (Cow::Owned(self.totals()), Cow::Owned(now.totals()));
         }
         if self.selection == now.selection {
@@ -325,7 +332,7 @@ mod tests {
         let named = named.iter().map(|(name, documents)| (name.to_string(), amount(*documents)));
         let exclude = exclude.iter().map(|pattern| pattern.parse().unwrap()).collect();
         let selection = Selection { exclude, ..Selection::default() };
-        Contents { total, namespaces: named.collect(), selection, encrypted: false }
+        Contents { total, namespaces: named.collect(), selection, ..Contents::default() }
     }
 
     #[test]
@@ -345,6 +352,10 @@ mod tests {
         assert!(
             collapse(&hidden(1_400), &vanished).is_none() && collapse(&hidden(5_000), &vanished).is_some()
         );
+        let partial = |documents| Contents { partial: true, ..hidden(documents) };
+        for (a, b) in [(&before, &partial(3)), (&hidden(5_000), &partial(3)), (&partial(5_000), &vanished)] {
+            assert_eq!(collapse(a, b), None);
+        }
     }
 
     fn collapse(before: &Contents, now: &Contents) -> Option<String> {
