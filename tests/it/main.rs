@@ -1,5 +1,6 @@
 //! All integration tests: one binary, a module per subject.
 
+mod annual;
 mod catalog;
 mod cleanup;
 mod cli;
@@ -35,4 +36,3 @@ mod verify;
 mod version;
 mod versions;
 mod worst_day;
-mod year;

@@ -2,7 +2,7 @@
 //! wrong in such a year. After every step the test checks the promises of the design. At the end it prints
 //! the figures of the year:
 //!
-//! `UZIMA_YEAR=42 cargo test -p uzima-backup --test it year:: -- --nocapture`
+//! `UZIMA_YEAR=42 cargo test -p uzima-backup --test it annual:: -- --nocapture`
 //!
 //! The expectations are written from the design ([`ledger`], and the cleanup's oracle); the tool is not asked
 //! for them. The time is that of [`clock`]. Of `health` only the check of the backups runs, because the
