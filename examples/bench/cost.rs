@@ -115,7 +115,7 @@ fn size_of(folder: &Path) -> Result<u64> {
 }
 
 /// The release binary next to this example.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     let examples = std::env::current_exe()?;
     let binary =
         examples.parent().and_then(Path::parent).context("examples lie in target/release/examples")?;
