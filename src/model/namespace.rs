@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// The prefix of the collection that holds the documents of a time series, before MongoDB 8.3.
 pub const BUCKETS: &str = "system.buckets.";
+/// The databases whose collections the server itself may write to.
+pub const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
 
 /// The type of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]

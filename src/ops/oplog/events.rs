@@ -6,7 +6,7 @@ use bson::{RawBsonRef, RawDocument};
 use serde::Serialize;
 
 use crate::dumpformat::oplog::transaction::{TransactionEntry, TransactionId, TransactionPart};
-use crate::model::namespace::BUCKETS;
+use crate::model::namespace::{BUCKETS, SERVERS_OWN};
 use crate::model::optime::OpTime;
 use crate::model::slice::{EventsFile, FORMAT, MinuteWrites, NamespaceChange};
 
@@ -37,9 +37,40 @@ pub(super) struct CountedEvents {
     pub left_out: u64,
 }
 
+/// An insert, update or delete of a document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Write<'a> {
+    pub ns: &'a str,
+    /// The place in [`Writes`].
+    kind: usize,
+}
+
+impl<'a> Write<'a> {
+    /// Returns `None` for another entry.
+    pub(super) fn of(entry: &'a RawDocument) -> Option<Write<'a>> {
+        let kind = write_kind(entry.get_str("op").ok()?)?;
+        entry.get_document("o").ok()?;
+        Some(Write { ns: entry.get_str("ns").ok()?, kind })
+    }
+
+    /// Returns true if nothing but the namespace decides how the entry is treated.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.ns
+            .split_once('.')
+            .is_some_and(|(db, collection)| !SERVERS_OWN.contains(&db) && !collection.starts_with("system."))
+    }
+}
+
+/// The place of an operation in [`Writes`]; `None` if it writes no document.
+fn write_kind(op: &str) -> Option<usize> {
+    ["i", "u", "d"].iter().position(|write| *write == op)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct EventCounter {
     minutes: BTreeMap<(u32, String), Writes>,
+    /// The writes since the last change of the minute or the namespace.
+    newest: Option<((u32, String), Writes)>,
     open: HashMap<TransactionId, OpenWrites>,
     /// The rows of open transactions.
     open_rows: usize,
@@ -71,6 +102,27 @@ impl EventCounter {
         }
     }
 
+    /// Counts a write to an ordinary collection.
+    pub(super) fn write(&mut self, write: &Write, at: OpTime) {
+        let minute = at.t - at.t % 60;
+        match &mut self.newest {
+            Some(((of, ns), counts)) if *of == minute && ns == write.ns => counts[write.kind] += 1,
+            _ => {
+                self.settle();
+                let mut counts = Writes::default();
+                counts[write.kind] = 1;
+                self.newest = Some(((minute, write.ns.into()), counts));
+            }
+        }
+    }
+
+    /// Adds the newest writes to those of their minute.
+    fn settle(&mut self) {
+        if let Some(((minute, ns), counts)) = self.newest.take() {
+            self.add(minute, BTreeMap::from([(ns, counts)]));
+        }
+    }
+
     /// Returns true if the slice should end.
     pub(super) fn is_full(&self) -> bool {
         self.minutes.len() + self.open_rows + self.changes.len() >= ROWS
@@ -78,6 +130,7 @@ impl EventCounter {
 
     /// Returns the events, of which at most `most` bytes of JSON are kept. Changes are kept rather than counts of writes.
     pub(super) fn finish(mut self, most: u64) -> CountedEvents {
+        self.settle();
         for open in std::mem::take(&mut self.open).into_values() {
             self.add(open.minute, open.writes);
         }
@@ -113,12 +166,11 @@ impl EventCounter {
         writes: &mut BTreeMap<String, Writes>,
     ) {
         let (Ok(op), Ok(ns)) = (operation.get_str("op"), operation.get_str("ns")) else { return };
-        let kind = match op {
-            "i" => 0,
-            "u" => 1,
-            "d" => 2,
-            "c" => return self.command(operation, ns, at, depth, writes).unwrap_or_default(),
-            _ => return,
+        let Some(kind) = write_kind(op) else {
+            if op == "c" {
+                self.command(operation, ns, at, depth, writes);
+            }
+            return;
         };
         let ns = match ns.split_once('.') {
             // A view is a document of this collection; its changes are not writes of data.

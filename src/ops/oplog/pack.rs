@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use tokio::sync::mpsc;
 
-use super::events::EventCounter;
+use super::events::{EventCounter, Write};
 use crate::artifact::codec::Encoder;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
@@ -43,16 +43,20 @@ pub(super) struct PackedSlice {
     pub events_left_out: u64,
 }
 
-/// Takes the entries of a slice. Memory holds one frame, the compressed bytes of one batch of entries, and a part that waits.
+/// Takes the entries of a slice. Memory holds one frame, and the compressed bytes of one batch of entries.
 pub(super) struct SlicePacker<'a> {
     filter: OplogFilter<'a>,
     script: Script<SelectedNames<'a>>,
+    /// A namespace, `database.collection`, of which every write is kept as a whole.
+    kept: String,
     events: EventCounter,
     barriers: Vec<Barrier>,
     encoder: Encoder,
     frame: Vec<u8>,
     compressed: Vec<u8>,
-    /// Compressed bytes that are not sent yet.
+    /// Full parts that are not sent yet.
+    full: Vec<Bytes>,
+    /// The beginning of the next part.
     ready: Vec<u8>,
     part_size: usize,
     parts: mpsc::Sender<Bytes>,
@@ -80,11 +84,13 @@ impl<'a> SlicePacker<'a> {
         Ok(SlicePacker {
             filter: OplogFilter::of_chain(selection),
             script: Script::new(SelectedNames(selection), Vec::new(), None),
+            kept: String::new(),
             events: EventCounter::default(),
             barriers,
             encoder: codec.encoder()?,
             frame: Vec::new(),
             compressed: Vec::new(),
+            full: Vec::new(),
             ready: Vec::new(),
             part_size,
             parts,
@@ -111,30 +117,62 @@ impl<'a> SlicePacker<'a> {
         self.barriers.push(barrier);
     }
 
+    /// Adds bytes to the body. A long entry has several frames.
+    fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while self.frame.len() + bytes.len() >= FRAME {
+            let (now, later) = bytes.split_at(FRAME - self.frame.len());
+            self.frame.extend_from_slice(now);
+            self.close_frame()?;
+            bytes = later;
+        }
+        self.frame.extend_from_slice(bytes);
+        Ok(())
+    }
+
     fn close_frame(&mut self) -> Result<()> {
         if self.frame.is_empty() {
             return Ok(());
         }
         self.encoder.encode(&self.frame, &mut self.compressed)?;
+        self.raw.update(&self.frame);
+        self.frame.clear();
         self.size += self.compressed.len() as u64;
         self.crc.update(&self.compressed);
         self.stored.update(&self.compressed);
-        self.raw.update(&self.frame);
-        self.ready.extend_from_slice(&self.compressed);
-        // The buffer of a rare huge entry must not stay in memory.
-        match self.frame.capacity() > 4 * FRAME {
-            true => (self.frame, self.compressed) = Default::default(),
-            false => self.frame.clear(),
+        let mut rest = &self.compressed[..];
+        while !rest.is_empty() {
+            let room = self.part_size - self.ready.len();
+            let (now, later) = rest.split_at(rest.len().min(room));
+            // A part that grows by itself can take twice its length.
+            if self.ready.len() + now.len() > self.ready.capacity() {
+                self.ready.reserve_exact(room);
+            }
+            self.ready.extend_from_slice(now);
+            if now.len() == room {
+                self.full.push(std::mem::take(&mut self.ready).into());
+            }
+            rest = later;
         }
         Ok(())
+    }
+
+    /// Adds an entry. Returns true if the slice ends with it.
+    fn keep(&mut self, entry: &RawDocument) -> Result<bool> {
+        let bytes = entry.as_bytes();
+        self.entries += 1;
+        self.raw_bytes += bytes.len() as u64;
+        self.add(bytes)?;
+        Ok(self.raw_bytes >= self.cut || self.events.is_full())
     }
 
     /// Ends the slice.
     pub(super) fn finish(mut self) -> Result<PackedSlice> {
         self.close_frame()?;
+        let mut rest = self.full.concat();
+        rest.append(&mut self.ready);
         let events = self.events.finish(LARGEST_EVENTS);
         Ok(PackedSlice {
-            rest: self.ready.into(),
+            rest: rest.into(),
             parts: self.sent,
             entries: self.entries,
             raw_bytes: self.raw_bytes,
@@ -151,10 +189,12 @@ impl<'a> SlicePacker<'a> {
 }
 
 impl EntrySink for SlicePacker<'_> {
-    fn take(&mut self, entry: &RawDocument) -> Result<bool> {
-        let malformed = |e| Error::failed("MongoDB sent a malformed oplog entry").caused_by(e);
-        let at: OpTime = entry.get_timestamp("ts").map_err(malformed)?.into();
+    fn take(&mut self, at: OpTime, entry: &RawDocument) -> Result<bool> {
         self.read_entries += 1;
+        if let Some(write) = Write::of(entry).filter(|write| write.ns == self.kept) {
+            self.events.write(&write, at);
+            return self.keep(entry);
+        }
         let kept = match self.filter.take(entry) {
             Ok(kept) => kept,
             // A backup would begin again; a chain notes the barrier and goes on.
@@ -171,23 +211,16 @@ impl EntrySink for SlicePacker<'_> {
         };
         if let Err(why) = self.script.check(raw) {
             self.barrier(at, &why);
+        } else if let Some(write) = Write::of(raw).filter(Write::is_ordinary) {
+            write.ns.clone_into(&mut self.kept);
         }
         self.events.take(raw, at);
-        let bytes = raw.as_bytes();
-        self.entries += 1;
-        self.raw_bytes += bytes.len() as u64;
-        self.frame.extend_from_slice(bytes);
-        if self.frame.len() >= FRAME {
-            self.close_frame()?;
-        }
-        Ok(self.raw_bytes >= self.cut || self.events.is_full())
+        self.keep(raw)
     }
 
     async fn flush(&mut self) -> Result<()> {
-        while self.ready.len() >= self.part_size {
-            let rest = self.ready.split_off(self.part_size);
-            let part = std::mem::replace(&mut self.ready, rest);
-            let sent = self.parts.send(part.into()).await;
+        for part in self.full.drain(..) {
+            let sent = self.parts.send(part).await;
             sent.map_err(|_| Error::aftermath("the upload of the slice ended"))?;
             self.sent += 1;
         }
@@ -217,7 +250,8 @@ mod tests {
         packer.cut = cut;
         let mut full = Vec::new();
         for entry in entries {
-            full.push(packer.take(entry).unwrap());
+            let at = entry.get_timestamp("ts").unwrap().into();
+            full.push(packer.take(at, entry).unwrap());
             packer.flush().await.unwrap();
         }
         let packed = packer.finish().unwrap();

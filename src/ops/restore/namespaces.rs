@@ -7,7 +7,7 @@ use bson::RawDocumentBuf;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::model::manifest::NamespaceEntry;
-use crate::model::namespace::{Namespace, Type};
+use crate::model::namespace::{Namespace, SERVERS_OWN, Type};
 use crate::mongo::meaning;
 use crate::restore_target::{RestoreTarget, trial};
 
@@ -121,7 +121,7 @@ pub(crate) struct TargetContents {
 /// Lists the target's databases, and the namespaces of the given databases.
 pub(crate) async fn look(target: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<TargetContents> {
     let all = target.databases(false).await?;
-    let own = |db: &String| ["admin", "config", "local", trial::DATABASE].contains(&db.as_str());
+    let own = |db: &String| SERVERS_OWN.contains(&db.as_str()) || db == trial::DATABASE;
     let fresh = all.as_ref().is_some_and(|all| all.iter().all(own));
     let known = match all {
         Some(all) => all,
@@ -189,9 +189,8 @@ impl TargetContents {
 
     /// The namespaces that are not in `names`, without the server's own collections.
     pub(super) fn beside(&self, names: &BTreeSet<NamespaceKey>) -> Vec<NamespaceKey> {
-        let own = |(db, name): &&NamespaceKey| {
-            name.starts_with("system.") || ["admin", "config", "local"].contains(&db.as_str())
-        };
+        let own =
+            |(db, name): &&NamespaceKey| name.starts_with("system.") || SERVERS_OWN.contains(&db.as_str());
         self.rows.keys().filter(|key| !names.contains(key) && !own(key)).cloned().collect()
     }
 }

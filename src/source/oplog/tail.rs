@@ -174,8 +174,8 @@ pub async fn start_now(server: &Server, state: &OplogState, after: Option<OpTime
 
 /// Takes the entries of a slice.
 pub(crate) trait EntrySink {
-    /// Takes the next entry. Returns true if the slice ends with it.
-    fn take(&mut self, entry: &RawDocument) -> Result<bool>;
+    /// Takes the next entry, of the time `at`. Returns true if the slice ends with it.
+    fn take(&mut self, at: OpTime, entry: &RawDocument) -> Result<bool>;
     /// Sends the finished parts. Called after each batch.
     async fn flush(&mut self) -> Result<()>;
 }
@@ -248,8 +248,8 @@ async fn drain(
                 batch = rest;
             }
         }
-        for (_, entry) in batch {
-            if sink.take(entry)? {
+        for (time, entry) in batch {
+            if sink.take(*time, entry)? {
                 let last = mark(entry).ok_or_else(|| entries::malformed(server, "it has no time"))?;
                 sink.flush().await?;
                 return Ok(ControlFlow::Break(TailEnd::Full { last }));

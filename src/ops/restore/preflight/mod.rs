@@ -22,7 +22,7 @@ use crate::base::error::Result;
 use crate::dumpformat::metadata;
 use crate::dumpformat::oplog::TargetNamespace;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep};
-use crate::model::namespace::{BUCKETS, Namespace, Type};
+use crate::model::namespace::{BUCKETS, Namespace, SERVERS_OWN, Type};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, collections, trial};
 use trials::TrialRunner;
@@ -30,7 +30,6 @@ use trials::TrialRunner;
 /// The longest name of a database and of a namespace, in bytes.
 const LONGEST_DATABASE: usize = 63;
 const LONGEST: usize = 255;
-const OWN: [&str; 3] = ["admin", "config", "local"];
 /// The most names in a line about trials that the user may not make.
 const NAMED: usize = 3;
 const NOT_IN_DATABASE: &str = "/\\. \"$\0";
@@ -118,7 +117,7 @@ pub(super) fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<Strin
     if collection.starts_with('.') || collection.contains(['$', '\0']) {
         return Some("the name of a collection cannot begin with '.' or contain '$' or a zero byte".into());
     }
-    let everyday = !OWN.contains(&db);
+    let everyday = !SERVERS_OWN.contains(&db);
     if everyday && collection.starts_with("system.") && !["system.js", "system.users"].contains(&collection) {
         return Some("a server accepts no writes to a system collection of this name".into());
     }
@@ -314,7 +313,7 @@ fn trial_key(one: &Candidate) -> Vec<u8> {
     parts.push(namespace.options.clone());
     let own = namespace.indexes.iter().filter(|index| collections::is_own(index));
     own.chain(indexes).chain(bucket_indexes).chain(changes).for_each(|document| parts.push(document.clone()));
-    let within = namespace.kind == Type::Timeseries || OWN.contains(&to.0.as_str());
+    let within = namespace.kind == Type::Timeseries || SERVERS_OWN.contains(&to.0.as_str());
     let db = if within { to.0.as_str() } else { "" };
     rawdoc! {"parts": parts, "db": db}.into_bytes()
 }

@@ -11,10 +11,10 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
-use super::{Candidate, OWN, PreflightResult, is_everyday, plain, refuse_database, staying, trial_key};
+use super::{Candidate, PreflightResult, is_everyday, plain, refuse_database, staying, trial_key};
 use crate::base::error::{Error, Result};
 use crate::dumpformat::oplog::script::with_first;
-use crate::model::namespace::{Namespace, Type};
+use crate::model::namespace::{Namespace, SERVERS_OWN, Type};
 use crate::model::server::Fcv;
 use crate::ops::restore::namespaces::{NamespaceKey, TargetContents, full_name};
 use crate::ops::restore::remedy::{Obstacle, Remedy};
@@ -82,7 +82,7 @@ impl<'a> TrialRunner<'a> {
     /// The database in which a collection for `db` is tried.
     async fn ground(&mut self, db: &str) -> Result<Option<String>> {
         // The server's own databases refuse options that others accept.
-        let elsewhere = (!OWN.contains(&db)).then_some(trial::DATABASE);
+        let elsewhere = (!SERVERS_OWN.contains(&db)).then_some(trial::DATABASE);
         for ground in elsewhere.into_iter().chain([db]) {
             if self.may(ground).await? {
                 return Ok(Some(ground.into()));
