@@ -72,9 +72,17 @@ pub(crate) struct RefusedDocument {
 impl RestoreTarget {
     /// Inserts documents that follow each other in `raw`. Returns the documents that the server refuses.
     pub(crate) async fn insert(&self, destination: &Destination, raw: &[u8]) -> Result<Vec<RefusedDocument>> {
-        let documents = split(raw)?;
+        self.insert_all(destination, &split(raw)?).await
+    }
+
+    /// Inserts documents. Returns the documents that the server refuses.
+    pub(crate) async fn insert_all(
+        &self,
+        destination: &Destination,
+        documents: &[&[u8]],
+    ) -> Result<Vec<RefusedDocument>> {
         let mut refused = Vec::new();
-        for batch in batches(&documents) {
+        for batch in batches(documents) {
             if self.insert_batch(destination, batch, &mut refused).await?.is_none() {
                 continue;
             }

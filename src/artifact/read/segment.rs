@@ -26,6 +26,8 @@ use crate::store::{self, Store};
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 4 << 20;
+/// The same for a whole object. Two of them can be read at once, and the replay of their documents is slower than any store.
+const REQUEST_OF_WHOLE: u64 = 2 << 20;
 /// The number of bytes that are decompressed before they are hashed and handed on. A decoder returns small
 /// pieces, and hashing is faster on large ones.
 const CHUNK: usize = 1 << 20;
@@ -213,7 +215,7 @@ impl StoredArtifact {
         take: &mut dyn FnMut(DocumentRun),
     ) -> Result<Tally> {
         let failure = Arc::default();
-        let pieces = self.pieces(segment.offset..segment.offset + segment.length, handle, &failure);
+        let pieces = self.pieces(segment.offset..segment.offset + segment.length, REQUEST, handle, &failure);
         let mut take = |documents, _room| take(DocumentRun { documents, _room });
         let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
         if let Some(error) = failure.lock().expect("no holder panics").take() {
@@ -251,8 +253,10 @@ impl StoredArtifact {
         take: &mut dyn FnMut(DocumentRun),
     ) -> Result<WholeObject> {
         let failure = Arc::default();
-        let mut pieces =
-            HashedPieces { pieces: self.pieces(0..size, handle, &failure), hasher: blake3::Hasher::new() };
+        let mut pieces = HashedPieces {
+            pieces: self.pieces(0..size, REQUEST_OF_WHOLE, handle, &failure),
+            hasher: blake3::Hasher::new(),
+        };
         let mut take = |documents, _room| take(DocumentRun { documents, _room });
         let read = {
             let mut raw = self.codec.stream(&mut pieces).take(most + 1);
@@ -272,6 +276,7 @@ impl StoredArtifact {
     fn pieces(
         &self,
         range: Range<u64>,
+        request: u64,
         handle: &Handle,
         failure: &Arc<Mutex<Option<store::StoreError>>>,
     ) -> RequestedPieces {
@@ -279,6 +284,7 @@ impl StoredArtifact {
             artifact: self.clone(),
             handle: handle.clone(),
             left: range,
+            request,
             current: Bytes::new(),
             requested: None,
             failure: Arc::clone(failure),
@@ -318,6 +324,8 @@ struct RequestedPieces {
     artifact: StoredArtifact,
     handle: Handle,
     left: Range<u64>,
+    /// The size of a range request in bytes.
+    request: u64,
     current: Bytes,
     /// The range of the content that was requested, and the stored bytes.
     requested: Option<(Range<u64>, JoinHandle<store::StoreResult<Bytes>>)>,
@@ -330,7 +338,7 @@ impl RequestedPieces {
         if self.left.is_empty() {
             return;
         }
-        let mut end = self.left.end.min(self.left.start + REQUEST);
+        let mut end = self.left.end.min(self.left.start + self.request);
         if self.artifact.opener.is_some() && end < self.left.end {
             // No chunk is requested twice.
             end -= end % SEALED_CHUNK as u64;

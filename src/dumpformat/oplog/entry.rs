@@ -1,6 +1,6 @@
 //! Oplog entries. Fields: MongoDB `src/mongo/db/repl/oplog_entry.idl`.
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawBsonRef, RawDocument};
 
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
@@ -69,12 +69,15 @@ pub(super) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -
 }
 
 /// The documents in an array of a command.
-pub(super) fn documents(command: &RawDocument, field: &str) -> Result<Vec<RawDocumentBuf>> {
-    let document = |value: bson::error::Result<RawBsonRef<'_>>| {
-        let not = || broken(format!("an element of '{field}' is not a document"));
-        Ok(value.map_err(broken)?.as_document().ok_or_else(not)?.to_owned())
+pub(super) fn documents<'a>(
+    command: &'a RawDocument,
+    field: &str,
+) -> Result<impl Iterator<Item = Result<&'a RawDocument>> + use<'a>> {
+    let not = format!("an element of '{field}' is not a document");
+    let document = move |value: bson::error::Result<RawBsonRef<'a>>| {
+        value.map_err(broken)?.as_document().ok_or_else(|| broken(not.clone()))
     };
-    command.get_array(field).map_err(broken)?.into_iter().map(document).collect()
+    Ok(command.get_array(field).map_err(broken)?.into_iter().map(document))
 }
 
 #[cfg(test)]

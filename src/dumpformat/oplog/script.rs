@@ -245,10 +245,7 @@ impl<N: ReplayNames> Script<N> {
         if !of.is_some_and(|of| of.id == *id && of.has_operations()) {
             return Ok(());
         }
-        for raw in documents(entry.o, "applyOps")? {
-            self.operation(&OplogEntry::parse(&raw)?, 1, act)?;
-        }
-        Ok(())
+        documents(entry.o, "applyOps")?.try_for_each(|raw| self.operation(&OplogEntry::parse(raw?)?, 1, act))
     }
 
     /// Checks that the next entry can be replayed, and returns an error with the reason if not. The operations of a
@@ -268,10 +265,8 @@ impl<N: ReplayNames> Script<N> {
             "n" | "ci" | "cu" | "cd" | "km" => Vec::new(),
             "i" | "u" | "d" => self.write(entry)?,
             "c" if entry.command()?.0 == "applyOps" && depth < DEPTH => {
-                for raw in documents(entry.o, "applyOps")? {
-                    self.operation(&OplogEntry::parse(&raw)?, depth + 1, act)?;
-                }
-                return Ok(());
+                return documents(entry.o, "applyOps")?
+                    .try_for_each(|raw| self.operation(&OplogEntry::parse(raw?)?, depth + 1, act));
             }
             "c" => self.command(entry)?,
             other => return Err(unknown(&format!("operation '{other}'"), entry)),
@@ -439,14 +434,19 @@ fn unknown(what: &str, entry: &OplogEntry) -> Error {
 /// are read, so it can update a document that was deleted before it was read. Up to 8.0 `applyOps` does so by
 /// default, from 8.1 on it does not (SERVER-88158); all versions accept the field.
 fn write_operation(entry: &OplogEntry, to: &TargetNamespace, upserts: bool) -> RawDocumentBuf {
-    let mut out = rawdoc! {"op": entry.op, "ns": format!("{}.{}", to.db, to.stored())};
+    // A document that grows can take twice its length.
+    let mut empty = Vec::with_capacity(entry.raw.as_bytes().len() + to.name().len() + BUCKETS.len() + 64);
+    empty.extend_from_slice(&[5, 0, 0, 0, 0]);
+    let mut out = RawDocumentBuf::from_bytes(empty).expect("an empty document");
+    out.append(cstr!("op"), entry.op);
+    out.append(cstr!("ns"), format!("{}.{}", to.db, to.stored()));
     // The format version of an update's `o`.
     if let Some(version) = entry.raw.get("v").ok().flatten() {
         out.append(cstr!("v"), version);
     }
-    out.append(cstr!("o"), entry.o.to_owned());
+    out.append(cstr!("o"), entry.o);
     if let Some(o2) = entry.o2.filter(|_| entry.op == "u") {
-        out.append(cstr!("o2"), o2.to_owned());
+        out.append(cstr!("o2"), o2);
         if upserts {
             out.append(cstr!("b"), true);
         }
@@ -504,7 +504,7 @@ fn on_collection(name: &str, entry: &OplogEntry, to: TargetNamespace) -> Result<
         "createIndexes" | "commitIndexBuild" => {
             let specs = match name {
                 "createIndexes" => vec![o.iter().flatten().skip(1).collect()],
-                _ => documents(o, "indexes")?,
+                _ => documents(o, "indexes")?.map(|index| Ok(index?.to_owned())).collect::<Result<_>>()?,
             };
             if let Some(spec) = specs.iter().find(|spec: &&RawDocumentBuf| spec.get_document("key").is_err())
             {

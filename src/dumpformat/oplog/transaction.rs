@@ -75,12 +75,12 @@ impl TransactionEntry {
 
 /// The most bytes of operations of open transactions that are kept in memory. The operations of further transactions are read
 /// again at their commit.
-const KEPT: usize = 32 << 20;
+const KEPT: usize = 8 << 20;
 
 /// What an entry does to the transactions.
 #[derive(Debug, PartialEq)]
 pub(super) enum TransactionEffect {
-    /// The entry belongs to no transaction.
+    /// The entry belongs to no transaction, or has all operations of one that is committed.
     Alone,
     /// The transaction stays open, or was aborted.
     Nothing,
@@ -138,8 +138,13 @@ impl SliceTransactions {
         });
         self.bytes -= so_far.bytes;
         Ok(match part {
+            TransactionPart::Operations { last: true }
+                if so_far.operations.is_empty() && so_far.since.is_none() =>
+            {
+                TransactionEffect::Alone
+            }
             TransactionPart::Operations { last } => {
-                self.keep(&mut so_far, entry, last)?;
+                self.keep(&mut so_far, entry)?;
                 if last {
                     return Ok(commits(id, so_far));
                 }
@@ -152,19 +157,19 @@ impl SliceTransactions {
         })
     }
 
-    /// Adds the operations of an entry, unless too many are kept. The operations of a whole transaction in one entry are not
-    /// kept, so their number does not matter.
-    fn keep(&self, so_far: &mut OpenTransaction, entry: &OplogEntry, last: bool) -> Result<()> {
+    /// Adds the operations of an entry, unless too many are kept.
+    fn keep(&self, so_far: &mut OpenTransaction, entry: &OplogEntry) -> Result<()> {
         let bytes = entry.o.as_bytes().len();
-        let alone = last && so_far.operations.is_empty() && so_far.since.is_none();
-        if self.reads_again && !alone && self.bytes + so_far.bytes + bytes > KEPT {
+        if self.reads_again && self.bytes + so_far.bytes + bytes > KEPT {
             so_far.since = so_far.since.or(so_far.first);
         }
         if so_far.since.is_some() {
             (so_far.operations, so_far.bytes) = Default::default();
             return Ok(());
         }
-        so_far.operations.extend(documents(entry.o, "applyOps")?);
+        for operation in documents(entry.o, "applyOps")? {
+            so_far.operations.push(operation?.to_owned());
+        }
         so_far.bytes += bytes;
         Ok(())
     }
@@ -222,7 +227,7 @@ mod tests {
         let small = at(105, 2, rawdoc! {"applyOps": [operation(1)], "prepare": true});
         assert_eq!(small, TransactionEffect::Nothing);
         let whole = at(106, 3, rawdoc! {"applyOps": [large(), large(), large()]});
-        assert!(matches!(whole, TransactionEffect::Commits(operations) if operations.len() == 3));
+        assert_eq!(whole, TransactionEffect::Alone);
         let committed = at(107, 1, rawdoc! {"applyOps": [operation(9)]});
         let TransactionEffect::CommitsSince(id, since) = committed else { panic!("{committed:?}") };
         assert_eq!((id.1, since), (1, OpTime { t: 101, i: 1 }));
@@ -235,7 +240,7 @@ mod tests {
     fn a_transaction_of_one_entry_is_committed_at_once() {
         let mut open = SliceTransactions::default();
         let whole = entry(1, 0, rawdoc! {"applyOps": [operation(1), operation(2)]});
-        assert_eq!(take(&mut open, &whole).unwrap(), Some(vec![operation(1), operation(2)]));
+        assert_eq!(take(&mut open, &whole).unwrap(), None);
         assert_eq!(open.count(), 0);
         let plain = rawdoc! {"op": "c", "ns": "admin.$cmd", "o": {"applyOps": [operation(1)]}};
         assert_eq!(take(&mut open, &plain).unwrap(), None);
@@ -269,12 +274,12 @@ mod tests {
     #[test]
     fn a_transaction_that_began_before_the_slice_is_an_error() {
         let mut open = SliceTransactions::default();
-        let commit = (rawdoc! {"commitTransaction": 1}, vec![]);
-        for (o, operations) in [commit, (rawdoc! {"applyOps": [operation(2)]}, vec![operation(2)])] {
+        let commit = (rawdoc! {"commitTransaction": 1}, Some(vec![]));
+        for (o, operations) in [commit, (rawdoc! {"applyOps": [operation(2)]}, None)] {
             let error = take(&mut open, &entry(1, 99, o.clone())).unwrap_err();
             assert!(error.to_string().contains("in the middle of a transaction"), "{error}");
             // A transaction that began in the slice, of which no operation was wanted so far.
-            assert_eq!(take(&mut open, &entry(1, 101, o)).unwrap(), Some(operations));
+            assert_eq!(take(&mut open, &entry(1, 101, o)).unwrap(), operations);
         }
         let abort = entry(1, 99, rawdoc! {"abortTransaction": 1});
         assert_eq!(take(&mut open, &abort).unwrap(), Some(vec![]), "nothing of it is wanted");

@@ -199,6 +199,27 @@ pub fn run(command: &mut Command) -> Ran {
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
+/// Runs the tool to its end. Returns its peak memory in KiB (`VmHWM`, proc_pid_status(5)).
+#[track_caller]
+pub fn peak(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the tool");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+        // A process that has ended shows no memory any more.
+        peak = now.unwrap_or(0).max(peak);
+        if let Some(ended) = child.try_wait().expect("its state") {
+            assert!(ended.success(), "{ended}");
+            assert!(peak > 0, "it was never seen");
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// The artifact of a manifest, decompressed.
 pub fn decompressed(manifest: &Manifest, artifact: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

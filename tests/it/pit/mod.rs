@@ -2,6 +2,7 @@
 
 mod bases;
 mod lanes;
+mod memory;
 mod official;
 mod oracle;
 mod refused;

@@ -1,7 +1,6 @@
 //! The peak memory of a backup and of a restore, with the largest documents.
 
 use std::ffi::OsStr;
-use std::process::{Command, Stdio};
 
 use bson::rawdoc;
 use mongodb::Client;
@@ -9,33 +8,12 @@ use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 
 use super::support::server;
-use crate::cli::support::Home;
+use crate::cli::support::{Home, peak};
 
 /// The memory limit of a container that must be enough for any restore and backup.
 const LIMIT_KIB: u64 = 256 << 10;
 /// The number of documents of almost 16 MiB each.
 const DOCUMENTS: usize = 12;
-
-/// Runs the tool to its end. Returns its peak memory in KiB (`VmHWM`, proc_pid_status(5)).
-#[track_caller]
-fn peak(command: &mut Command) -> u64 {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the tool");
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-        // A process that has ended shows no memory any more.
-        peak = now.unwrap_or(0).max(peak);
-        if let Some(ended) = child.try_wait().expect("its state") {
-            assert!(ended.success(), "{ended}");
-            assert!(peak > 0, "it was never seen");
-            return peak;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
 
 async fn largest(client: &Client) {
     // A repeated byte compresses well, which saves time in the test but no memory, because documents are held

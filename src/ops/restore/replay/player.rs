@@ -15,20 +15,24 @@ use tokio::sync::mpsc;
 use super::Exceptions;
 use super::lanes::{LANES, key_of, lane_of};
 use super::survey::{EXPIRES, ReplayCatalog, follow_slice};
-use super::writes::{DAMAGE, PendingWrite, WriteBatch, lock, send};
+use super::writes::{BYTES, DAMAGE, PendingWrite, WriteBatch, lock, send};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
 use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
+use crate::model::namespace::SERVERS_OWN;
 use crate::model::optime::OpTime;
 use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::restore_target::RestoreTarget;
-use crate::restore_target::insert::{BATCH, Destination};
+use crate::restore_target::insert::Destination;
 
 /// The most groups of steps that wait in the channel.
-const WAITING: usize = 2;
+const WAITING: usize = 1;
+/// The bytes of the batches under way; a batch that is longer goes alone. Each is in memory several times, as the command and as
+/// the driver's message.
+const UNDER_WAY: usize = LANES * BYTES;
 /// The most steps in a group.
 const STEPS: usize = 500;
 
@@ -37,9 +41,6 @@ const STEPS: usize = 500;
 /// since.
 const CREATED: [i32; 1] = [48];
 const CHANGED: [i32; 2] = [26, 72];
-
-/// The databases whose collections the server itself may write to.
-const SERVERS_OWN: [&str; 3] = ["admin", "config", "local"];
 
 /// A lane. At most one of its batches is under way.
 #[derive(Default)]
@@ -66,8 +67,10 @@ pub(super) struct Player<'a> {
     pub catalog: ReplayCatalog,
     exceptions: &'a Mutex<Exceptions>,
     lanes: [Lane; LANES],
-    /// The batches that were sent, by their lanes.
-    under_way: FuturesUnordered<BoxFuture<'a, Result<usize>>>,
+    /// The batches that were sent, with their lanes and lengths.
+    under_way: FuturesUnordered<BoxFuture<'a, Result<(usize, usize)>>>,
+    /// The length of these batches in bytes.
+    sent: usize,
     pub operations: u64,
     /// The collections that the command `insert` writes to, with their UUIDs.
     inserted: BTreeMap<NamespaceKey, Vec<u8>>,
@@ -85,8 +88,19 @@ impl<'a> Player<'a> {
         exceptions: &'a Mutex<Exceptions>,
         expires_later: bool,
     ) -> Player<'a> {
-        let (lanes, under_way, inserted, last) = Default::default();
-        Player { target, catalog, exceptions, lanes, under_way, operations: 0, inserted, last, expires_later }
+        let (lanes, under_way, sent, operations, inserted, last) = Default::default();
+        Player {
+            target,
+            catalog,
+            exceptions,
+            lanes,
+            under_way,
+            sent,
+            operations,
+            inserted,
+            last,
+            expires_later,
+        }
     }
 
     fn exceptions(&self) -> MutexGuard<'a, Exceptions> {
@@ -111,7 +125,7 @@ impl<'a> Player<'a> {
                     bytes += operation.as_bytes().len();
                 }
                 group.push(step);
-                if group.len() < STEPS && bytes < BATCH {
+                if group.len() < STEPS && bytes < BYTES {
                     return Ok(());
                 }
                 bytes = 0;
@@ -126,7 +140,7 @@ impl<'a> Player<'a> {
                 let group = tokio::select! {
                     group = steps.recv() => group,
                     Some(done) = self.under_way.next() => {
-                        self.lanes[done?].is_busy = false;
+                        self.landed(done?);
                         continue;
                     }
                 };
@@ -306,16 +320,18 @@ impl<'a> Player<'a> {
 
     /// Sends the batch of a lane, after the lane's last batch is done.
     async fn dispatch(&mut self, lane: usize) -> Result<()> {
-        while self.lanes[lane].is_busy {
+        let bytes = self.lanes[lane].waiting.bytes;
+        while self.lanes[lane].is_busy || (self.sent > 0 && self.sent + bytes > UNDER_WAY) {
             self.land().await?;
         }
         let batch = std::mem::take(&mut self.lanes[lane].waiting);
         if !batch.writes.is_empty() {
             self.lanes[lane].is_busy = true;
+            self.sent += bytes;
             let (target, exceptions) = (self.target, self.exceptions);
             self.under_way.push(Box::pin(async move {
                 send(target, exceptions, batch.writes).await?;
-                Ok(lane)
+                Ok((lane, bytes))
             }));
         }
         Ok(())
@@ -324,9 +340,14 @@ impl<'a> Player<'a> {
     /// Waits until one of the batches under way is done.
     async fn land(&mut self) -> Result<()> {
         if let Some(done) = self.under_way.next().await {
-            self.lanes[done?].is_busy = false;
+            self.landed(done?);
         }
         Ok(())
+    }
+
+    fn landed(&mut self, (lane, bytes): (usize, usize)) {
+        self.lanes[lane].is_busy = false;
+        self.sent -= bytes;
     }
 
     /// Waits until all writes are done.

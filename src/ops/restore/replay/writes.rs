@@ -19,6 +19,8 @@ use crate::restore_target::insert::{BATCH, Destination, id_text};
 
 /// The most writes in one batch.
 const WRITES: usize = 4000;
+/// The length of a batch in bytes; the last write may exceed it.
+pub(super) const BYTES: usize = 512 << 10;
 
 /// A write that waits in a lane.
 #[derive(Debug, Clone)]
@@ -104,7 +106,7 @@ impl PendingWrite {
 #[derive(Default)]
 pub(super) struct WriteBatch {
     pub writes: Vec<PendingWrite>,
-    bytes: usize,
+    pub bytes: usize,
 }
 
 impl WriteBatch {
@@ -114,7 +116,7 @@ impl WriteBatch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.writes.len() >= WRITES || self.bytes >= BATCH
+        self.writes.len() >= WRITES || self.bytes >= BYTES
     }
 }
 
@@ -220,9 +222,8 @@ async fn insert(
     writes: &[PendingWrite],
 ) -> Result<usize> {
     let to = &writes[0].to;
-    let mut raw = Vec::new();
-    writes.iter().for_each(|write| raw.extend_from_slice(write.inserted().as_bytes()));
-    match target.insert(&Destination::new(&to.db, &to.collection), &raw).await {
+    let documents: Vec<&[u8]> = writes.iter().map(|write| write.inserted().as_bytes()).collect();
+    match target.insert_all(&Destination::new(&to.db, &to.collection), &documents).await {
         Ok(refused) => {
             if let Some(one) = refused.first() {
                 let about = |write: &&PendingWrite| write.inserted() == &*one.document;
