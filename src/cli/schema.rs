@@ -13,7 +13,7 @@ use crate::catalog::records;
 use crate::catalog::verdict::Verdict;
 use crate::model::index::Index;
 use crate::model::manifest::Manifest;
-use crate::model::slice::{EventsFile, SliceManifest};
+use crate::model::slice::{EventsFile, StoredSlice};
 use crate::notify::signals;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::cleanup::CleanupReport;
@@ -57,7 +57,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("stored-mark", "The pin.json or accepted.json of a backup", Mark::json_schema),
     ("stored-record", "The record of a run in MongoDB, as Extended JSON (relaxed)", records::schema),
     ("stored-tombstone", "The tombstone.json of a backup", Tombstone::json_schema),
-    ("stored-slice", "The slice.json of an oplog slice", SliceManifest::json_schema),
+    ("stored-slice", "The slice.json of an oplog slice", StoredSlice::json_schema),
     ("stored-slice-events", "The events of an oplog slice, decompressed", EventsFile::json_schema),
     ("stored-verified", "A verified-<time>.json of a backup", Verdict::json_schema),
 ];

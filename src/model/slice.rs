@@ -229,15 +229,39 @@ pub struct NamespaceChange {
     pub documents: Option<u64>,
 }
 
+/// The end of a `slice.json`: this, the BLAKE3 of everything before it as 64 hex digits, and [`SUM_END`].
+const SUM: &[u8] = b",\n  \"sum\": \"";
+const SUM_END: &[u8] = b"\"\n}\n";
+
+/// `slice.json` with its checksum, for the schema.
+#[derive(JsonSchema)]
+pub struct StoredSlice {
+    #[serde(flatten)]
+    _slice: SliceManifest,
+    /// BLAKE3 of all bytes of the file before the comma in front of this field, hex.
+    #[serde(rename = "sum")]
+    _sum: String,
+}
+
+/// Splits a `slice.json` into the part that its checksum covers, and the checksum. Returns `None` if it has none.
+fn split_sum(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = json.strip_suffix(SUM_END)?;
+    let (content, sum) = rest.split_at_checked(rest.len().checked_sub(64)?)?;
+    Some((content.strip_suffix(SUM)?, sum))
+}
+
 impl SliceManifest {
-    /// Encodes the manifest as indented JSON.
+    /// Encodes the manifest as indented JSON with a checksum of itself, because nothing else proves at which entry it ends.
     ///
     /// # Errors
     /// Returns an error if the JSON is larger than [`LARGEST`].
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::failed("cannot write the manifest of an oplog slice").caused_by(e))?;
-        json.push(b'\n');
+        // The last field takes the place of the end of the object.
+        json.truncate(json.len() - b"\n}".len());
+        let sum = blake3::hash(&json).to_hex();
+        json.extend_from_slice(&[SUM, sum.as_bytes(), SUM_END].concat());
         if json.len() as u64 > LARGEST {
             let (size, most) = (units::bytes(json.len() as u64), units::bytes(LARGEST));
             let text =
@@ -250,10 +274,14 @@ impl SliceManifest {
     /// Decodes a manifest.
     ///
     /// # Errors
-    /// Returns an error if the bytes are not a manifest, have a format that only a newer version knows, or contradict
-    /// themselves.
+    /// Returns an error if the bytes are not a manifest, have a format that only a newer version knows, were changed, or
+    /// contradict themselves.
     pub fn decode(bytes: &[u8]) -> Result<SliceManifest, String> {
         let slice: SliceManifest = decode(bytes)?;
+        let is_sound = |(content, sum): (&[u8], &[u8])| blake3::hash(content).to_hex().as_bytes() == sum;
+        if !split_sum(bytes).is_some_and(is_sound) {
+            return Err("it was changed: its checksum differs from its content".into());
+        }
         match slice.contradiction() {
             Some(why) => Err(why.into()),
             None => Ok(slice),
@@ -412,6 +440,23 @@ pub(crate) mod tests {
         let mut unsorted = slice(110, 120);
         unsorted.barriers = vec![barrier(118), barrier(115)];
         assert!(SliceManifest::decode(&unsorted.encode().unwrap()).unwrap_err().contains("out of order"));
+    }
+
+    #[test]
+    fn a_change_of_any_bit_of_a_slice_is_found() {
+        let whole = slice(110, 120).encode().unwrap();
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&whole).unwrap()["sum"].as_str().unwrap().len(),
+            64
+        );
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[place] ^= 1 << bit;
+                assert!(SliceManifest::decode(&changed).is_err(), "bit {bit} of byte {place}");
+            }
+            assert!(SliceManifest::decode(&whole[..place]).is_err());
+        }
     }
 
     #[test]
