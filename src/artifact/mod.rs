@@ -11,6 +11,7 @@ pub mod pack;
 pub mod parts;
 pub mod read;
 pub mod seal;
+pub mod sealed;
 pub mod tar;
 pub mod unseal;
 pub mod writer;

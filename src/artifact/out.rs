@@ -7,6 +7,8 @@
 //! [`seal`]: super::seal
 //! [`parts`]: super::parts
 
+use std::vec::Drain;
+
 use tokio::sync::mpsc::Sender;
 
 use super::codec::Encoder;
@@ -22,29 +24,71 @@ pub struct Out {
     codec: Codec,
     encoder: Encoder,
     scratch: Vec<u8>,
-    body: Body,
+    stored: StoredStream,
     finished: Sender<ArtifactPart>,
     waits: Waits,
 }
 
-/// The stored bytes.
+/// The stored bytes: encrypted if there is a key, and cut into parts.
+pub struct StoredStream(Body);
+
 enum Body {
     Plain(Box<Parts>),
     Sealed(Box<SealedParts>),
 }
 
-impl Body {
-    fn append(&mut self, bytes: &[u8]) {
-        match self {
+impl StoredStream {
+    /// Makes a stream that is cut into parts of `part_size` bytes. With `sealing`, it is encrypted.
+    pub fn new(sealing: Option<Sealing>, part_size: u64) -> StoredStream {
+        let parts = Parts::new(part_size);
+        StoredStream(match sealing {
+            None => Body::Plain(Box::new(parts)),
+            Some(sealing) => Body::Sealed(Box::new(SealedParts::new(sealing, parts))),
+        })
+    }
+
+    pub fn append(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
             Body::Plain(parts) => parts.append(bytes),
             Body::Sealed(parts) => parts.append(bytes),
         }
     }
 
-    fn parts(&mut self) -> &mut Parts {
-        match self {
-            Body::Plain(parts) => parts,
-            Body::Sealed(parts) => &mut parts.parts,
+    /// Takes the parts that are complete. Without reserved room, they are in order.
+    pub fn ready(&mut self) -> Drain<'_, ArtifactPart> {
+        match &mut self.0 {
+            Body::Plain(parts) => parts.ready.drain(..),
+            Body::Sealed(parts) => parts.parts.ready.drain(..),
+        }
+    }
+
+    /// Ends the stream. Returns the size and checksum of the whole.
+    pub fn finish(&mut self) -> Whole {
+        match &mut self.0 {
+            Body::Plain(parts) => parts.finish(),
+            Body::Sealed(parts) => parts.finish(),
+        }
+    }
+
+    /// The number of bytes so far, before encryption.
+    fn offset(&self) -> u64 {
+        match &self.0 {
+            Body::Plain(parts) => parts.offset(),
+            Body::Sealed(parts) => parts.offset(),
+        }
+    }
+
+    fn reserve(&mut self, len: usize) -> Slot {
+        match &mut self.0 {
+            Body::Plain(parts) => parts.reserve(len),
+            Body::Sealed(parts) => parts.reserve(len),
+        }
+    }
+
+    fn fill(&mut self, slot: Slot, bytes: &[u8]) {
+        match &mut self.0 {
+            Body::Plain(parts) => parts.fill(slot, bytes),
+            Body::Sealed(parts) => parts.fill(slot, bytes),
         }
     }
 }
@@ -59,65 +103,47 @@ impl Out {
         finished: Sender<ArtifactPart>,
         waits: Waits,
     ) -> Result<Out> {
-        let (encoder, scratch, parts) = (codec.encoder()?, Vec::new(), Parts::new(part_size));
-        let body = match sealing {
-            None => Body::Plain(Box::new(parts)),
-            Some(sealing) => Body::Sealed(Box::new(SealedParts::new(sealing, parts))),
-        };
-        Ok(Out { codec, encoder, scratch, body, finished, waits })
+        let (encoder, stored) = (codec.encoder()?, StoredStream::new(sealing, part_size));
+        Ok(Out { codec, encoder, scratch: Vec::new(), stored, finished, waits })
     }
 
     /// Returns the number of compressed bytes so far, before encryption.
     pub(super) fn offset(&self) -> u64 {
-        match &self.body {
-            Body::Plain(parts) => parts.offset(),
-            Body::Sealed(parts) => parts.offset(),
-        }
+        self.stored.offset()
     }
 
     /// Compresses a small piece and appends it.
     pub(super) fn piece(&mut self, raw: &[u8]) -> Result<()> {
         self.encoder.encode(raw, &mut self.scratch)?;
-        self.body.append(&self.scratch);
+        self.stored.append(&self.scratch);
         self.send()
     }
 
     /// Appends a block that is already compressed.
     pub(super) fn block(&mut self, compressed: &[u8]) -> Result<()> {
-        self.body.append(compressed);
+        self.stored.append(compressed);
         self.send()
     }
 
     /// Reserves room for an uncompressed piece of `len` raw bytes.
     pub(super) fn reserve(&mut self, len: usize) -> Slot {
-        let len = self.codec.stored_len(len);
-        match &mut self.body {
-            Body::Plain(parts) => parts.reserve(len),
-            Body::Sealed(parts) => parts.reserve(len),
-        }
+        self.stored.reserve(self.codec.stored_len(len))
     }
 
     /// Fills the reserved room with its content.
     pub(super) fn fill(&mut self, slot: Slot, raw: &[u8]) {
-        let bytes = self.codec.stored(raw);
-        match &mut self.body {
-            Body::Plain(parts) => parts.fill(slot, &bytes),
-            Body::Sealed(parts) => parts.fill(slot, &bytes),
-        }
+        self.stored.fill(slot, &self.codec.stored(raw));
     }
 
     /// Ends the stream and returns the size and checksum of the whole.
     pub(super) fn finish(mut self) -> Result<Whole> {
-        let whole = match &mut self.body {
-            Body::Plain(parts) => parts.finish(),
-            Body::Sealed(parts) => parts.finish(),
-        };
+        let whole = self.stored.finish();
         self.send()?;
         Ok(whole)
     }
 
     fn send(&mut self) -> Result<()> {
-        let mut ready = self.body.parts().ready.drain(..);
+        let mut ready = self.stored.ready();
         ready
             .try_for_each(|part| {
                 let _blocked = self.waits.begin(WaitsFor::Store);

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::age_header::{CHUNK, ChunkKey, NONCE, SEALED, TAG, chunk_nonce, create};
+use super::age_header::{CHUNK, ChunkKey, SEALED, TAG, chunk_nonce, create};
 use super::parts::{Parts, Slot};
 use crate::base::error::Result;
 use crate::base::keys::Recipients;
@@ -44,11 +44,6 @@ impl Sealing {
     /// The header and the nonce: the first bytes of the stored file.
     pub fn header(&self) -> &[u8] {
         &self.header
-    }
-
-    /// The length of the header in bytes, without the nonce.
-    pub fn header_length(&self) -> u64 {
-        (self.header.len() - NONCE) as u64
     }
 }
 

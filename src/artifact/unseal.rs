@@ -1,5 +1,6 @@
 //! Decryption of age files in a store, also of single ranges.
 
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,8 +68,7 @@ impl Opener {
             let nonce = chunk_nonce(number, number + 1 == self.chunks);
             let opened = self.key.open(nonce, &mut bytes[start..end]).map(|opened| opened.len());
             let Some(len) = opened else {
-                let at = self.begin + number * SEALED as u64;
-                return Err(format!("the encrypted bytes from byte {at} on were changed, moved or cut off"));
+                return Err(self.changed_at(number));
             };
             bytes.copy_within(start..start + len, filled);
             filled += len;
@@ -83,9 +83,76 @@ impl Opener {
         Ok(bytes)
     }
 
+    fn changed_at(&self, number: u64) -> String {
+        let at = self.begin + number * SEALED as u64;
+        format!("the encrypted bytes from byte {at} on were changed, moved or cut off")
+    }
+
+    /// Decrypts the stored file as a stream. The reader fails at the first damaged chunk, and at the end of a file that was cut
+    /// off.
+    pub fn reader<R: Read>(&self, stored: R) -> UnsealedReader<R> {
+        UnsealedReader { opener: self.clone(), stored, at: 0, plain: Vec::new(), taken: 0 }
+    }
+
     /// A range of the last chunk. When it is decrypted, the length of the file is proved.
     pub fn end(&self) -> Range<u64> {
         (self.chunks - 1) * CHUNK as u64..self.plain
+    }
+}
+
+/// The plaintext of an age file whose stored bytes are read from `R`.
+pub struct UnsealedReader<R> {
+    opener: Opener,
+    stored: R,
+    /// The position in the stored file.
+    at: u64,
+    /// The plaintext of a chunk.
+    plain: Vec<u8>,
+    /// How much of `plain` was read.
+    taken: usize,
+}
+
+impl<R: Read> UnsealedReader<R> {
+    /// Reads and decrypts the next chunk. `plain` stays empty at the end.
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let (begin, size) = (self.opener.begin, self.opener.stored(&self.opener.end()).end);
+        if self.at < begin {
+            self.at += io::copy(&mut (&mut self.stored).take(begin - self.at), &mut io::sink())?;
+        }
+        self.plain.clear();
+        self.taken = 0;
+        if self.at >= size {
+            return Ok(());
+        }
+        let number = self.at.saturating_sub(begin) / SEALED as u64;
+        let length = (SEALED as u64).min(size - self.at);
+        self.at += (&mut self.stored).take(length).read_to_end(&mut self.plain)? as u64;
+        let nonce = chunk_nonce(number, number + 1 == self.opener.chunks);
+        let opened = self.opener.key.open(nonce, &mut self.plain).map(|opened| opened.len());
+        let length = opened.ok_or_else(|| io::Error::other(self.opener.changed_at(number)))?;
+        self.plain.truncate(length);
+        Ok(())
+    }
+}
+
+impl<R: Read> BufRead for UnsealedReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.taken == self.plain.len() {
+            self.next_chunk()?;
+        }
+        Ok(&self.plain[self.taken..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.taken += n;
+    }
+}
+
+impl<R: Read> Read for UnsealedReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
     }
 }
 

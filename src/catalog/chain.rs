@@ -347,7 +347,7 @@ mod tests {
                 key: key.clone(),
                 size: 1,
                 crc64nvme: "0".into(),
-                blake3: hash.clone(),
+                blake3: hash.clone().unwrap(),
                 raw_blake3: hash,
             };
             named.body = Some(body);
@@ -366,9 +366,9 @@ mod tests {
             tag: None,
             archive: None,
         };
-        let (body, events) = layout::slice_objects("nightly", &good.chain, at(110), "a");
-        let (orphan, _) = layout::slice_objects("nightly", &good.chain, at(110), "b");
-        let (young, _) = layout::slice_objects("nightly", &good.chain, at(120), "c");
+        let (body, events) = layout::slice_objects("nightly", &good.chain, at(110), "a", false);
+        let (orphan, _) = layout::slice_objects("nightly", &good.chain, at(110), "b", true);
+        let (young, _) = layout::slice_objects("nightly", &good.chain, at(120), "c", true);
         let manifest = layout::slice("nightly", &good.chain, at(110));
         let listed = [
             object(body.clone(), 48),

@@ -12,7 +12,7 @@
 //! <YYYY>/<MM>/<backup-id>/failed.json       the reason why the run failed and left no backup
 //! .health/<machine>                         written by `health`, which deletes it if it may
 //! oplog/<job>/<chain>/<start>/slice-<random>.bson.zst   the entries of an oplog slice
-//! oplog/<job>/<chain>/<start>/events-<random>.json.zst  the slice's events
+//! oplog/<job>/<chain>/<start>/events-<random>.json.zst  the slice's events; both end in .age if they are encrypted
 //! oplog/<job>/<chain>/<start>/slice.json                written last; with it, the slice exists
 //! ```
 //!
@@ -36,7 +36,7 @@ const VERIFIED: &str = "verified-";
 pub const FAILED: &str = "failed.json";
 /// The commands for an encrypted backup, in plain text.
 pub const RECOVERY: &str = "RECOVERY.txt";
-/// The ending of the file name of an encrypted artifact.
+/// The ending of the file names of encrypted objects.
 const ENCRYPTED: &str = ".age";
 /// The manifest of an oplog slice.
 pub const SLICE: &str = "slice.json";
@@ -138,9 +138,15 @@ pub fn slice(job: &str, chain: &ChainId, start: OpTime) -> String {
 }
 
 /// Returns the keys of a slice's body and events. `random` makes them different for each run.
-pub fn slice_objects(job: &str, chain: &ChainId, start: OpTime, random: &str) -> (String, String) {
-    let folder = slice_folder(job, chain, start);
-    (format!("{folder}slice-{random}.bson.zst"), format!("{folder}events-{random}.json.zst"))
+pub fn slice_objects(
+    job: &str,
+    chain: &ChainId,
+    start: OpTime,
+    random: &str,
+    encrypted: bool,
+) -> (String, String) {
+    let (folder, ending) = (slice_folder(job, chain, start), if encrypted { ENCRYPTED } else { "" });
+    (format!("{folder}slice-{random}.bson.zst{ending}"), format!("{folder}events-{random}.json.zst{ending}"))
 }
 
 /// Returns chain, start and file name of a key below [`slices_of`] `job`; `None` for a foreign key.
@@ -148,9 +154,10 @@ pub fn parse_slice<'a>(job: &str, key: &'a str) -> Option<(ChainId, OpTime, &'a 
     let mut parts = key.strip_prefix(&slices_of(job))?.split('/');
     let (chain, start, file) =
         (parts.next()?.parse().ok()?, OpTime::from_padded(parts.next()?)?, parts.next()?);
+    let plain = file.strip_suffix(ENCRYPTED).unwrap_or(file);
     let known = file == SLICE
-        || file.starts_with("slice-") && file.ends_with(".bson.zst")
-        || file.starts_with("events-") && file.ends_with(".json.zst");
+        || plain.starts_with("slice-") && plain.ends_with(".bson.zst")
+        || plain.starts_with("events-") && plain.ends_with(".json.zst");
     (parts.next().is_none() && known).then_some((chain, start, file))
 }
 

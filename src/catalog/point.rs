@@ -16,7 +16,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
-use crate::model::slice::{Barrier, SliceManifest};
+use crate::model::slice::SliceManifest;
 use crate::store::Store;
 
 /// A point in time that a restore leads to.
@@ -93,6 +93,13 @@ pub struct ChosenSlices {
     pub last: OpTime,
     /// The end of the unbroken slices.
     pub end: OpTime,
+}
+
+impl ChosenSlices {
+    /// Returns true if a key is needed.
+    pub fn are_encrypted(&self) -> bool {
+        self.slices.iter().any(|slice| slice.encryption.is_some())
+    }
 }
 
 /// The bases and slices of a job.
@@ -236,11 +243,11 @@ impl<'a> Stored<'a> {
             });
         };
         if let Some(barrier) = part.barrier(base.instant).filter(|barrier| barrier.at <= last) {
-            let Barrier { at, why } = barrier;
+            let (at, why) = (barrier.at, barrier.reason());
             return Err(format!("no restore can go past {}:{} ({}): {why}", at.t, at.i, at.second()).into());
         }
         if let Some(other) = part.other_selection(base).filter(|slice| slice.start < last) {
-            let (start, selection) = (other.start.second(), &other.selection);
+            let (start, selection) = (other.start.second(), other.known_selection());
             return Err(format!(
                 "the oplog slices from {start} on have another selection than the backup: {selection} instead of {}",
                 base.selection

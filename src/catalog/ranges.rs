@@ -11,7 +11,7 @@ use super::state::StoreState;
 use crate::base::error::Result;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
-use crate::model::slice::{Barrier, ChainId};
+use crate::model::slice::ChainId;
 use crate::store::Store;
 
 /// A time of which every point can be restored.
@@ -125,8 +125,8 @@ fn obstacles(histories: &[ChainHistory<'_>]) -> Vec<Spanned> {
             add(one.at, one.at, ObstacleKind::Break, &one.why);
         }
         for slice in history.parts.iter().flat_map(UnbrokenSlices::slices) {
-            for Barrier { at, why } in &slice.barriers {
-                add(*at, *at, ObstacleKind::Barrier, why);
+            for barrier in &slice.barriers {
+                add(barrier.at, barrier.at, ObstacleKind::Barrier, barrier.reason());
             }
             if let Some(gap) = &slice.gap {
                 add(gap.from, slice.start.max(gap.from), ObstacleKind::Gap, &gap.why);
@@ -231,6 +231,7 @@ fn gap(from: OpTime, next: Option<&RestorableRange>, obstacles: &[Spanned]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::slice::Barrier;
     use crate::catalog::reach::tests::{at, base, entries, slices};
     use crate::model::slice::OplogGap;
 
@@ -311,7 +312,7 @@ mod tests {
     #[test]
     fn other_selections_and_sets_and_lone_backups_reach_nothing() {
         let mut other = base(1, 105);
-        other.selection.databases = vec!["other".into()];
+        other.selection.asked.as_mut().unwrap().databases = vec!["other".into()];
         let foreign = RangeBase { set_id: Some("0000000000000000000000ff".into()), ..base(2, 115) };
         let old = RangeBase { needs: None, ..base(3, 125) };
         let found = restorable(&[other, foreign, old], &[entries(slices(100, 150))]);

@@ -11,8 +11,8 @@ use super::chain::SliceEntry;
 use super::fault::BackupFault;
 use super::state::StoreState;
 use crate::model::id::BackupId;
-use crate::model::manifest::SelectionAsked;
 use crate::model::optime::OpTime;
+use crate::model::selection::KnownSelection;
 use crate::model::slice::{Barrier, ChainId, OplogGap, SliceManifest};
 
 /// A backup of one instant.
@@ -26,7 +26,7 @@ pub struct RangeBase {
     /// Where a chain begins that continues the backup.
     pub begins: Option<OpTime>,
     pub set_id: Option<String>,
-    pub selection: SelectionAsked,
+    pub selection: KnownSelection,
     /// The reason why the backup is not used. `None` if it is good.
     pub unfit: Option<String>,
 }
@@ -50,7 +50,7 @@ impl RangeBase {
             needs,
             begins,
             set_id: manifest.source.set_id.clone(),
-            selection: manifest.selection.clone(),
+            selection: manifest.known_selection(),
             unfit: fault.map(|fault| fault.why.clone()).or_else(partial),
         })
     }
@@ -116,10 +116,12 @@ impl<'a> UnbrokenSlices<'a> {
         all.filter(|barrier| barrier.at > after).min_by_key(|barrier| barrier.at)
     }
 
-    /// The first slice with writes after the base's instant that has another selection than the base.
+    /// The first slice with writes after the base's instant that has another selection than the base. If only one of them is
+    /// encrypted, they count as equal: a change of the selection within a chain is a barrier, and a restore compares them with the
+    /// key.
     pub fn other_selection(&self, base: &RangeBase) -> Option<&'a SliceManifest> {
         let mut later = self.slices.iter().copied().filter(|slice| slice.end.at > base.instant);
-        later.find(|slice| slice.selection != base.selection)
+        later.find(|slice| slice.known_selection().differs(&base.selection))
     }
 
     /// The last point that can be restored from a base with these slices. `None` if they do not continue the base.
@@ -219,7 +221,7 @@ pub(super) mod tests {
             needs: Some(at(instant)),
             begins: Some(at(instant)),
             set_id: Some(slice.chain.set_id.clone()),
-            selection: slice.selection,
+            selection: slice.known_selection(),
             unfit: None,
         }
     }

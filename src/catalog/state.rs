@@ -265,7 +265,7 @@ impl StoreState {
     }
 
     /// Returns true if the slice with the first entries after the instant of a backup has the backup's selection, or does not
-    /// exist yet.
+    /// exist yet. If only a key could show that, the answer is false: then an older backup is kept as well.
     async fn is_continued(
         &self,
         id: &BackupId,
@@ -273,7 +273,8 @@ impl StoreState {
         slices: &[RetainedSlice],
         reader: &SliceReader<'_>,
     ) -> Result<bool> {
-        let Summary { source, selection, .. } = &*self.found[id].manifest;
+        let manifest = &*self.found[id].manifest;
+        let (source, selection) = (&manifest.source, manifest.known_selection());
         let follows = |slice: &&RetainedSlice| {
             let same_set = Some(&slice.chain.set_id) == source.set_id.as_ref();
             same_set && slice.start <= at && slice.end.is_none_or(|end| end > at)
@@ -282,7 +283,9 @@ impl StoreState {
         for slice in slices.iter().filter(follows) {
             match reader.read(&slice.chain, slice.start).await? {
                 Some(SliceEntry::Slice(slice)) if slice.end.at <= at => {}
-                Some(SliceEntry::Slice(slice)) if slice.selection == *selection => return Ok(true),
+                Some(SliceEntry::Slice(slice)) if slice.known_selection().is(&selection) == Some(true) => {
+                    return Ok(true);
+                }
                 Some(_) => any = true,
                 None => {}
             }

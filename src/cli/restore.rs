@@ -16,8 +16,7 @@ use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
-use crate::catalog::point::{WantedPoint, choose_point};
-use crate::model::manifest::Manifest;
+use crate::catalog::point::{ChosenSlices, WantedPoint, choose_point};
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::restore::{
@@ -137,28 +136,28 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let store = open_place(run.config).await?;
     let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
-    let open = async |store, manifest: Manifest| {
-        // The identity of a person may be on a disk that is not there.
-        let keys = match manifest.encryption.is_some() {
-            true => identities(run.config, run.cancel).await?,
-            false => None,
-        };
-        StoredBackup::open(store, manifest, keys.as_ref()).await
+    // The identity of a person may be on a disk that is not there.
+    let keys = async |encrypted: bool| match encrypted {
+        true => identities(run.config, run.cancel).await,
+        false => Ok(None),
     };
     let Some(point) = point else {
         let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
-        let origin = RestoreOrigin::Stored(Arc::new(open(store, manifest).await?));
-        return Ok(Chosen { origin, skipped, at: None });
+        let keys = keys(manifest.encryption.is_some()).await?;
+        let backup = StoredBackup::open(store, manifest, keys.as_ref()).await?;
+        return Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped, at: None });
     };
     let named = job_of_point(&*store, which, job, run).await?;
     let chosen = choose_point(&*store, &named, which, point, &run.reading()).await?;
     let by_id = WhichBackup::Id(chosen.base);
     let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &run.reading()).await?;
-    let backup = open(store, manifest).await?;
-    let backup = match chosen.chain {
-        Some(slices) => backup.continued(slices),
-        None => backup,
-    };
+    let slices = chosen.chain.as_ref();
+    let encrypted = manifest.encryption.is_some() || slices.is_some_and(ChosenSlices::are_encrypted);
+    let keys = keys(encrypted).await?;
+    let mut backup = StoredBackup::open(store, manifest, keys.as_ref()).await?;
+    if let Some(slices) = slices {
+        backup = backup.continued(slices, keys.as_ref()).await?;
+    }
     Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped: chosen.skipped, at: None })
 }
 

@@ -4,6 +4,7 @@ use anstyle::AnsiColor;
 use chrono::{DateTime, Utc};
 
 use super::args::TimelineArgs;
+use super::identity::identities;
 use super::output::{self, Output};
 use super::restorable::wrap;
 use super::styled::{Colour, StyledText};
@@ -34,7 +35,8 @@ pub async fn run(args: &TimelineArgs, run: &Run<'_>, output: &Output) -> Result<
         to: args.to,
         limit: args.limit.get(),
     };
-    let report = timeline::timeline(&*store, &options, &run.reading()).await?;
+    let keys = async || identities(run.config, run.cancel).await;
+    let report = timeline::timeline(&*store, &options, &run.reading(), keys).await?;
     output.styled(&report, || text(&report, output.width(), output.colour));
     if output.quiet {
         report.problems.iter().for_each(|problem| output::needs_look(problem));

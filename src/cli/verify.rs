@@ -96,6 +96,9 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
             .damaged
             .iter()
             .for_each(|backup| output::print_line(&format!("{}: {}", backup.id, backup.error)));
+        let unopened = report.unopened.iter().map(|backup| format!("{}: {}", backup.id, backup.error));
+        let of_slices = report.oplog.iter().flat_map(|chain| chain.unopened.iter().cloned());
+        unopened.chain(of_slices).for_each(|line| output::print_line(&line));
         for chain in &report.oplog {
             let finding =
                 |one: &SliceFinding| format!("oplog slice of {}, {}: {}", chain.job, one.start, one.what);
@@ -145,6 +148,9 @@ fn text(report: &VerifyReport) -> String {
     for backup in &report.archived {
         text.push_str(&format!("archived {}: {}\n", backup.id, backup.error));
     }
+    for backup in &report.unopened {
+        push_line(&mut text, &format!("no key   {}: {}", backup.id, backup.error));
+    }
     if !report.damaged.is_empty() || report.backups.iter().any(|backup| !backup.findings.is_empty()) {
         text.push_str(
             "next step: make a new backup now (`uzima-backup backup`), and find out what changes or deletes files there: a \
@@ -172,6 +178,16 @@ fn push_chain(text: &mut String, chain: &VerifiedChain) {
     );
     push_line(text, &format!("{word:8} oplog of {}{time}: {amount}", chain.job));
     push_line(text, &format!("         chain {}", chain.chain));
+    if chain.without_key > 0 {
+        let slices = units::several(chain.without_key, "slice");
+        push_line(
+            text,
+            &format!("         only as stored: {slices}, which are encrypted, and no --identity was given"),
+        );
+    }
+    for why in &chain.unopened {
+        push_line(text, &format!("         no key: {why}"));
+    }
     let mut step = None;
     for finding in &chain.findings {
         push_line(text, &format!("         slice of {}: {}", finding.start, finding.what));

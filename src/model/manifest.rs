@@ -2,8 +2,6 @@
 //!
 //! docs/format.md describes every field. Fields may be added but never renamed.
 
-use std::fmt;
-
 use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -13,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
-use crate::config::selection::Selection;
 use crate::model::id::BackupId;
 use crate::model::losses::Losses;
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
+use crate::model::selection::{KnownSelection, SelectionAsked};
 use crate::model::server::{Fcv, Topology};
 use crate::model::timing::DataTiming;
 
@@ -142,8 +140,9 @@ pub struct ChainBase {
     pub from: OpTime,
     /// The term of the oplog entry at the backup's instant.
     pub term: i64,
-    /// BLAKE3 of this entry, hex.
-    pub blake3: String,
+    /// BLAKE3 of this entry, hex. `None` in the readable manifest of an encrypted backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 /// The oplog entries from the time of the backup, filtered to its namespaces.
@@ -161,55 +160,6 @@ pub struct OplogSlice {
     pub stored_bytes: u64,
     /// The sum of the hashes of the entries, see [`NamespaceEntry::xxh3_sum`].
     pub xxh3_sum: String,
-}
-
-/// The selection of databases and collections for the backup.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-pub struct SelectionAsked {
-    /// Empty for all databases.
-    pub databases: Vec<String>,
-    /// Patterns. Empty for all collections.
-    pub include: Vec<String>,
-    /// Patterns of excluded collections.
-    pub exclude: Vec<String>,
-}
-
-impl From<&Selection> for SelectionAsked {
-    fn from(selection: &Selection) -> SelectionAsked {
-        let Selection { databases, include, exclude } = selection;
-        let [include, exclude] =
-            [include, exclude].map(|list| list.iter().map(ToString::to_string).collect());
-        SelectionAsked { databases: databases.clone(), include, exclude }
-    }
-}
-
-impl SelectionAsked {
-    /// The selection for comparisons. A pattern that cannot be parsed is left out.
-    pub fn parsed(&self) -> Selection {
-        let patterns = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
-        Selection {
-            databases: self.databases.clone(),
-            include: patterns(&self.include),
-            exclude: patterns(&self.exclude),
-        }
-    }
-}
-
-impl fmt::Display for SelectionAsked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.databases.as_slice() {
-            [] => f.write_str("all databases")?,
-            [db] => write!(f, "the database {db}")?,
-            several => write!(f, "the databases {}", several.join(", "))?,
-        }
-        if !self.include.is_empty() {
-            write!(f, ", only {}", self.include.join(", "))?;
-        }
-        if !self.exclude.is_empty() {
-            write!(f, ", without {}", self.exclude.join(", "))?;
-        }
-        Ok(())
-    }
 }
 
 /// The object that holds the artifact.
@@ -248,6 +198,9 @@ pub struct Encryption {
     pub content_size: u64,
     /// The fingerprints of the recipients: the first 16 hex digits of the SHA-256 of each.
     pub recipients: Vec<String>,
+    /// As in the manifest of an oplog slice. `None` if the server is no replica set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_mark: Option<String>,
 }
 
 /// Sums over the namespaces.
@@ -358,6 +311,14 @@ impl<N> Manifest<N> {
         self.encryption.is_some() && self.engine.why == HIDDEN
     }
 
+    /// The selection, for comparisons.
+    pub fn known_selection(&self) -> KnownSelection {
+        KnownSelection {
+            asked: (!self.hides_details()).then(|| self.selection.clone()),
+            mark: self.encryption.as_ref().and_then(|encryption| encryption.selection_mark.clone()),
+        }
+    }
+
     /// The length of the artifact in bytes, without its encryption. The index has positions in this content.
     pub fn content_size(&self) -> u64 {
         self.encryption.as_ref().map_or(self.artifact.size, |encryption| encryption.content_size)
@@ -422,13 +383,13 @@ impl Manifest {
                 .oplog
                 .clone()
                 .map(|slice| OplogSlice { xxh3_sum: String::new(), ..slice }),
-            base: None,
+            base: self.consistency.base.clone().map(|base| ChainBase { blake3: None, ..base }),
             ..self.consistency.clone()
         };
         Manifest {
             engine: EngineUsed { why: HIDDEN.into(), ..self.engine.clone() },
             consistency,
-            selection: SelectionAsked { databases: Vec::new(), include: Vec::new(), exclude: Vec::new() },
+            selection: SelectionAsked::default(),
             namespaces: Vec::new(),
             warnings: kept.into_iter().chain(hidden).collect(),
             notes: self.notes.iter().filter(|note| note.starts_with(SLOW)).cloned().collect(),

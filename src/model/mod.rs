@@ -1,4 +1,4 @@
-//! The data types of a backup: id, manifest, index, namespaces, losses, tallies, timings, optimes and server versions.
+//! The data types of a backup: id, manifest, index, namespaces, selections, losses, tallies, timings, optimes and server versions.
 
 pub mod id;
 pub mod index;
@@ -6,6 +6,7 @@ pub mod losses;
 pub mod manifest;
 pub mod namespace;
 pub mod optime;
+pub mod selection;
 pub mod server;
 pub mod slice;
 pub mod tally;

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock;
 use crate::base::error::{Error, Result};
 use crate::base::units;
-use crate::model::manifest::SelectionAsked;
+use crate::model::manifest::HIDDEN;
 use crate::model::optime::OpTime;
+use crate::model::selection::{KnownSelection, SelectionAsked};
 
 /// The version of the format of slices and events.
 pub const FORMAT: u32 = 1;
@@ -87,8 +88,23 @@ pub struct EntryMark {
     pub at: OpTime,
     /// The term of the primary that wrote the entry.
     pub term: i64,
-    /// BLAKE3 of the entry's BSON, hex.
-    pub blake3: String,
+    /// BLAKE3 of the entry's BSON, hex. `None` in an encrypted slice, and where it was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
+}
+
+impl EntryMark {
+    /// Returns true if both are the same entry. If a hash is missing, the time and the term decide: a replica set has no two
+    /// entries of the same time and term.
+    pub fn is(&self, other: &EntryMark) -> bool {
+        let same_hash = self.blake3.as_ref().zip(other.blake3.as_ref()).is_none_or(|(a, b)| a == b);
+        (self.at, self.term) == (other.at, other.term) && same_hash
+    }
+
+    /// The entry without a hash of its content.
+    fn readable(&self) -> EntryMark {
+        EntryMark { blake3: None, ..self.clone() }
+    }
 }
 
 impl fmt::Display for EntryMark {
@@ -124,8 +140,11 @@ pub struct SliceManifest {
     /// The name of the replica set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_name: Option<String>,
-    /// The namespaces whose entries the slice contains.
+    /// The namespaces whose entries the slice contains. Empty in the readable manifest of an encrypted slice.
     pub selection: SelectionAsked,
+    /// `None` if body and events are not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<SliceEncryption>,
     /// The number of entries in the body.
     pub entries: u64,
     /// The length of these entries in bytes.
@@ -135,7 +154,7 @@ pub struct SliceManifest {
     /// The entries. `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<SliceBody>,
-    /// The events. `None` if there are none.
+    /// The events. `None` if there are none. An encrypted slice always has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<SliceEvents>,
     /// The changes that no restore can repeat, in order: the first ones, and the last one.
@@ -157,8 +176,21 @@ pub struct SliceBody {
     pub crc64nvme: String,
     /// BLAKE3 of the object, hex.
     pub blake3: String,
-    /// BLAKE3 of the decompressed entries, hex.
-    pub raw_blake3: String,
+    /// BLAKE3 of the decompressed entries, hex. `None` in the readable manifest of an encrypted slice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_blake3: Option<String>,
+}
+
+/// The encryption of a slice: body and events are age files, see docs/format.md.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct SliceEncryption {
+    /// The length of the body's age header in bytes. 0 without a body.
+    pub header_length: u64,
+    /// The fingerprints of the recipients, as in the manifest of a backup.
+    pub recipients: Vec<String>,
+    /// Two slices or backups of a replica set have the same selection if they have the same mark. The mark shows nothing about
+    /// the selection.
+    pub selection_mark: String,
 }
 
 /// The object with the events of a slice.
@@ -177,7 +209,20 @@ pub struct SliceEvents {
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Barrier {
     pub at: OpTime,
+    /// `encrypted` in the readable manifest of an encrypted slice.
     pub why: String,
+}
+
+impl Barrier {
+    /// The reason in words.
+    pub fn reason(&self) -> &str {
+        match self.why.as_str() {
+            HIDDEN => {
+                "a change that no restore can repeat. Its description is encrypted: `uzima-backup timeline --identity FILE` shows it"
+            }
+            why => why,
+        }
+    }
 }
 
 /// Writes that no slice contains: those between `from` and the chain's start.
@@ -196,6 +241,10 @@ pub struct EventsFile {
     pub minutes: Vec<MinuteWrites>,
     /// The changes of namespaces and indexes, in order.
     pub changes: Vec<NamespaceChange>,
+    /// The complete manifest of an encrypted slice, without `events`. The manifest in the store is its
+    /// [readable](SliceManifest::readable) part. `None` if the slice is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Box<SliceManifest>>,
 }
 
 /// The writes to a namespace within a minute.
@@ -290,9 +339,12 @@ impl SliceManifest {
 
     fn contradiction(&self) -> Option<&'static str> {
         let hex = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let bodies = self.body.iter().flat_map(|body| [&body.blake3, &body.raw_blake3]);
-        let events = self.events.iter().map(|events| &events.blake3);
-        let marks = self.after.iter().chain([&self.end]).map(|mark| &mark.blake3);
+        let bodies = self.body.iter().flat_map(|body| [Some(&body.blake3), body.raw_blake3.as_ref()]);
+        let events = self.events.iter().map(|events| Some(&events.blake3));
+        let marks = self.after.iter().chain([&self.end]).map(|mark| mark.blake3.as_ref());
+        let is_encrypted = self.encryption.is_some();
+        let lacks_hash =
+            self.end.blake3.is_none() || self.body.as_ref().is_some_and(|body| body.raw_blake3.is_none());
         let wrong = [
             (self.end.at <= self.start, "it ends before it starts"),
             (
@@ -307,7 +359,12 @@ impl SliceManifest {
                 (self.entries > 0) != self.body.is_some() || self.raw_bytes > LARGEST_BODY,
                 "its counts do not fit its body",
             ),
-            (!bodies.chain(events).chain(marks).all(hex), "it has a hash that is not hexadecimal"),
+            (
+                !bodies.chain(events).chain(marks).flatten().all(hex),
+                "it has a hash that is not hexadecimal",
+            ),
+            (!is_encrypted && lacks_hash, "it lacks a hash"),
+            (is_encrypted && self.events.is_none(), "it is encrypted, and has no events object"),
             (!self.barriers.is_sorted_by_key(|barrier| barrier.at), "its barriers are out of order"),
         ];
         wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, why)| why)
@@ -315,7 +372,35 @@ impl SliceManifest {
 
     /// Returns true if this slice starts with the entry at which `before` ended.
     pub fn continues(&self, before: &SliceManifest) -> bool {
-        self.chain == before.chain && self.job == before.job && self.after.as_ref() == Some(&before.end)
+        let follows = self.after.as_ref().is_some_and(|after| after.is(&before.end));
+        self.chain == before.chain && self.job == before.job && follows
+    }
+
+    /// The manifest of an encrypted slice as everybody may read it: everything that the operation of backups needs, without
+    /// names of namespaces and hashes of entries. The complete manifest is in the events object.
+    pub fn readable(&self) -> SliceManifest {
+        let hidden = |barrier: &Barrier| Barrier { at: barrier.at, why: HIDDEN.into() };
+        SliceManifest {
+            after: self.after.as_ref().map(EntryMark::readable),
+            end: self.end.readable(),
+            selection: SelectionAsked::default(),
+            body: self.body.clone().map(|body| SliceBody { raw_blake3: None, ..body }),
+            barriers: self.barriers.iter().map(hidden).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns true for the readable manifest of an encrypted slice.
+    pub fn hides_details(&self) -> bool {
+        self.encryption.is_some() && self.end.blake3.is_none()
+    }
+
+    /// The selection, for comparisons.
+    pub fn known_selection(&self) -> KnownSelection {
+        KnownSelection {
+            asked: (!self.hides_details()).then(|| self.selection.clone()),
+            mark: self.encryption.as_ref().map(|encryption| encryption.selection_mark.clone()),
+        }
     }
 }
 
@@ -326,6 +411,23 @@ impl EventsFile {
     /// Returns an error if the bytes are not events, or have a format that only a newer version knows.
     pub fn decode(bytes: &[u8]) -> Result<EventsFile, String> {
         decode(bytes)
+    }
+
+    /// Takes the complete manifest of an encrypted slice out of its events. `slice` is the manifest in the store.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or if the manifest in the store is not its readable part.
+    pub fn take_slice(&mut self, slice: &SliceManifest) -> Result<SliceManifest, String> {
+        let whole = self.slice.take().ok_or("the encrypted events have no manifest of their slice")?;
+        let whole = SliceManifest { events: slice.events.clone(), ..*whole };
+        if whole.readable() != *slice {
+            let why = "the manifest of the slice was changed: it differs from the one in the encrypted events";
+            return Err(why.into());
+        }
+        match whole.end.blake3.is_some() && whole.body.as_ref().is_none_or(|body| body.raw_blake3.is_some()) {
+            true => Ok(whole),
+            false => Err("the manifest in the encrypted events lacks a hash".into()),
+        }
     }
 
     /// Returns the events if they are in order and within the times of the slice.
@@ -376,7 +478,7 @@ pub(crate) mod tests {
 
     pub fn mark(t: u32) -> EntryMark {
         let at = OpTime { t, i: 1 };
-        EntryMark { at, term: 1, blake3: blake3::hash(&t.to_le_bytes()).to_hex().to_string() }
+        EntryMark { at, term: 1, blake3: Some(blake3::hash(&t.to_le_bytes()).to_hex().to_string()) }
     }
 
     /// A slice without entries of the chain that starts at 100.
@@ -395,7 +497,8 @@ pub(crate) mod tests {
             member: "db1:27017".into(),
             version: "6.0.5".into(),
             set_name: Some("rs0".into()),
-            selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+            selection: SelectionAsked::default(),
+            encryption: None,
             entries: 0,
             raw_bytes: 0,
             read_entries: 1,
@@ -434,7 +537,9 @@ pub(crate) mod tests {
         assert!(broken(|s| s.after = None).contains("does not fit its chain"));
         assert!(broken(|s| s.start = OpTime { t: 99, i: 1 }).contains("not at its start"));
         assert!(broken(|s| s.entries = 1).contains("counts"));
-        assert!(broken(|s| s.end.blake3 = "x".into()).contains("hexadecimal"));
+        assert!(broken(|s| s.end.blake3 = Some("x".into())).contains("hexadecimal"));
+        assert!(broken(|s| s.end.blake3 = None).contains("lacks a hash"));
+        assert!(broken(|s| s.encryption = Some(encryption())).contains("no events object"));
         assert!(broken(|s| s.format = 2).contains("newer uzima-backup"));
         let barrier = |t| Barrier { at: OpTime { t, i: 1 }, why: "x".into() };
         let mut unsorted = slice(110, 120);
@@ -466,8 +571,40 @@ pub(crate) mod tests {
         let mut other = second.clone();
         other.after.as_mut().unwrap().term = 2;
         assert!(!other.continues(&first));
-        other = second;
+        other = second.clone();
         other.after.as_mut().unwrap().blake3 = mark(111).blake3;
         assert!(!other.continues(&first));
+        // The chain of a job whose encryption was switched on, or off.
+        assert!(second.readable().continues(&first) && second.continues(&first.readable()));
+        other.after.as_mut().unwrap().term = 2;
+        assert!(!other.readable().continues(&first));
+    }
+
+    fn encryption() -> SliceEncryption {
+        SliceEncryption { header_length: 0, recipients: vec!["ab".into()], selection_mark: "cd".into() }
+    }
+
+    #[test]
+    fn an_encrypted_slice_shows_no_name_and_no_hash_of_entries() {
+        let mut whole = slice(110, 120);
+        whole.selection.databases = vec!["canary".into()];
+        whole.barriers = vec![Barrier { at: whole.end.at, why: "canary was imported".into() }];
+        whole.encryption = Some(encryption());
+        let events = SliceEvents { key: "k".into(), size: 1, blake3: mark(1).blake3.unwrap() };
+        let inner = whole.clone();
+        whole.events = Some(events);
+        let readable = whole.readable();
+        let text = String::from_utf8(readable.encode().unwrap()).unwrap();
+        for hidden in ["canary", whole.end.blake3.as_deref().unwrap(), whole.after.as_ref().unwrap().blake3.as_deref().unwrap()] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+        assert_eq!(SliceManifest::decode(text.as_bytes()), Ok(readable.clone()));
+        assert!(readable.hides_details() && !whole.hides_details());
+        let mut file = EventsFile { slice: Some(Box::new(inner)), ..EventsFile::default() };
+        assert_eq!(file.clone().take_slice(&readable), Ok(whole));
+        let changed = SliceManifest { entries: 5, ..readable.clone() };
+        assert!(file.clone().take_slice(&changed).unwrap_err().contains("was changed"));
+        file.slice = None;
+        assert!(file.take_slice(&readable).unwrap_err().contains("no manifest"));
     }
 }

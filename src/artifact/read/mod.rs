@@ -5,6 +5,7 @@
 //! content: an encrypted artifact is decrypted by ranges ([`unseal`](super::unseal)).
 
 pub mod segment;
+pub mod slice;
 
 use std::ops::Range;
 
@@ -80,9 +81,10 @@ pub async fn load_index(
         Err(what) => return Ok(Err(what)),
     };
     if manifest.encryption.is_some() {
-        bytes = match unseal(&bytes, needed(manifest, keys)?) {
+        let encrypted = EncryptedThing::of_backup(manifest);
+        bytes = match unseal(&bytes, encrypted.needed(keys)?) {
             Ok(plain) => plain.into(),
-            Err(why) => return unopened(why, key, manifest, keys).map(Err),
+            Err(why) => return encrypted.unopened(why, key, keys).map(Err),
         };
     }
     let decoded = Index::decode(&bytes).map_err(|e| e.chain()).and_then(|mut index| {
@@ -111,44 +113,56 @@ fn complete(index: &mut Index, manifest: &Manifest) -> Result<Manifest, String> 
     }
 }
 
-/// The identities for an encrypted backup.
-fn needed<'a>(manifest: &Manifest, keys: Option<&'a Identities>) -> Result<&'a Identities> {
-    keys.ok_or_else(|| {
-        let what = format!("the backup {} is encrypted, and no identity file is named", manifest.id);
-        Error::new(Kind::Key, what).hint(format!(
-            "Name the file with the secret key of one of its recipients ({}) in --identity or BACKUP_IDENTITY_FILE",
-            recipients(manifest)
-        ))
-    })
+/// An encrypted backup or oplog slice, for messages about its key.
+struct EncryptedThing<'a> {
+    /// For example `the backup …`.
+    name: String,
+    /// The fingerprints of the recipients.
+    recipients: &'a [String],
 }
 
-fn recipients(manifest: &Manifest) -> String {
-    manifest.encryption.as_ref().map(|encryption| encryption.recipients.join(", ")).unwrap_or_default()
-}
-
-/// The fault of an age file.
-///
-/// # Errors
-/// Returns an error of the kind [`Kind::Key`] if the identities do not belong to a recipient of the backup.
-fn unopened(why: Unopened, key: &str, manifest: &Manifest, keys: Option<&Identities>) -> Result<String> {
-    let ours = |keys: &&Identities| {
-        let of_backup = manifest.encryption.iter().flat_map(|encryption| &encryption.recipients);
-        of_backup.into_iter().any(|recipient| keys.fingerprints().contains(recipient))
-    };
-    match (why, keys) {
-        (Unopened::Damaged(why), _) => Ok(format!("{key} cannot be decrypted: {why}")),
-        (Unopened::NoKey, Some(keys)) if !ours(&keys) => {
-            let what =
-                format!("no identity in {} decrypts the backup {}", keys.path().display(), manifest.id);
-            Err(Error::new(Kind::Key, what).hint(format!(
-                "The backup is encrypted to {}, and the file has the key of {}. Name another file in --identity or \
-                 BACKUP_IDENTITY_FILE",
-                recipients(manifest),
-                keys.fingerprints().join(", ")
-            )))
+impl<'a> EncryptedThing<'a> {
+    fn of_backup(manifest: &'a Manifest) -> EncryptedThing<'a> {
+        let recipients = manifest.encryption.as_ref().map(|encryption| encryption.recipients.as_slice());
+        EncryptedThing {
+            name: format!("the backup {}", manifest.id),
+            recipients: recipients.unwrap_or_default(),
         }
-        (Unopened::NoKey, _) => {
-            Ok(format!("{key} cannot be decrypted: its header is damaged, or belongs to another file"))
+    }
+
+    /// The identities, which must be there.
+    fn needed<'k>(&self, keys: Option<&'k Identities>) -> Result<&'k Identities> {
+        keys.ok_or_else(|| {
+            let what = format!("{} is encrypted, and no identity file is named", self.name);
+            Error::new(Kind::Key, what).hint(format!(
+                "Name the file with the secret key of one of its recipients ({}) in --identity or BACKUP_IDENTITY_FILE",
+                self.recipients.join(", ")
+            ))
+        })
+    }
+
+    /// The fault of an age file.
+    ///
+    /// # Errors
+    /// Returns an error of the kind [`Kind::Key`] if the identities do not belong to a recipient.
+    fn unopened(&self, why: Unopened, key: &str, keys: Option<&Identities>) -> Result<String> {
+        let ours = |keys: &&Identities| {
+            self.recipients.iter().any(|recipient| keys.fingerprints().contains(recipient))
+        };
+        match (why, keys) {
+            (Unopened::Damaged(why), _) => Ok(format!("{key} cannot be decrypted: {why}")),
+            (Unopened::NoKey, Some(keys)) if !ours(&keys) => {
+                let what = format!("no identity in {} decrypts {}", keys.path().display(), self.name);
+                Err(Error::new(Kind::Key, what).hint(format!(
+                    "It is encrypted to {}, and the file has the key of {}. Name another file in --identity or \
+                     BACKUP_IDENTITY_FILE",
+                    self.recipients.join(", "),
+                    keys.fingerprints().join(", ")
+                )))
+            }
+            (Unopened::NoKey, _) => {
+                Ok(format!("{key} cannot be decrypted: its header is damaged, or belongs to another file"))
+            }
         }
     }
 }
@@ -164,12 +178,13 @@ pub async fn open_artifact(
     keys: Option<&Identities>,
 ) -> Result<Result<Option<Opener>, String>> {
     let Some(encryption) = &manifest.encryption else { return Ok(Ok(None)) };
-    let (keys, key, size) = (needed(manifest, keys)?, &manifest.artifact.key, manifest.artifact.size);
+    let encrypted = EncryptedThing::of_backup(manifest);
+    let (keys, key, size) = (encrypted.needed(keys)?, &manifest.artifact.key, manifest.artifact.size);
     let begin = encryption.header_length.min(LARGEST_HEADER as u64) + NONCE as u64;
     let header = store.get_range(key, 0..begin.min(size)).await?;
     let opener = match Opener::new(&header, size, keys) {
         Ok(opener) => opener,
-        Err(why) => return unopened(why, key, manifest, Some(keys)).map(Err),
+        Err(why) => return encrypted.unopened(why, key, Some(keys)).map(Err),
     };
     let end = opener.end();
     let last = store.get_range(key, opener.stored(&end)).await?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::slice::Barrier;
 use crate::base::exit::Exit;
 use crate::catalog::reach::tests::{at, base, entries, slices};
 use crate::model::slice::{ChainId, OplogGap};

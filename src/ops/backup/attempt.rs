@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 
 use super::data_path::{self, ArtifactUpload, Reader};
 use super::preflight::Preflight;
-use super::sealed::SealedBegin;
 use super::tries::{AttemptPlan, Seen};
 use super::{AttemptId, BackupOptions, BackupReport, Resources};
 use crate::artifact::seal::Sealing;
+use crate::artifact::sealed::SealedBegin;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Phase;
@@ -21,8 +21,9 @@ use crate::config::choices::EngineChoice;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
 use crate::model::index::{self, Index, NamespaceDescription};
-use crate::model::manifest::{self, COLLAPSED, Manifest, TOOL};
+use crate::model::manifest::{self, COLLAPSED, Encryption, Manifest, TOOL};
 use crate::model::namespace::Namespace;
+use crate::model::selection::SelectionAsked;
 use crate::model::timing::DataTiming;
 use crate::model::versions::newer;
 use crate::source::describe::{self, Uuids};
@@ -86,7 +87,7 @@ pub(super) async fn attempt(
     );
     let entries = known.description.namespaces.len() + usize::from(known.consistency.oplog.is_some());
     resources.meter.enter(Phase::AskingStore);
-    let (sealing, sealed) = SealedBegin::new(&options.settings)?.unzip();
+    let (sealing, sealed) = SealedBegin::new(options.settings.recipients.as_ref())?.unzip();
     let upload = ArtifactUpload::begin(resources, options, &known, &id).await?;
     resources.meter.expect(Phase::Reading, known.description.raw_bytes, entries as u64);
     let (tolerant, gone) = (plan.tolerant, Gone::default());
@@ -244,6 +245,7 @@ impl Work<'_> {
             self.resources.notes.add(line);
         }
         let mut manifest = manifest(self, checked);
+        manifest.encryption = self.encryption(checked).await;
         if let Some(before) = &self.known.before {
             compare_with(before, &mut manifest);
         }
@@ -280,6 +282,23 @@ impl Work<'_> {
         let slash = if place.ends_with('/') { "" } else { "/" };
         let place = format!("{place}{slash}{}", manifest.artifact.key);
         Ok(BackupReport::new(manifest, complete.as_deref(), place))
+    }
+
+    /// The description of the encryption for the manifest; `None` without recipients.
+    async fn encryption(&self, checked: &CheckedArtifact) -> Option<Encryption> {
+        let sealed = self.sealed.as_ref()?;
+        let selection = SelectionAsked::from(&self.options.settings.selection);
+        let marking = oplog::selection_mark(&self.known.server, &selection);
+        let selection_mark = self.resources.cancel.or(marking).await.unwrap_or_else(|e| {
+            log::debug!("oplog slices cannot prove that they have the same selection: {}", e.chain());
+            None
+        });
+        Some(Encryption {
+            header_length: sealed.header_length(),
+            content_size: checked.written.content_size,
+            recipients: sealed.recipients().to_vec(),
+            selection_mark,
+        })
     }
 
     /// Adds a note if the backup was much slower than usual. The comparison never fails a backup.
@@ -375,7 +394,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         },
         engine: work.engine.entry(),
         consistency: consistency(work, checked),
-        selection: manifest::SelectionAsked::from(&settings.selection),
+        selection: SelectionAsked::from(&settings.selection),
         partial: settings.partial,
         artifact: manifest::ArtifactObject {
             key: layout::artifact(&work.id, settings.format, work.sealed.is_some()),
@@ -386,7 +405,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
             part_size: work.upload.part_size,
         },
         index: manifest::IndexObject::default(),
-        encryption: work.sealed.as_ref().map(|sealed| sealed.encryption(written.content_size)),
+        encryption: None,
         totals: manifest::Totals {
             namespaces: namespaces.len() as u64,
             documents: namespaces.iter().map(|n| n.documents).sum(),

@@ -10,7 +10,6 @@ mod attempt;
 mod data_path;
 mod preflight;
 mod recorded;
-mod sealed;
 mod tries;
 
 use std::collections::BTreeSet;
@@ -32,7 +31,8 @@ use crate::catalog::{self, CatalogOptions, layout};
 use crate::config::JobSettings;
 use crate::model::id::{BackupId, NewId};
 use crate::model::losses::Losses;
-use crate::model::manifest::{Manifest, SelectionAsked};
+use crate::model::manifest::Manifest;
+use crate::model::selection::SelectionAsked;
 use crate::model::server::Fcv;
 use crate::model::versions;
 use crate::mongo::notes::Notes;

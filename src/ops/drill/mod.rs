@@ -207,7 +207,7 @@ impl Scratch {
         let (store, keys) = (Arc::clone(&resources.store), resources.keys.as_deref());
         let stored = StoredBackup::open(store, stored_manifest(manifest), keys).await?;
         let stored = Arc::new(match subject.slices() {
-            Some(slices) => stored.continued(slices.clone()),
+            Some(slices) => stored.continued(slices, keys).await?,
             None => stored,
         });
         let filter = RestoreFilter { rename: self.renames()?, ..RestoreFilter::default() };

@@ -66,7 +66,7 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
                 let what = format!(
                     "no restore that begins at {id}, the newest good backup, can pass {}: {}",
                     barrier.at.second(),
-                    barrier.why
+                    barrier.reason()
                 );
                 problems.push((what, new_base.into()));
             }

@@ -146,7 +146,7 @@ impl EventCounter {
         let (minutes, no_minutes) = fitting(self.minutes.into_iter().map(row), &mut room);
         let empty = minutes.is_empty() && changes.is_empty();
         CountedEvents {
-            file: (!empty).then_some(EventsFile { format: FORMAT, minutes, changes }),
+            file: (!empty).then_some(EventsFile { format: FORMAT, minutes, changes, slice: None }),
             left_out: no_changes + no_minutes,
         }
     }

@@ -3,7 +3,7 @@
 //! A run finds the newest slice of its job and replica set, and reads the oplog from the entry at which that slice ended up to
 //! the last entry that a majority of the set has ([`tail`]). If the oplog no longer has this entry on any member, there is a
 //! gap: a new chain begins ([`start`]). The entries are filtered and compressed in a thread ([`pack`]) and stored in slices, each
-//! committed on its own ([`upload`]). [`run_oplog`] adds the lock and the notices.
+//! committed on its own ([`upload`]), and encrypted if the job has recipients. [`run_oplog`] adds the lock and the notices.
 
 mod events;
 mod pack;
@@ -17,6 +17,8 @@ use bytes::Bytes;
 use rand::RngExt;
 use tokio::sync::mpsc;
 
+use crate::artifact::out::StoredStream;
+use crate::artifact::sealed::SealedBegin;
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
@@ -25,9 +27,10 @@ use crate::base::units;
 use crate::catalog::chain::{self, JobSlices, RememberedTip, SliceEntry};
 use crate::config::JobSettings;
 use crate::config::choices::Codec;
-use crate::model::manifest::{SelectionAsked, TOOL};
+use crate::model::manifest::TOOL;
 use crate::model::optime::OpTime;
-use crate::model::slice::{self, SliceManifest};
+use crate::model::selection::{KnownSelection, SelectionAsked};
+use crate::model::slice::{self, EntryMark, EventsFile, SliceEncryption, SliceManifest};
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::notify::events::{RunKind, RunOutcome};
@@ -86,7 +89,6 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
         ))
         .hint("Leave --db, --include and --exclude out, or name another job with --job"));
     }
-    refuse_encrypted(settings)?;
     let taken = match request.dry_run {
         true => LockOutcome::default(),
         false => run.lock(settings, Operation::Oplog, request.wait).await?,
@@ -97,18 +99,6 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
     Ok(report)
 }
 
-/// Slices are not encrypted, so a job with recipients has none.
-fn refuse_encrypted(settings: &JobSettings) -> Result<()> {
-    match settings.recipients.is_some() {
-        false => Ok(()),
-        true => Err(Error::usage(format!(
-            "the backups of the job {} are encrypted (recipients, BACKUP_RECIPIENTS), and oplog slices cannot be encrypted yet",
-            settings.job
-        ))
-        .hint("Remove `uzima-backup oplog` from the schedule of this job: its slices would be readable in the store")),
-    }
-}
-
 /// The resources of a run.
 struct Capture<'a> {
     store: &'a dyn Store,
@@ -117,7 +107,8 @@ struct Capture<'a> {
     clock: Clock,
     notes: Notes,
     set_id: String,
-    selection: SelectionAsked,
+    /// Always with `asked`.
+    selection: KnownSelection,
     dry_run: bool,
 }
 
@@ -149,10 +140,10 @@ pub async fn capture(
         Ok((server, set_id, swept))
     };
     let (server, set_id, swept) = cancel.or(ready).await?;
+    let selection = cancel.or(known_selection(&server, settings)).await?;
     swept.into_iter().for_each(|line| notes.add(line));
     let member = server.hello.address.clone();
     let mut report = OplogReport::empty(job, store.place(), request.dry_run, member);
-    let selection = SelectionAsked::from(&settings.selection);
     let dry_run = request.dry_run;
     let capture = Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run };
     let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
@@ -171,6 +162,24 @@ pub async fn capture(
     Ok(report)
 }
 
+/// The selection of the job, with its mark for comparisons with encrypted slices and backups.
+async fn known_selection(server: &Server, settings: &JobSettings) -> Result<KnownSelection> {
+    let asked = SelectionAsked::from(&settings.selection);
+    let mark = match oplog::selection_mark(server, &asked).await {
+        Ok(mark) => mark,
+        Err(e) if settings.recipients.is_some() => return Err(e.hint(server.grant_backup())),
+        Err(e) => {
+            log::debug!("the selection cannot be compared with encrypted slices: {}", e.chain());
+            None
+        }
+    };
+    if mark.is_none() && settings.recipients.is_some() {
+        return Err(Error::failed(format!("{} has no config.transactions", server.set_name()))
+            .hint("Encrypted oplog slices need it. The server creates it when a member becomes primary: rs.stepDown()"));
+    }
+    Ok(KnownSelection { asked: Some(asked), mark })
+}
+
 impl Capture<'_> {
     async fn run(&self, mut server: Server, report: &mut OplogReport) -> Result<()> {
         let mut state = OplogState::of(&server).await?;
@@ -184,7 +193,7 @@ impl Capture<'_> {
                 break;
             }
             let (upload, read) = self.read(&server, &state, &at).await?;
-            let ReadSlice { end, packed, sent } = read;
+            let ReadSlice { end, packed, sent, sealed } = read;
             let (last, full) = match end {
                 TailEnd::Full { last } => (last, true),
                 TailEnd::All { last: Some(last) } => (last, false),
@@ -223,10 +232,10 @@ impl Capture<'_> {
                 ));
             }
             let version = server.version().await?;
-            let manifest = self.manifest(&server, version, &at, last, &packed);
+            let manifest = self.manifest(&server, version, &at, last, &packed, sealed.as_ref());
             let won = match self.dry_run {
                 true => Some(manifest),
-                false => self.store_slice(&upload, manifest, &packed, sent).await?,
+                false => self.store_slice(&upload, manifest, &packed, sent, sealed.as_ref()).await?,
             };
             let Some(manifest) = won else {
                 contests += 1;
@@ -380,8 +389,11 @@ impl Capture<'_> {
             start: at.start,
             random: random_name(),
             part_size,
+            recipients: self.settings.recipients.as_ref(),
             cancel: self.cancel,
         };
+        // Each slice has a key of its own, also if it is read again.
+        let (sealing, sealed) = SealedBegin::new(upload.recipients)?.unzip();
         let (parts, sending) = mpsc::channel(1);
         let (own, selection, notes) = (server.clone(), self.settings.selection.clone(), self.notes.clone());
         let (start, to, barriers) = (at.tail_start(), state.committed, at.barriers.clone());
@@ -390,7 +402,8 @@ impl Capture<'_> {
             run_here(&cancel, async {
                 let server = own.reconnect()?;
                 let codec = Codec::Zstd { level };
-                let mut packer = SlicePacker::new(&selection, codec, part_size as usize, parts, barriers)?;
+                let stored = StoredStream::new(sealing, part_size);
+                let mut packer = SlicePacker::new(&selection, codec, stored, parts, barriers)?;
                 let end = tail::read(&server, start, to, &notes, &mut packer).await?;
                 server.close().await;
                 Ok((end, packer.finish()?))
@@ -406,7 +419,7 @@ impl Capture<'_> {
         let broken = |e| Error::failed("the thread that reads the oplog ended unexpectedly").caused_by(e);
         let read: Result<(TailEnd, PackedSlice)> = read.map_err(broken).and_then(|read| read);
         match (read, sent) {
-            (Ok((end, packed)), Ok(sent)) => Ok((upload, ReadSlice { end, packed, sent })),
+            (Ok((end, packed)), Ok(sent)) => Ok((upload, ReadSlice { end, packed, sent, sealed })),
             (Err(error), Ok(sent)) => {
                 self.discard(sent).await;
                 Err(error)
@@ -435,9 +448,15 @@ impl Capture<'_> {
         server: &Server,
         version: String,
         at: &Position,
-        end: slice::EntryMark,
+        end: EntryMark,
         packed: &PackedSlice,
+        sealed: Option<&SealedBegin>,
     ) -> SliceManifest {
+        let encryption = |sealed: &SealedBegin| SliceEncryption {
+            header_length: if packed.entries > 0 { sealed.header_length() } else { 0 },
+            recipients: sealed.recipients().to_vec(),
+            selection_mark: self.selection.mark.clone().unwrap_or_default(),
+        };
         SliceManifest {
             format: slice::FORMAT,
             job: self.settings.job.clone(),
@@ -451,7 +470,8 @@ impl Capture<'_> {
             member: server.hello.address.clone(),
             version,
             set_name: server.hello.set_name.clone(),
-            selection: self.selection.clone(),
+            selection: self.selection.asked.clone().unwrap_or_default(),
+            encryption: sealed.map(encryption),
             entries: packed.entries,
             raw_bytes: packed.raw_bytes,
             read_entries: packed.read_entries,
@@ -462,22 +482,34 @@ impl Capture<'_> {
         }
     }
 
-    /// Stores a slice. Returns its manifest, or `None` if another run stored a slice with the same start.
+    /// Stores a slice. Returns its complete manifest, or `None` if another run stored a slice with the same start.
     async fn store_slice(
         &self,
         upload: &SliceUpload<'_>,
         mut manifest: SliceManifest,
         packed: &PackedSlice,
         sent: Option<SentParts>,
+        sealed: Option<&SealedBegin>,
     ) -> Result<Option<SliceManifest>> {
         let objects = async {
             manifest.body = upload.complete(packed, sent).await?;
-            if let Some(events) = &packed.events {
+            if let (Some(sealed), Some(body)) = (sealed, &manifest.body) {
+                sealed.prove(self.store, &body.key).await?;
+            }
+            let mut events = packed.events.clone();
+            if sealed.is_some() {
+                // The complete manifest is bounded as well.
+                manifest.encode()?;
+                let empty = || EventsFile { format: slice::FORMAT, ..EventsFile::default() };
+                events.get_or_insert_with(empty).slice = Some(Box::new(manifest.clone()));
+            }
+            if let Some(events) = &events {
                 manifest.events = Some(upload.events(events).await?);
             }
-            match self.cancel.error() {
-                Some(error) => Err(error),
-                None => manifest.encode(),
+            match (self.cancel.error(), sealed) {
+                (Some(error), _) => Err(error),
+                (None, None) => manifest.encode(),
+                (None, Some(_)) => manifest.readable().encode(),
             }
         };
         let encoded = match objects.await {
@@ -508,7 +540,7 @@ impl Capture<'_> {
     async fn winner(&self, at: &Position) -> Result<Option<Position>> {
         let found = chain::read_slice(self.store, &self.settings.job, &at.chain, at.start).await?;
         match found {
-            Some(SliceEntry::Slice(slice)) if slice.after == at.after => {
+            Some(SliceEntry::Slice(slice)) if same_entry(slice.after.as_ref(), at.after.as_ref()) => {
                 self.notes.count("another run stored the same oplog slice first".into());
                 Ok(Some(Position::after(&slice, &self.selection)))
             }
@@ -533,6 +565,16 @@ struct ReadSlice {
     end: TailEnd,
     packed: PackedSlice,
     sent: Option<SentParts>,
+    /// The beginning of the encrypted body; `None` without recipients.
+    sealed: Option<SealedBegin>,
+}
+
+/// Returns true if two slices begin with the same entry, or both begin a chain.
+fn same_entry(a: Option<&EntryMark>, b: Option<&EntryMark>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.is(b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// Takes the parts of a dry run.

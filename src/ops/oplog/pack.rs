@@ -1,19 +1,19 @@
-//! Packs the entries of one slice: filters them, notes barriers and events, and compresses the body.
+//! Packs the entries of one slice: filters them, notes barriers and events, and compresses and encrypts the body.
 
 use bson::RawDocument;
-use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::events::{EventCounter, Write};
 use crate::artifact::codec::Encoder;
+use crate::artifact::out::StoredStream;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
 use crate::config::choices::Codec;
 use crate::config::selection::Selection;
 use crate::dumpformat::oplog::script::Script;
 use crate::model::optime::OpTime;
-use crate::model::slice::{BARRIERS, Barrier, CUT, EventsFile, LARGEST_EVENTS};
+use crate::model::slice::{BARRIERS, Barrier, CUT, EventsFile, LARGEST, LARGEST_EVENTS};
 use crate::source::oplog::filter::{KeptEntry, OplogFilter, SelectedNames};
 use crate::source::oplog::tail::EntrySink;
 
@@ -54,30 +54,26 @@ pub(super) struct SlicePacker<'a> {
     encoder: Encoder,
     frame: Vec<u8>,
     compressed: Vec<u8>,
-    /// Full parts that are not sent yet.
-    full: Vec<Bytes>,
-    /// The beginning of the next part.
-    ready: Vec<u8>,
-    part_size: usize,
+    /// Encrypts the compressed bytes, if the job has recipients, and cuts them into parts.
+    stored: StoredStream,
     parts: mpsc::Sender<Bytes>,
     sent: u32,
     entries: u64,
     raw_bytes: u64,
     read_entries: u64,
-    size: u64,
-    crc: Digest,
-    stored: blake3::Hasher,
+    /// BLAKE3 of the object.
+    hasher: blake3::Hasher,
     raw: blake3::Hasher,
     /// The size at which the slice ends, in bytes.
     cut: u64,
 }
 
 impl<'a> SlicePacker<'a> {
-    /// Full parts of `part_size` bytes go to `parts`. `barriers` are those at the start of the slice.
+    /// Full parts of `stored` go to `parts`. `barriers` are those at the start of the slice.
     pub(super) fn new(
         selection: &'a Selection,
         codec: Codec,
-        part_size: usize,
+        stored: StoredStream,
         parts: mpsc::Sender<Bytes>,
         barriers: Vec<Barrier>,
     ) -> Result<SlicePacker<'a>> {
@@ -90,17 +86,13 @@ impl<'a> SlicePacker<'a> {
             encoder: codec.encoder()?,
             frame: Vec::new(),
             compressed: Vec::new(),
-            full: Vec::new(),
-            ready: Vec::new(),
-            part_size,
+            stored,
             parts,
             sent: 0,
             entries: 0,
             raw_bytes: 0,
             read_entries: 0,
-            size: 0,
-            crc: Digest::new(CrcAlgorithm::Crc64Nvme),
-            stored: blake3::Hasher::new(),
+            hasher: blake3::Hasher::new(),
             raw: blake3::Hasher::new(),
             cut: CUT,
         })
@@ -134,25 +126,9 @@ impl<'a> SlicePacker<'a> {
             return Ok(());
         }
         self.encoder.encode(&self.frame, &mut self.compressed)?;
+        self.stored.append(&self.compressed);
         self.raw.update(&self.frame);
         self.frame.clear();
-        self.size += self.compressed.len() as u64;
-        self.crc.update(&self.compressed);
-        self.stored.update(&self.compressed);
-        let mut rest = &self.compressed[..];
-        while !rest.is_empty() {
-            let room = self.part_size - self.ready.len();
-            let (now, later) = rest.split_at(rest.len().min(room));
-            // A part that grows by itself can take twice its length.
-            if self.ready.len() + now.len() > self.ready.capacity() {
-                self.ready.reserve_exact(room);
-            }
-            self.ready.extend_from_slice(now);
-            if now.len() == room {
-                self.full.push(std::mem::take(&mut self.ready).into());
-            }
-            rest = later;
-        }
         Ok(())
     }
 
@@ -168,18 +144,27 @@ impl<'a> SlicePacker<'a> {
     /// Ends the slice.
     pub(super) fn finish(mut self) -> Result<PackedSlice> {
         self.close_frame()?;
-        let mut rest = self.full.concat();
-        rest.append(&mut self.ready);
-        let events = self.events.finish(LARGEST_EVENTS);
+        let whole = self.stored.finish();
+        let (mut rest, mut size) = (BytesMut::new(), whole.size);
+        for part in self.stored.ready() {
+            self.hasher.update(&part.body);
+            rest.extend_from_slice(&part.body);
+        }
+        if self.entries == 0 {
+            // The header of an encrypted object alone is not stored.
+            (rest, size) = (BytesMut::new(), 0);
+        }
+        // An encrypted events object has the complete manifest as well.
+        let events = self.events.finish(LARGEST_EVENTS - LARGEST);
         Ok(PackedSlice {
-            rest: rest.into(),
+            rest: rest.freeze(),
             parts: self.sent,
             entries: self.entries,
             raw_bytes: self.raw_bytes,
             read_entries: self.read_entries,
-            size: self.size,
-            crc64nvme: self.crc.finalize(),
-            blake3: self.stored.finalize().to_hex().to_string(),
+            size,
+            crc64nvme: whole.crc64nvme,
+            blake3: self.hasher.finalize().to_hex().to_string(),
             raw_blake3: self.raw.finalize().to_hex().to_string(),
             barriers: self.barriers,
             events: events.file,
@@ -219,8 +204,9 @@ impl EntrySink for SlicePacker<'_> {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        for part in self.full.drain(..) {
-            let sent = self.parts.send(part).await;
+        for part in self.stored.ready() {
+            self.hasher.update(&part.body);
+            let sent = self.parts.send(part.body).await;
             sent.map_err(|_| Error::aftermath("the upload of the slice ended"))?;
             self.sent += 1;
         }
@@ -234,6 +220,8 @@ mod tests {
 
     use super::*;
 
+    const PART: u64 = 64 << 10;
+
     fn entry(t: u32, op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {
         rawdoc! {"ts": Timestamp { time: t, increment: 1 }, "t": 1_i64, "op": op, "ns": ns, "o": o}
     }
@@ -246,7 +234,8 @@ mod tests {
     ) -> (PackedSlice, Vec<u8>, Vec<bool>) {
         let (sender, mut receiver) = mpsc::channel(100);
         let codec = Codec::Zstd { level: 3 };
-        let mut packer = SlicePacker::new(selection, codec, 1000, sender, Vec::new()).unwrap();
+        let stored = StoredStream::new(None, PART);
+        let mut packer = SlicePacker::new(selection, codec, stored, sender, Vec::new()).unwrap();
         packer.cut = cut;
         let mut full = Vec::new();
         for entry in entries {
@@ -257,10 +246,10 @@ mod tests {
         let packed = packer.finish().unwrap();
         let mut body = Vec::new();
         while let Some(part) = receiver.recv().await {
-            assert_eq!(part.len(), 1000);
+            assert_eq!(part.len() as u64, PART);
             body.extend_from_slice(&part);
         }
-        assert_eq!(body.len(), packed.parts as usize * 1000);
+        assert_eq!(body.len() as u64, u64::from(packed.parts) * PART);
         body.extend_from_slice(&packed.rest);
         assert_eq!(body.len() as u64, packed.size);
         assert_eq!(blake3::hash(&body).to_hex().to_string(), packed.blake3);

@@ -5,8 +5,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::catalog::chain::{ChainTip, SliceEntry};
 use crate::catalog::state::StoreState;
 use crate::catalog::{CatalogOptions, Summary};
-use crate::model::manifest::{ChainBase, SelectionAsked};
+use crate::model::manifest::ChainBase;
 use crate::model::optime::OpTime;
+use crate::model::selection::KnownSelection;
 use crate::model::slice::{Barrier, ChainId, EntryMark, OplogGap, SliceManifest};
 use crate::mongo::server::Server;
 use crate::source::oplog::tail::{self, OplogState, TailStart};
@@ -26,10 +27,13 @@ pub(super) struct Position {
 
 impl Position {
     /// The position after a stored slice.
-    pub(super) fn after(slice: &SliceManifest, selection: &SelectionAsked) -> Position {
-        let mut barriers = Vec::new();
-        if slice.selection != *selection {
-            let why = format!("the selection of the job changed from {} to {selection}", slice.selection);
+    pub(super) fn after(slice: &SliceManifest, selection: &KnownSelection) -> Position {
+        let (mut barriers, before) = (Vec::new(), slice.known_selection());
+        if before.is(selection) != Some(true) {
+            let why = match before.asked {
+                Some(before) => format!("the selection of the job changed from {before} to {selection}"),
+                None => format!("the selection of the job changed to {selection}"),
+            };
             barriers.push(Barrier { at: slice.end.at.after(), why });
         }
         Position {
@@ -62,11 +66,15 @@ impl EndedChain {
     pub(super) fn at(tip: &ChainTip) -> Option<EndedChain> {
         match &tip.slice {
             SliceEntry::Slice(_) => None,
-            SliceEntry::Unreadable { key, start, why } => Some(EndedChain {
-                chain: tip.chain.clone(),
-                end: *start,
-                why: format!("{key} cannot be understood: {why}"),
-            }),
+            // The reason may quote the manifest, and a gap is readable also in an encrypted chain.
+            SliceEntry::Unreadable { key, start, why } => {
+                log::warn!("{key}: {why}");
+                Some(EndedChain {
+                    chain: tip.chain.clone(),
+                    end: *start,
+                    why: format!("{key} cannot be understood"),
+                })
+            }
         }
     }
 }
@@ -139,7 +147,7 @@ fn newest_base<'a>(stored: &'a StoreState, capture: &Capture<'_>) -> Option<(&'a
         sound
             && !manifest.partial
             && manifest.source.set_id.as_deref() == Some(&capture.set_id)
-            && manifest.selection == capture.selection
+            && manifest.known_selection().is(&capture.selection) == Some(true)
     };
     let based = stored.manifests().filter(good).filter_map(|manifest| {
         let consistency = &manifest.consistency;

@@ -8,8 +8,11 @@ use tokio::sync::mpsc;
 
 use super::pack::PackedSlice;
 use crate::artifact::codec::Encoder;
+use crate::artifact::seal::seal;
+use crate::artifact::sealed::prove_begin;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
+use crate::base::keys::Recipients;
 use crate::catalog::layout;
 use crate::config::choices::Codec;
 use crate::model::manifest::TOOL;
@@ -17,6 +20,9 @@ use crate::model::optime::OpTime;
 use crate::model::slice::{ChainId, EventsFile, SliceBody, SliceEvents};
 use crate::store::leftovers::{self, Marker};
 use crate::store::{Store, StoreErrorKind, Upload, UploadSpec, Whole};
+
+/// The first bytes of an encrypted events object that are read back.
+const PROVED: usize = 200;
 
 /// The keys of a slice, and the store.
 pub(super) struct SliceUpload<'a> {
@@ -28,6 +34,8 @@ pub(super) struct SliceUpload<'a> {
     /// Makes the keys of body and events different for each run.
     pub random: String,
     pub part_size: u64,
+    /// The keys to which body and events are encrypted; `None` if they are not encrypted.
+    pub recipients: Option<&'a Recipients>,
     /// A signal ends the sending of parts, so that time is left to abort the upload.
     pub cancel: &'a Cancel,
 }
@@ -64,7 +72,7 @@ pub(super) enum Commit {
 
 impl SliceUpload<'_> {
     fn keys(&self) -> (String, String) {
-        layout::slice_objects(self.job, &self.chain, self.start, &self.random)
+        layout::slice_objects(self.job, &self.chain, self.start, &self.random, self.recipients.is_some())
     }
 
     /// Sends the parts of the body that come before its end. Returns `None` if there are none: a short body is stored with one
@@ -147,7 +155,7 @@ impl SliceUpload<'_> {
             size: packed.size,
             crc64nvme: format!("{:016x}", packed.crc64nvme),
             blake3: packed.blake3.clone(),
-            raw_blake3: packed.raw_blake3.clone(),
+            raw_blake3: Some(packed.raw_blake3.clone()),
         }))
     }
 
@@ -159,8 +167,15 @@ impl SliceUpload<'_> {
         let mut out = Vec::new();
         let mut encoder: Encoder = Codec::Zstd { level: 3 }.encoder()?;
         encoder.encode(&json, &mut out)?;
+        if let Some(recipients) = self.recipients {
+            out = seal(recipients, &out)?;
+        }
         let (size, blake3) = (out.len() as u64, blake3::hash(&out).to_hex().to_string());
+        let begin = out[..out.len().min(PROVED)].to_vec();
         self.store.create(&key, out.into()).await?;
+        if self.recipients.is_some() {
+            prove_begin(self.store, &key, &begin).await?;
+        }
         Ok(SliceEvents { key, size, blake3 })
     }
 
@@ -208,6 +223,7 @@ mod tests {
             start,
             random: "abc123".into(),
             part_size: part as u64,
+            recipients: None,
             cancel: &Cancel::default(),
         };
         let body: Vec<u8> = (0..3 * part + 5).map(|n| n.to_le_bytes()[0]).collect();

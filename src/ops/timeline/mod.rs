@@ -2,7 +2,8 @@
 //!
 //! The manifests of a job's backups and oplog slices say what can be restored ([`crate::catalog::ranges`]). The events of the
 //! slices say what was written: they are summed over periods ([`grouping`]), and the changes of namespaces and indexes are
-//! listed ([`changes`]). Only the events of the wanted time are read, a few objects at once.
+//! listed ([`changes`]). Only the events of the wanted time are read, a few objects at once. The events of encrypted slices need the
+//! key.
 
 mod changes;
 mod grouping;
@@ -15,17 +16,18 @@ use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::artifact::read::slice::{decode_events, largest_events, open_slice};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::catalog::CatalogOptions;
 use crate::catalog::chain::SliceEntry;
 use crate::catalog::ranges::{self, Restorable, RestorableGap, RestorableRange};
 use crate::catalog::reach::RangeBase;
 use crate::catalog::state::StoreState;
-use crate::config::choices::Codec;
 use crate::config::selection::Pattern;
 use crate::model::optime::OpTime;
-use crate::model::slice::{EventsFile, LARGEST_EVENTS, SliceManifest};
+use crate::model::slice::{EventsFile, SliceManifest};
 use crate::store::{Store, StoreErrorKind, StoreResult};
 use changes::{ChangeList, DROPPING};
 use grouping::WriteSums;
@@ -76,6 +78,9 @@ pub struct TimelineReport {
     pub changes_left_out: u64,
     /// Events that could not be read.
     pub problems: Vec<String>,
+    /// True if the events of an encrypted slice are damaged: nothing else has the description of the slice.
+    #[serde(skip)]
+    pub damaged: bool,
 }
 
 impl TimelineReport {
@@ -94,37 +99,57 @@ impl TimelineReport {
             changes: Vec::new(),
             changes_left_out: 0,
             problems: Vec::new(),
+            damaged: false,
         }
     }
 
-    /// [`Exit::NeedsLook`] if events could not be read, else [`Exit::Done`].
+    /// [`Exit::Mismatch`] if the events of an encrypted slice are damaged, [`Exit::NeedsLook`] if others could not be read, else
+    /// [`Exit::Done`].
     pub fn exit(&self) -> Exit {
-        if self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
+        match (self.damaged, self.problems.is_empty()) {
+            (true, _) => Exit::Mismatch,
+            (false, false) => Exit::NeedsLook,
+            (false, true) => Exit::Done,
+        }
     }
 }
 
-/// Reads the manifests of a job's backups and slices, and the events of the wanted time.
+/// Reads the manifests of a job's backups and slices, and the events of the wanted time. `keys` finds the identities; it is called
+/// if a slice is encrypted.
 ///
 /// # Errors
-/// Returns an error if the store does not answer. Events that cannot be read are problems of the report.
+/// Returns an error if the store does not answer, or if no identity decrypts wanted events. Events that are damaged are problems of
+/// the report.
 pub async fn timeline(
     store: &dyn Store,
     options: &TimelineOptions,
     reading: &CatalogOptions,
+    keys: impl AsyncFnOnce() -> Result<Option<Identities>>,
 ) -> Result<TimelineReport> {
     let state = StoreState::read(store, &options.job, reading).await?;
     let chains = state.slice_reader(store).read_all().await?;
-    let restorable = ranges::restorable(&RangeBase::all(&state), &chains);
+    let is_encrypted = |slice: &SliceManifest| slice.encryption.is_some();
+    let keys = match chains.iter().flatten().filter_map(readable).any(is_encrypted) {
+        true => keys().await?,
+        false => None,
+    };
+    let bases = RangeBase::all(&state);
+    let restorable = match &keys {
+        Some(keys) => ranges::restorable(&bases, &with_reasons(store, chains.clone(), keys).await),
+        None => ranges::restorable(&bases, &chains),
+    };
     let mut slices: Vec<&SliceManifest> = chains.iter().flatten().filter_map(readable).collect();
     slices.sort_by_key(|slice| (slice.start, slice.end.at));
     let time = WantedTime::of(options, &slices);
     let mut events = ReadEvents {
         options,
+        keys: keys.as_ref(),
         time,
         sums: WriteSums::new(time.seconds()),
         changes: ChangeList::default(),
         seen: BTreeMap::new(),
         problems: Vec::new(),
+        damaged: false,
     };
     events.read(store, &slices).await?;
     let periods = u64::from(time.seconds().div_ceil(events.sums.step()));
@@ -142,8 +167,28 @@ pub async fn timeline(
         changes,
         changes_left_out,
         problems: events.problems,
+        damaged: events.damaged,
         ..TimelineReport::empty(&options.job, store.place())
     })
+}
+
+/// The chains with the reasons of barriers, which the events of encrypted slices have. A slice that cannot be opened stays as it is:
+/// if it is wanted, its fault is found when its events are read.
+async fn with_reasons(
+    store: &dyn Store,
+    mut chains: Vec<Vec<SliceEntry>>,
+    keys: &Identities,
+) -> Vec<Vec<SliceEntry>> {
+    for entry in chains.iter_mut().flatten() {
+        if let SliceEntry::Slice(slice) = entry
+            && slice.hides_details()
+            && !slice.barriers.is_empty()
+            && let Ok(Ok(opened)) = open_slice(store, slice, Some(keys)).await
+        {
+            **slice = opened.manifest;
+        }
+    }
+    chains
 }
 
 fn readable(entry: &SliceEntry) -> Option<&SliceManifest> {
@@ -198,12 +243,14 @@ impl WantedTime {
 
 struct ReadEvents<'a> {
     options: &'a TimelineOptions,
+    keys: Option<&'a Identities>,
     time: WantedTime,
     sums: WriteSums,
     changes: ChangeList,
     /// The end of what was counted, by replica set: a new chain may begin before the end of the old one.
     seen: BTreeMap<&'a str, OpTime>,
     problems: Vec<String>,
+    damaged: bool,
 }
 
 impl<'a> ReadEvents<'a> {
@@ -212,14 +259,16 @@ impl<'a> ReadEvents<'a> {
         let wanted = slices.iter().copied().filter(|slice| time.needs(slice));
         let fetch = async |slice: &'a SliceManifest| {
             let bytes = match &slice.events {
-                Some(events) => store.get(&events.key, events.size.min(LARGEST_EVENTS)).await.map(Some),
+                Some(events) => store.get(&events.key, largest_events(events)).await.map(Some),
                 None => Ok(None),
             };
             (slice, bytes)
         };
         let mut fetched = std::pin::pin!(stream::iter(wanted).map(fetch).buffered(FETCHING));
         while let Some((slice, bytes)) = fetched.next().await {
-            match events_of(slice, bytes)? {
+            let read = events_of(slice, bytes, self.keys)?;
+            self.damaged |= read.is_err() && slice.encryption.is_some();
+            match read {
                 Ok(events) => self.take(slice, events),
                 Err(why) if self.problems.len() < PROBLEMS => self.problems.push(format!(
                     "the events from {} to {} cannot be shown: {why}",
@@ -254,8 +303,12 @@ impl<'a> ReadEvents<'a> {
 /// Checks and decodes the events of a slice. Returns the reason if they cannot be used.
 ///
 /// # Errors
-/// Returns an error if the store did not answer.
-fn events_of(slice: &SliceManifest, bytes: StoreResult<Option<Bytes>>) -> Result<Result<EventsFile, String>> {
+/// Returns an error if the store did not answer, or if no identity decrypts the events.
+fn events_of(
+    slice: &SliceManifest,
+    bytes: StoreResult<Option<Bytes>>,
+    keys: Option<&Identities>,
+) -> Result<Result<EventsFile, String>> {
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(e) => match e.kind {
@@ -265,14 +318,6 @@ fn events_of(slice: &SliceManifest, bytes: StoreResult<Option<Bytes>>) -> Result
             _ => return Err(e.into()),
         },
     };
-    let (Some(bytes), Some(events)) = (bytes, &slice.events) else { return Ok(Ok(EventsFile::default())) };
-    if blake3::hash(&bytes).to_hex().as_str() != events.blake3 {
-        return Ok(Err(format!(
-            "{} was changed: it does not have the hash in the slice's manifest",
-            events.key
-        )));
-    }
-    let decoded = Codec::Zstd { level: 0 }.decode(&bytes, LARGEST_EVENTS).map_err(|e| e.chain());
-    let decoded = decoded.and_then(|json| EventsFile::decode(&json)).and_then(|events| events.within(slice));
-    Ok(decoded.map_err(|why| format!("{}: {why}", events.key)))
+    let Some(bytes) = bytes else { return Ok(Ok(EventsFile::default())) };
+    Ok(decode_events(slice, &bytes, keys)?.map(|(events, _)| events))
 }

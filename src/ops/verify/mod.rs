@@ -86,6 +86,8 @@ pub struct VerifyReport {
     pub damaged: Vec<UnverifiedBackup>,
     /// Backups that must be thawed before they can be read.
     pub archived: Vec<UnverifiedBackup>,
+    /// Backups of a sample that no given identity decrypts.
+    pub unopened: Vec<UnverifiedBackup>,
     /// The keys of artifacts without a manifest. Only a sample looks for them.
     pub orphans: Vec<String>,
     /// The chains of oplog slices that were read.
@@ -141,13 +143,15 @@ impl VerifyReport {
         None
     }
 
-    /// Returns the exit code of the command, except for a failed drill.
+    /// Returns the exit code of the command, except for a failed drill. Damage weighs more than a wrong key.
     pub fn exit(&self) -> Exit {
         if !self.damaged.is_empty()
             || self.backups.iter().any(|backup| !backup.sound)
             || self.oplog.iter().any(|chain| !chain.sound)
         {
             Exit::Mismatch
+        } else if !self.unopened.is_empty() || self.oplog.iter().any(|chain| !chain.unopened.is_empty()) {
+            Exit::Key
         } else if self.backups.iter().any(|backup| backup.notes().next().is_some()) {
             Exit::NeedsLook
         } else {
@@ -203,6 +207,7 @@ pub async fn run_verify(
         backups: Vec::new(),
         damaged: Vec::new(),
         archived: Vec::new(),
+        unopened: Vec::new(),
         orphans: Vec::new(),
         oplog: Vec::new(),
         drill_error: None,
@@ -220,8 +225,10 @@ pub async fn run_verify(
     for (id, manifest) in chosen {
         // The manifests of a sample are read one at a time, because a year of manifests takes gigabytes.
         if let Err(error) = verify_one(resources, options, &id, manifest, &drill, &mut report).await {
+            let is_of_key = error.kind() == Kind::Key;
             let error = error_of_one(error, resources, options).await?;
-            report.damaged.push(UnverifiedBackup { id, error });
+            let list = if is_of_key { &mut report.unopened } else { &mut report.damaged };
+            list.push(UnverifiedBackup { id, error });
         }
     }
     if options.slices {
@@ -367,17 +374,18 @@ async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String>
 /// an unreadable backup may be sound.
 ///
 /// # Errors
-/// Returns the error if a single backup was asked for, no identity decrypts the backup, the run was cancelled, or the store does
-/// not answer.
+/// Returns the error if a single backup was asked for, the run was cancelled, or the store does not answer.
 async fn error_of_one(
     error: Error,
     resources: &VerifyResources<'_>,
     options: &VerifyOptions,
 ) -> Result<String> {
     let cancel = resources.cancel;
-    let is_of_key = error.kind() == Kind::Key;
-    if matches!(options.selection, VerifySelection::One(_)) || is_of_key || cancel.error().is_some() {
+    if matches!(options.selection, VerifySelection::One(_)) || cancel.error().is_some() {
         return Err(error);
+    }
+    if error.kind() == Kind::Key {
+        return Ok(error.chain_with_step());
     }
     cancel.or(async { Ok(resources.store.check().await?) }).await?;
     Ok(format!("it cannot be verified: {}", error.chain_with_step()))

@@ -1,7 +1,8 @@
 //! Checking oplog slices: every byte of their bodies and events, and the continuity of their chains.
 //!
-//! A slice is read in one pass: its body is fetched from the first byte to the last, and a thread decompresses it and reads
-//! its entries. Memory holds a few pieces of the body and a run of entries.
+//! A slice is read in one pass: its body is fetched from the first byte to the last, and a thread decrypts and decompresses it
+//! and reads its entries. Memory holds a few pieces of the body and a run of entries. Without the key, only the stored bytes of an
+//! encrypted slice are checked.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
@@ -17,15 +18,17 @@ use tokio::sync::mpsc;
 use super::check::thread_panicked;
 use super::{VerifyOptions, VerifyResources};
 use crate::artifact::read::segment;
-use crate::base::error::Result;
+use crate::artifact::read::slice::{CODEC, check_stored_events, decode_events, largest_events, open_slice};
+use crate::artifact::unseal::Opener;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::keys::Identities;
 use crate::base::progress::{Meter, Phase};
 use crate::base::units::{count, several};
 use crate::catalog::chain::{self, JobSlices, SliceEntry};
 use crate::catalog::reach::break_between;
 use crate::catalog::{Catalog, CatalogEntry};
-use crate::config::choices::Codec;
 use crate::model::optime::OpTime;
-use crate::model::slice::{ChainId, EventsFile, LARGEST_EVENTS, SliceBody, SliceManifest};
+use crate::model::slice::{ChainId, SliceBody, SliceManifest};
 use crate::store::{self, Store, StoreErrorKind};
 
 /// The size of a range request in bytes.
@@ -33,8 +36,6 @@ const REQUEST: u64 = 4 << 20;
 /// How many range requests run at once.
 const REQUESTS: usize = 2;
 
-/// The codec of bodies and events.
-const CODEC: Codec = Codec::Zstd { level: 0 };
 /// The findings of a chain that are kept.
 const KEPT: usize = 20;
 
@@ -57,7 +58,9 @@ pub struct VerifiedChain {
     pub from: Option<OpTime>,
     pub to: Option<OpTime>,
     pub slices: u64,
-    /// The entries that were read.
+    /// How many of the slices are encrypted and were compared only with their checksums, because no identity was given.
+    pub without_key: u64,
+    /// The entries that were read. Those of slices without a key are not counted.
     pub entries: u64,
     /// The length of these entries in bytes.
     pub raw_bytes: u64,
@@ -69,6 +72,8 @@ pub struct VerifiedChain {
     pub more_findings: u64,
     /// Slices that must be thawed before they can be read.
     pub archived: Vec<String>,
+    /// Why the identities that were given do not decrypt slices: the first reasons. Their stored bytes were checked.
+    pub unopened: Vec<String>,
 }
 
 /// A fault of a slice.
@@ -89,17 +94,31 @@ impl VerifiedChain {
             from: None,
             to: None,
             slices: 0,
+            without_key: 0,
             entries: 0,
             raw_bytes: 0,
             stored_bytes: 0,
             findings: Vec::new(),
             more_findings: 0,
             archived: Vec::new(),
+            unopened: Vec::new(),
+        }
+    }
+
+    /// Notes why a slice cannot be decrypted. Slices with the same recipients have the same reason.
+    fn unopened(&mut self, error: &Error) {
+        let why = error.chain_with_step();
+        if self.unopened.len() < KEPT && !self.unopened.contains(&why) {
+            self.unopened.push(why);
         }
     }
 
     fn find(&mut self, start: OpTime, what: String, next_step: &str) {
         self.sound = false;
+        // A fault of an events object is found when the slice is opened, and when the object is compared.
+        if self.findings.iter().any(|found| (found.start, &found.what) == (start, &what)) {
+            return;
+        }
         match self.findings.len() < KEPT {
             true => self.findings.push(SliceFinding { start, what, next_step: next_step.into() }),
             false => self.more_findings += 1,
@@ -121,7 +140,8 @@ pub(super) async fn check_slices(
         let listed = cancel.or(JobSlices::list(store, &job)).await?;
         for chain in listed.chains() {
             log::info!("verifying the oplog slices of {job}, chain {chain}");
-            chains.push(cancel.or(check_chain(store, &listed, &job, chain, resources.meter)).await?);
+            let checker = SliceChecker { store, keys: options.keys.as_deref(), meter: resources.meter };
+            chains.push(cancel.or(checker.check_chain(&listed, &job, chain)).await?);
         }
     }
     Ok(chains)
@@ -142,95 +162,168 @@ async fn jobs(store: &dyn Store, options: &VerifyOptions) -> Result<BTreeSet<Str
     Ok(with_backups.chain(options.configured_job.clone()).collect())
 }
 
-async fn check_chain(
-    store: &dyn Store,
-    listed: &JobSlices,
-    job: &str,
-    chain: &ChainId,
-    meter: &Meter,
-) -> Result<VerifiedChain> {
-    let mut checked = VerifiedChain::of(job, chain);
-    let mut before: Option<SliceManifest> = None;
-    for start in listed.starts(chain) {
-        // A cleanup may have deleted it since the listing.
-        let Some(entry) = chain::read_slice(store, job, chain, start).await? else { continue };
-        checked.slices += 1;
-        let slice = match entry {
-            SliceEntry::Slice(slice) => *slice,
-            SliceEntry::Unreadable { key, why, .. } => {
-                checked.find(start, format!("{key} cannot be understood: {why}"), NEW_CHAIN);
-                before = None;
-                continue;
-            }
-        };
-        if let Some(why) = before.as_ref().and_then(|before| break_between(before, &slice)) {
-            checked.find(start, why, NEW_BASE);
-        }
-        checked.from.get_or_insert(slice.start);
-        checked.to = Some(slice.end.at);
-        check_body(store, &slice, meter, &mut checked).await?;
-        check_events(store, &slice, &mut checked).await?;
-        before = Some(slice);
-    }
-    Ok(checked)
+struct SliceChecker<'a> {
+    store: &'a dyn Store,
+    keys: Option<&'a Identities>,
+    meter: &'a Meter,
 }
 
-async fn check_body(
-    store: &dyn Store,
-    slice: &SliceManifest,
-    meter: &Meter,
-    checked: &mut VerifiedChain,
-) -> Result<()> {
-    let Some(body) = &slice.body else { return Ok(()) };
-    meter.expect(Phase::Verifying, Some(body.size), 0);
-    meter.doing(format!("oplog of {}", slice.start.second()));
-    let stored = match store.head(&body.key).await? {
-        Some(object) => object.size,
-        None => {
-            checked.find(slice.start, format!("{} is missing", body.key), NEW_BASE);
+/// How the content of a slice is read.
+enum Content {
+    /// The complete manifest, and what decrypts the body of an encrypted slice.
+    Readable(Box<SliceManifest>, Option<Opener>),
+    /// The content is encrypted, and there is no key or no intact manifest of the content.
+    Hidden,
+}
+
+impl SliceChecker<'_> {
+    async fn check_chain(&self, listed: &JobSlices, job: &str, chain: &ChainId) -> Result<VerifiedChain> {
+        let mut checked = VerifiedChain::of(job, chain);
+        let mut before: Option<SliceManifest> = None;
+        for start in listed.starts(chain) {
+            // A cleanup may have deleted it since the listing.
+            let Some(entry) = chain::read_slice(self.store, job, chain, start).await? else { continue };
+            checked.slices += 1;
+            let slice = match entry {
+                SliceEntry::Slice(slice) => *slice,
+                SliceEntry::Unreadable { key, why, .. } => {
+                    checked.find(start, format!("{key} cannot be understood: {why}"), NEW_CHAIN);
+                    before = None;
+                    continue;
+                }
+            };
+            if let Some(why) = before.as_ref().and_then(|before| break_between(before, &slice)) {
+                checked.find(start, why, NEW_BASE);
+            }
+            checked.from.get_or_insert(slice.start);
+            checked.to = Some(slice.end.at);
+            let folder = listed.folder(chain, start).into_iter().flatten();
+            let archived = folder.into_iter().any(|(_, object)| object.archive.is_some());
+            let content = self.open(&slice, archived, &mut checked).await?;
+            self.check_body(&slice, content, &mut checked).await?;
+            self.check_events(&slice, &mut checked).await?;
+            before = Some(slice);
+        }
+        Ok(checked)
+    }
+
+    /// Finds the key of a slice, whose objects may be in an archive class.
+    async fn open(
+        &self,
+        slice: &SliceManifest,
+        archived: bool,
+        checked: &mut VerifiedChain,
+    ) -> Result<Content> {
+        if slice.encryption.is_some() && self.keys.is_none() {
+            checked.without_key += 1;
+            return Ok(Content::Hidden);
+        }
+        if slice.encryption.is_some() && archived {
+            return Ok(Content::Hidden);
+        }
+        match open_slice(self.store, slice, self.keys).await {
+            Ok(Ok(opened)) => Ok(Content::Readable(Box::new(opened.manifest), opened.opener)),
+            Ok(Err(what)) => {
+                checked.find(slice.start, what, NEW_BASE);
+                Ok(Content::Hidden)
+            }
+            Err(error) if error.kind() == Kind::Key => {
+                checked.unopened(&error);
+                Ok(Content::Hidden)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_body(
+        &self,
+        slice: &SliceManifest,
+        content: Content,
+        checked: &mut VerifiedChain,
+    ) -> Result<()> {
+        let Some(body) = &slice.body else { return Ok(()) };
+        self.meter.expect(Phase::Verifying, Some(body.size), 0);
+        self.meter.doing(format!("oplog of {}", slice.start.second()));
+        let stored = match self.store.head(&body.key).await? {
+            Some(object) => object.size,
+            None => {
+                checked.find(slice.start, format!("{} is missing", body.key), NEW_BASE);
+                return Ok(());
+            }
+        };
+        if stored != body.size {
+            let has = several(stored, "byte");
+            let what = format!("{} has {has}, but the manifest says {}", body.key, count(body.size));
+            checked.find(slice.start, what, NEW_BASE);
             return Ok(());
         }
-    };
-    if stored != body.size {
-        let has = several(stored, "byte");
-        let what = format!("{} has {has}, but the manifest says {}", body.key, count(body.size));
-        checked.find(slice.start, what, NEW_BASE);
-        return Ok(());
-    }
-    let (sender, receiver) = mpsc::channel(1);
-    let expected = slice.clone();
-    let reader = tokio::task::spawn_blocking(move || read_entries(receiver, &expected));
-    let hashes = fetch(store, body, sender, meter).await;
-    let read = reader.await.map_err(|_| thread_panicked())?;
-    let (crc64nvme, blake3) = match hashes {
-        Ok(hashes) => hashes,
-        Err(e) if e.kind == StoreErrorKind::Archived => {
-            checked.archived.push(e.to_string());
-            return Ok(());
+        let (sender, receiver) = mpsc::channel(1);
+        let reader = tokio::task::spawn_blocking(move || match content {
+            Content::Readable(complete, opener) => read_entries(receiver, &complete, opener).map(Some),
+            Content::Hidden => Ok(None),
+        });
+        let hashes = fetch(self.store, body, sender, self.meter).await;
+        let read = reader.await.map_err(|_| thread_panicked())?;
+        let (crc64nvme, blake3) = match hashes {
+            Ok(hashes) => hashes,
+            Err(e) if e.kind == StoreErrorKind::Archived => {
+                checked.archived.push(e.to_string());
+                return Ok(());
+            }
+            Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
+                checked.find(slice.start, e.to_string(), NEW_BASE);
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        checked.stored_bytes += body.size;
+        let mut find = |what: &str| checked.find(slice.start, format!("{}: {what}", body.key), NEW_BASE);
+        if blake3 != body.blake3 {
+            find("the object does not have the BLAKE3 in the manifest");
         }
-        Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
-            checked.find(slice.start, e.to_string(), NEW_BASE);
-            return Ok(());
+        if format!("{crc64nvme:016x}") != body.crc64nvme {
+            find(&format!("its checksum is {crc64nvme:016x}, but the manifest says {}", body.crc64nvme));
         }
-        Err(e) => return Err(e.into()),
-    };
-    checked.stored_bytes += body.size;
-    let mut find = |what: &str| checked.find(slice.start, format!("{}: {what}", body.key), NEW_BASE);
-    if blake3 != body.blake3 {
-        find("the object does not have the BLAKE3 in the manifest");
-    }
-    if format!("{crc64nvme:016x}") != body.crc64nvme {
-        find(&format!("its checksum is {crc64nvme:016x}, but the manifest says {}", body.crc64nvme));
-    }
-    match read {
-        Ok(read) => {
-            read.faults(slice, body).into_iter().for_each(|what| find(&what));
-            checked.entries += read.entries;
-            checked.raw_bytes += read.raw_bytes;
+        match read {
+            Ok(Some(read)) => {
+                read.faults.iter().for_each(|what| find(what));
+                checked.entries += read.entries;
+                checked.raw_bytes += read.raw_bytes;
+            }
+            Ok(None) => {}
+            Err(what) => find(&what),
         }
-        Err(what) => find(&what),
+        Ok(())
     }
-    Ok(())
+
+    async fn check_events(&self, slice: &SliceManifest, checked: &mut VerifiedChain) -> Result<()> {
+        let Some(events) = &slice.events else { return Ok(()) };
+        // The complete manifest of an encrypted slice is in its events.
+        let next_step = if slice.encryption.is_some() { NEW_BASE } else { NO_EVENTS };
+        let bytes = match self.store.get(&events.key, largest_events(events)).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind == StoreErrorKind::Archived => {
+                checked.archived.push(e.to_string());
+                return Ok(());
+            }
+            Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
+                checked.find(slice.start, e.to_string(), next_step);
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        checked.stored_bytes += bytes.len() as u64;
+        let stored = check_stored_events(events, &bytes).map(|what| format!("{}: {what}", events.key));
+        // A slice that could be opened had its events decoded already.
+        let fault = stored.or_else(|| match slice.encryption {
+            Some(_) => None,
+            None => decode_events(slice, &bytes, None).ok()?.err(),
+        });
+        if let Some(what) = fault {
+            checked.find(slice.start, what, next_step);
+        }
+        Ok(())
+    }
 }
 
 /// Fetches a body, and sends it to the reader of its entries. Returns its CRC-64/NVME and BLAKE3.
@@ -289,15 +382,22 @@ impl Read for ReceivedPieces {
 struct ReadEntries {
     entries: u64,
     raw_bytes: u64,
-    raw_blake3: String,
-    /// The first fault among the entries.
-    fault: Option<String>,
+    faults: Vec<String>,
 }
 
-fn read_entries(receiver: mpsc::Receiver<Bytes>, slice: &SliceManifest) -> Result<ReadEntries, String> {
+/// Reads the entries of a body, and compares them with the complete manifest.
+fn read_entries(
+    receiver: mpsc::Receiver<Bytes>,
+    slice: &SliceManifest,
+    opener: Option<Opener>,
+) -> Result<ReadEntries, String> {
     let pieces = ReceivedPieces { receiver, current: Bytes::new() };
+    let content: Box<dyn BufRead> = match opener {
+        Some(opener) => Box::new(opener.reader(pieces)),
+        None => Box::new(pieces),
+    };
     // One byte more shows that the body is too long.
-    let mut raw = CODEC.stream(pieces).take(slice.raw_bytes + 1);
+    let mut raw = CODEC.stream(content).take(slice.raw_bytes + 1);
     let (mut last, mut fault) = (slice.start, None);
     let mut take = |run: Vec<u8>, _room| {
         let mut rest = run.as_slice();
@@ -309,7 +409,20 @@ fn read_entries(receiver: mpsc::Receiver<Bytes>, slice: &SliceManifest) -> Resul
         }
     };
     let (tally, raw_blake3) = segment::documents(&mut raw, None, &mut take)?;
-    Ok(ReadEntries { entries: tally.documents, raw_bytes: tally.raw_bytes, raw_blake3, fault })
+    let mut faults: Vec<String> = fault.into_iter().collect();
+    if tally.documents != slice.entries {
+        let has = several(tally.documents, "entry");
+        faults.push(format!("it has {has}, but the manifest says {}", count(slice.entries)));
+    }
+    if tally.raw_bytes != slice.raw_bytes {
+        // Reading stops one byte after the length in the manifest.
+        let than = if tally.raw_bytes > slice.raw_bytes { "more" } else { "less" };
+        faults.push(format!("its entries are {than} than the {} bytes of the manifest", count(slice.raw_bytes)));
+    }
+    if slice.body.as_ref().is_none_or(|body| body.raw_blake3.as_ref() != Some(&raw_blake3)) {
+        faults.push("its decompressed entries do not have the BLAKE3 in the manifest".into());
+    }
+    Ok(ReadEntries { entries: tally.documents, raw_bytes: tally.raw_bytes, faults })
 }
 
 /// Checks the time of an entry. `last` is the time of the entry before it.
@@ -330,61 +443,6 @@ fn check_entry(entry: &[u8], slice: &SliceManifest, last: &mut OpTime) -> Result
     }
     if at == slice.end.at && entry.get_i64("t").ok() != Some(slice.end.term) {
         return Err(format!("its last entry does not have the term {} of the manifest", slice.end.term));
-    }
-    Ok(())
-}
-
-impl ReadEntries {
-    fn faults(&self, slice: &SliceManifest, body: &SliceBody) -> Vec<String> {
-        let mut faults: Vec<String> = self.fault.iter().cloned().collect();
-        if self.entries != slice.entries {
-            let has = several(self.entries, "entry");
-            faults.push(format!("it has {has}, but the manifest says {}", count(slice.entries)));
-        }
-        if self.raw_bytes != slice.raw_bytes {
-            // Reading stops one byte after the length in the manifest.
-            let than = if self.raw_bytes > slice.raw_bytes { "more" } else { "less" };
-            faults.push(format!(
-                "its entries are {than} than the {} bytes of the manifest",
-                count(slice.raw_bytes)
-            ));
-        }
-        if self.raw_blake3 != body.raw_blake3 {
-            faults.push("its decompressed entries do not have the BLAKE3 in the manifest".into());
-        }
-        faults
-    }
-}
-
-async fn check_events(store: &dyn Store, slice: &SliceManifest, checked: &mut VerifiedChain) -> Result<()> {
-    let Some(events) = &slice.events else { return Ok(()) };
-    let bytes = match store.get(&events.key, events.size.min(LARGEST_EVENTS)).await {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind == StoreErrorKind::Archived => {
-            checked.archived.push(e.to_string());
-            return Ok(());
-        }
-        Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
-            checked.find(slice.start, e.to_string(), NO_EVENTS);
-            return Ok(());
-        }
-        Err(e) => return Err(e.into()),
-    };
-    checked.stored_bytes += bytes.len() as u64;
-    let fault = if bytes.len() as u64 != events.size {
-        Some(format!(
-            "it has {}, but the manifest says {}",
-            several(bytes.len() as u64, "byte"),
-            count(events.size)
-        ))
-    } else if blake3::hash(&bytes).to_hex().as_str() != events.blake3 {
-        Some("the object does not have the BLAKE3 in the manifest".into())
-    } else {
-        let decoded = CODEC.decode(&bytes, LARGEST_EVENTS).map_err(|e| e.chain());
-        decoded.and_then(|json| EventsFile::decode(&json)).and_then(|events| events.within(slice)).err()
-    };
-    if let Some(what) = fault {
-        checked.find(slice.start, format!("{}: {what}", events.key), NO_EVENTS);
     }
     Ok(())
 }

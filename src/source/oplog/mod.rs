@@ -29,8 +29,10 @@ use crate::dumpformat::Sink;
 use crate::model::manifest::ChainBase;
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
+use crate::model::selection::{self, SelectionAsked};
 use crate::model::server::Topology;
 use crate::model::slice::EntryMark;
+use crate::mongo::commands::uuid_of;
 use crate::mongo::errors::{self, Class};
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
@@ -300,7 +302,7 @@ pub(super) fn mark(entry: &RawDocument) -> Option<EntryMark> {
     let at = entry.get_timestamp("ts").ok()?.into();
     // The first entry of a set, which initiates it, has no term (6.0.5).
     let term = entry.get_i64("t").unwrap_or(-1);
-    Some(EntryMark { at, term, blake3: blake3::hash(entry.as_bytes()).to_hex().to_string() })
+    Some(EntryMark { at, term, blake3: Some(blake3::hash(entry.as_bytes()).to_hex().to_string()) })
 }
 
 /// The beginning of a snapshot in the oplog.
@@ -328,6 +330,22 @@ impl SnapshotBase {
 /// The place of a backup whose last entry is `entry`.
 pub fn chain_base(from: OpTime, entry: &EntryMark) -> ChainBase {
     ChainBase { from, term: entry.term, blake3: entry.blake3.clone() }
+}
+
+/// The [mark](selection::mark) of a selection. The secret is the UUID of `config.transactions`, which all members of a set share
+/// and every user who can read the oplog for slices may see. Returns `None` if the server is no replica set.
+///
+/// # Errors
+/// Returns an error if the collection cannot be listed.
+pub async fn selection_mark(server: &Server, selection: &SelectionAsked) -> Result<Option<String>> {
+    if server.hello.topology != Topology::ReplicaSet {
+        return Ok(None);
+    }
+    let list = rawdoc! {"listCollections": 1, "filter": {"name": "transactions"}};
+    let rows = server.documents("config", list).await;
+    let rows = rows.map_err(|e| server.explain_late("cannot list config.transactions", e))?;
+    let uuid = rows.first().and_then(|row| uuid_of(row));
+    uuid.map(|uuid| selection::mark(selection, uuid.as_bytes())).transpose()
 }
 
 /// The time of the first entry of the oldest transaction that is under way.

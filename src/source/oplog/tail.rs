@@ -108,7 +108,7 @@ pub async fn prove(server: &Server, state: &OplogState, last: &EntryMark) -> Res
         return Ok(Continuity::Behind);
     }
     Ok(match entry_at(server, last.at).await? {
-        Some(found) if found == *last => Continuity::Proven,
+        Some(found) if found.is(last) => Continuity::Proven,
         found => Continuity::Broken(lost(server, state.oldest, last, found.is_some())),
     })
 }
@@ -280,7 +280,7 @@ async fn break_at(
     entry: &RawDocument,
 ) -> Result<Option<String>> {
     match start {
-        TailStart::Entry(want) if mark(entry).as_ref() == Some(want) => Ok(None),
+        TailStart::Entry(want) if mark(entry).is_some_and(|found| found.is(want)) => Ok(None),
         TailStart::Entry(want) => Ok(Some(lost(server, time, want, time == want.at))),
         // The oplog drops its oldest entries, so nothing between the start and the first entry is lost if it still reaches
         // back to the start now.

@@ -119,7 +119,7 @@ async fn missing_slices_and_damaged_events_are_named() {
     bytes[20] ^= 1;
     std::fs::write(&file, bytes).expect("written");
     let report = timeline(&home, &[], 3);
-    assert!(report["problems"][0].as_str().unwrap().contains("does not have the hash"), "{report}");
+    assert!(report["problems"][0].as_str().unwrap().contains("does not have the BLAKE3"), "{report}");
     assert!(report["changes"].as_array().unwrap().iter().any(|change| change["command"] == "dropDatabase"));
     let slice = uzima_backup::catalog::layout::slice(JOB, &chain[1].chain, chain[1].start);
     std::fs::remove_file(home.backups().join(slice)).expect("removed");

@@ -4,17 +4,20 @@
 use std::sync::Arc;
 
 use bson::RawDocument;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::{RestoreOrigin, StoredBackup};
 use crate::artifact::read::segment::{self, StoredArtifact};
+use crate::artifact::read::slice::{CODEC, OpenedSlice, open_slice};
+use crate::artifact::unseal::Opener;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::keys::Identities;
 use crate::base::units;
 use crate::catalog::point::ChosenSlices;
-use crate::config::choices::Codec;
 use crate::dumpformat::oplog::EntrySource;
 use crate::model::optime::OpTime;
-use crate::model::slice::{SliceBody, SliceManifest};
+use crate::model::slice::SliceManifest;
 use crate::ops::restore::report::PointFacts;
 use crate::restore_target::insert;
 use crate::store::Store;
@@ -22,10 +25,19 @@ use crate::store::Store;
 /// The next step if a slice is damaged.
 const DAMAGED: &str = "Nothing was changed. Put a copy of the object back, or restore to an earlier time: --at takes any time before it";
 
+/// How many encrypted slices are opened at once.
+const OPENING: usize = 16;
+
 /// The slices that are replayed after a backup.
 #[derive(Debug)]
 pub struct Continuation {
-    chosen: ChosenSlices,
+    slices: Vec<OpenedSlice>,
+    /// The backup's own instant.
+    instant: OpTime,
+    /// The last optime that is replayed.
+    last: OpTime,
+    /// The end of the unbroken slices.
+    end: OpTime,
     /// The term of the entry at the backup's instant.
     term: Option<i64>,
     /// True if the data has every write up to the instant, so that earlier entries matter only for transactions that were open
@@ -34,39 +46,38 @@ pub struct Continuation {
 }
 
 impl Continuation {
-    pub fn new(chosen: ChosenSlices, term: Option<i64>, contained: bool) -> Continuation {
-        Continuation { chosen, term, contained }
-    }
-
     /// The backup's own instant. Later operations are replayed exactly.
     pub fn instant(&self) -> OpTime {
-        self.chosen.instant
+        self.instant
     }
 
     /// The last optime that is replayed.
     pub fn last(&self) -> OpTime {
-        self.chosen.last
+        self.last
+    }
+
+    fn manifests(&self) -> impl Iterator<Item = &SliceManifest> {
+        self.slices.iter().map(|slice| &slice.manifest)
     }
 
     /// The start of the first slice.
     pub fn start(&self) -> OpTime {
-        self.chosen.slices.first().map_or(self.chosen.instant, |slice| slice.start)
+        self.manifests().next().map_or(self.instant, |slice| slice.start)
     }
 
     /// The length of all entries in bytes.
     pub fn raw_bytes(&self) -> u64 {
-        self.chosen.slices.iter().map(|slice| slice.raw_bytes).sum()
+        self.manifests().map(|slice| slice.raw_bytes).sum()
     }
 
     pub fn facts(&self) -> PointFacts {
-        let slices = &self.chosen.slices;
         PointFacts {
-            chain: slices.first().map(|slice| slice.chain.clone()),
-            slices: slices.len() as u64,
+            chain: self.manifests().next().map(|slice| slice.chain.clone()),
+            slices: self.slices.len() as u64,
             raw_bytes: self.raw_bytes(),
-            stored_bytes: slices.iter().filter_map(|slice| Some(slice.body.as_ref()?.size)).sum(),
-            base_at: self.chosen.instant,
-            end: self.chosen.end,
+            stored_bytes: self.manifests().filter_map(|slice| Some(slice.body.as_ref()?.size)).sum(),
+            base_at: self.instant,
+            end: self.end,
         }
     }
 
@@ -79,14 +90,14 @@ impl Continuation {
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         // The backup has the earlier entries itself.
-        let from = if self.contained { from } else { from.max(self.chosen.instant.after()) };
-        let to = to.min(self.chosen.last);
+        let from = if self.contained { from } else { from.max(self.instant.after()) };
+        let to = to.min(self.last);
         let mut foreign = None;
-        for slice in self.chosen.slices.iter().filter(|slice| slice.end.at >= from && slice.start < to) {
-            let Some(body) = &slice.body else { continue };
-            scan_body(store, slice, body, &mut |at, raw| {
-                if at == self.chosen.instant && self.is_foreign(raw) {
-                    foreign = Some(slice);
+        let wanted = |slice: &SliceManifest| slice.end.at >= from && slice.start < to;
+        for slice in self.slices.iter().filter(|slice| wanted(&slice.manifest)) {
+            scan_body(store, slice, &mut |at, raw| {
+                if at == self.instant && self.is_foreign(raw) {
+                    foreign = Some(&slice.manifest);
                 }
                 if (from..=to).contains(&at) {
                     each(raw);
@@ -115,20 +126,20 @@ impl Continuation {
 /// Passes every entry of a slice to `each`, with its time.
 fn scan_body(
     store: &Arc<dyn Store>,
-    slice: &SliceManifest,
-    body: &SliceBody,
+    OpenedSlice { manifest: slice, opener }: &OpenedSlice,
     each: &mut dyn FnMut(OpTime, &[u8]),
 ) -> Result<()> {
+    let Some(body) = &slice.body else { return Ok(()) };
+    let content = opener.as_ref().map_or(body.size, Opener::plain_size);
     let object = StoredArtifact {
         store: Arc::clone(store),
         key: body.key.clone(),
-        // Decompression does not depend on the level.
-        codec: Codec::Zstd { level: 3 },
-        opener: None,
+        codec: CODEC,
+        opener: opener.clone(),
         large: segment::large_documents(),
     };
     let (mut last, mut wrong) = (slice.start, None);
-    let read = object.read_whole(body.size, slice.raw_bytes, &Handle::current(), &mut |run| {
+    let read = object.read_whole(content, slice.raw_bytes, &Handle::current(), &mut |run| {
         for raw in insert::split(&run.documents).unwrap_or_default() {
             let at = RawDocument::from_bytes(raw).ok().and_then(|entry| entry.get_timestamp("ts").ok());
             match at.map(OpTime::from).filter(|at| *at > last && *at <= slice.end.at) {
@@ -140,10 +151,7 @@ fn scan_body(
             }
         }
     });
-    let damaged = |what: &str| {
-        let text = format!("the oplog slice that starts at {} is damaged: {}: {what}", slice.start, body.key);
-        Error::new(Kind::Mismatch, text).hint(DAMAGED)
-    };
+    let damaged = |what: &str| damaged(slice, &format!("{}: {what}", body.key));
     let read = read.map_err(|error| match error.kind() {
         Kind::Mismatch => error.hint(DAMAGED),
         _ => error,
@@ -157,21 +165,61 @@ fn scan_body(
             units::count(slice.raw_bytes)
         )));
     }
-    if (&read.raw_blake3, &read.blake3) != (&body.raw_blake3, &body.blake3) {
+    // The chunks of an encrypted body have tags, which prove what its BLAKE3 proves.
+    let same_object = opener.is_some() || read.blake3 == body.blake3;
+    if body.raw_blake3.as_ref() != Some(&read.raw_blake3) || !same_object {
         return Err(damaged("its BLAKE3 differs from its manifest"));
     }
     wrong.map_or(Ok(()), |what| Err(damaged(&what)))
 }
 
+fn damaged(slice: &SliceManifest, what: &str) -> Error {
+    let text = format!("the oplog slice that starts at {} is damaged: {what}", slice.start);
+    Error::new(Kind::Mismatch, text).hint(DAMAGED)
+}
+
 impl StoredBackup {
-    /// Adds the slices that lead to a point in time.
-    #[must_use]
-    pub fn continued(mut self, chosen: ChosenSlices) -> StoredBackup {
+    /// Adds the slices that lead to a point in time, with the identities for encrypted ones.
+    ///
+    /// # Errors
+    /// Returns an error if a slice is damaged or has another selection than the backup, or if the store does not answer. The error
+    /// has the kind [`Kind::Key`] if no identity decrypts a slice.
+    pub async fn continued(
+        mut self,
+        chosen: &ChosenSlices,
+        keys: Option<&Identities>,
+    ) -> Result<StoredBackup> {
+        let store = &self.object.store;
+        let selection = self.manifest.known_selection();
+        let open = async |slice: &SliceManifest| {
+            let opened = open_slice(&**store, slice, keys).await?.map_err(|what| damaged(slice, &what))?;
+            // Without the key, an encrypted selection cannot be compared with another one.
+            let other = opened.manifest.known_selection();
+            if slice.end.at > chosen.instant && other.differs(&selection) {
+                let start = slice.start.second();
+                let text = format!(
+                    "the oplog slice that starts at {start} has another selection than the backup {}: {other} instead of \
+                     {selection}",
+                    self.manifest.id
+                );
+                return Err(Error::usage(text).hint(
+                    "Restore to an earlier time, or begin with another backup: `uzima-backup restore ID --at TIME`",
+                ));
+            }
+            Ok(opened)
+        };
+        let slices: Vec<OpenedSlice> =
+            stream::iter(&chosen.slices).map(open).buffered(OPENING).try_collect().await?;
         let consistency = &self.manifest.consistency;
-        let term = consistency.base.as_ref().map(|base| base.term);
-        let contained = consistency.oplog.is_none();
-        self.continuation = Some(Continuation::new(chosen, term, contained));
-        self
+        self.continuation = Some(Continuation {
+            slices,
+            instant: chosen.instant,
+            last: chosen.last,
+            end: chosen.end,
+            term: consistency.base.as_ref().map(|base| base.term),
+            contained: consistency.oplog.is_none(),
+        });
+        Ok(self)
     }
 
     /// Passes every entry of the backup's own slice and of the slices after it to `each`, in order. Blocks the thread.
