@@ -71,6 +71,8 @@ pub struct FoundBackup {
     fault: Option<BackupFault>,
     /// The last drill.
     drill: Option<Drill>,
+    /// The end of the newest verify with the key.
+    keyed_at: Option<DateTime<Utc>>,
 }
 
 /// The state of a store for the cleanup of one job.
@@ -186,7 +188,9 @@ impl StoreState {
             verdicts.newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
         let fault = BackupFault::find(&manifest, &folder, verdict.as_ref());
         let drill = verdict.and_then(|verdict| verdict.drill);
-        self.found.insert(manifest.id.clone(), FoundBackup { manifest, folder, pin, accepted, fault, drill });
+        let keyed_at = verdicts.keyed_at;
+        let found = FoundBackup { manifest, folder, pin, accepted, fault, drill, keyed_at };
+        self.found.insert(found.manifest.id.clone(), found);
     }
 
     /// Marks a backup as accepted. Returns `false` if there is no such backup.
@@ -210,6 +214,12 @@ impl StoreState {
         let mut drills: Vec<_> = drills.collect();
         drills.sort_by_key(|(_, drill)| std::cmp::Reverse(drill.at));
         drills
+    }
+
+    /// The newest verify or drill of an encrypted backup with its key, and the backup.
+    pub fn newest_keyed(&self) -> Option<(&BackupId, DateTime<Utc>)> {
+        let encrypted = self.found.iter().filter(|(_, found)| found.manifest.encryption.is_some());
+        encrypted.filter_map(|(id, found)| Some((id, found.keyed_at?))).max_by_key(|(_, at)| *at)
     }
 
     /// The faults of the job's backups.

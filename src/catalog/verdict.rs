@@ -179,6 +179,8 @@ pub struct Verdicts {
     /// The newest result with the newest drill, which may belong to an earlier result: reading the artifact again does
     /// not undo the findings of a restore. `None` if there is no result; the reason if the result cannot be used.
     pub newest: Option<Result<Verdict, String>>,
+    /// The end of the newest verify with the key, or of a backup that is not encrypted.
+    pub keyed_at: Option<DateTime<Utc>>,
     /// Messages about results that are dated in the future and ignored. Such a result would count as the newest until
     /// its date, whatever a verify finds until then.
     pub future: Vec<String>,
@@ -215,7 +217,7 @@ impl Verdicts {
                 verdicts.future.push(future(&object.key, "has a drill that is"));
                 found.drill = None;
             }
-            let with_key = !found.without_key;
+            let (with_key, found_at) = (!found.without_key, found.at);
             newest = Some(match (newest.take(), found.drill.take()) {
                 (Some(last), drill) => {
                     let last = if with_key && !keyed { last.over(&found) } else { last };
@@ -226,6 +228,9 @@ impl Verdicts {
                 }
                 (None, drill) => Verdict { drill, ..found },
             });
+            if with_key && !keyed {
+                verdicts.keyed_at = Some(found_at);
+            }
             keyed |= with_key;
             if keyed && newest.as_ref().is_some_and(|newest| newest.drill.is_some()) {
                 break;
@@ -289,12 +294,14 @@ mod tests {
             let verdict = if drilled { verdict.with(drill(&[])) } else { verdict };
             verdict.write(&store).await.unwrap();
         };
+        let keyed_at = std::cell::Cell::new(Some(5));
         let newest = async || {
             let reading = CatalogOptions::remembering(None, "2026-11-24T12:00:00Z".parse().unwrap());
             let catalog = Catalog::read(&store, &reading).await.unwrap();
             let ids = std::slice::from_ref(&sound.id);
-            let newest = catalog.verdicts(ids).await.unwrap().remove(&sound.id).unwrap().newest;
-            let found = newest.unwrap().unwrap();
+            let verdicts = catalog.verdicts(ids).await.unwrap().remove(&sound.id).unwrap();
+            let (found, keyed) = (verdicts.newest.unwrap().unwrap(), verdicts.keyed_at);
+            assert_eq!(keyed.map(|at| at.to_rfc3339()), keyed_at.get().map(|hour| format!("2026-11-23T{hour:02}:00:00+00:00")));
             (found.sound, found.without_key, found.findings.len(), found.drill.is_some())
         };
         write(5, false, &["damaged"], false).await;
@@ -303,6 +310,7 @@ mod tests {
         assert_eq!(newest().await, (false, true, 1, false));
         write(8, false, &[], true).await;
         write(9, true, &[], false).await;
+        keyed_at.set(Some(8));
         assert_eq!(newest().await, (true, true, 0, true));
         // Damage of the stored bytes needs no key, and either kind of verify proves that it is gone.
         write(10, true, &["damaged"], false).await;

@@ -29,6 +29,23 @@ pub async fn agrees(question: &str, state: &str, cancel: &Cancel) -> Result<bool
     Ok(consent(question, state, cancel).await?.is_ok())
 }
 
+/// Asks for a line of text. The answer is empty if the input ends.
+///
+/// # Errors
+/// Returns an error if a signal comes first, or the answer cannot be read. `state` is as for [`confirm`].
+pub async fn line(question: &str, state: &str, cancel: &Cancel) -> Result<String> {
+    let unread = |e: io::Error| Error::failed(format!("the answer cannot be read; {state}")).caused_by(e);
+    match answer(question, cancel).await.map_err(unread)? {
+        None => {
+            let _ = writeln!(io::stderr());
+            Err(cancel.error_with(state).expect("the token is cancelled"))
+        }
+        Some(Ok(Ok(line))) => Ok(line.trim().to_string()),
+        Some(Ok(Err(e))) => Err(unread(e)),
+        Some(Err(_)) => Err(Error::failed(format!("the answer cannot be read; {state}"))),
+    }
+}
+
 /// Returns the reason if the answer is not yes. The error is a signal.
 async fn consent(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(), String>> {
     let mut out = io::stderr();

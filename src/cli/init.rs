@@ -11,12 +11,12 @@ use serde::Serialize;
 use super::args::InitArgs;
 use super::logging::Log;
 use super::output::{self, Output};
-use super::{ask, health};
+use super::{ask, health, units};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::place::Place;
-use crate::config::{Config, DEFAULT_FILE, Origin};
+use crate::config::{Config, DEFAULT_FILE, Origin, Raw};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
 use crate::ops::health::{CheckOutcome, HealthOptions, HealthReport as Health, run_health};
@@ -61,6 +61,12 @@ pub async fn run(
     }
     let kept = options.keeps_file();
     check_flags(args, config)?;
+    let asked = match kept {
+        true => None,
+        false => ask_recipients(args, &options, run).await?,
+    };
+    let config = asked.as_ref().unwrap_or(config);
+    let run = &Run { config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
     if !kept {
         check_settings(config)?;
     }
@@ -82,7 +88,9 @@ pub async fn run(
     if let (Some(plan), Some(offer)) = (&mut plan, offer.as_ref().filter(|offer| offer.scheduled)) {
         plan.notes.extend(offer.words());
     }
-    let init = Init { file, prepared, schedule, host };
+    let recipients = nightly.job.as_ref()?.recipients.as_ref().map_or(0, |keys| keys.fingerprints().len());
+    let offers_encryption = !args.no_encryption;
+    let init = Init { file, prepared, schedule, host, recipients, offers_encryption };
     if let Some(plan) = &mut plan {
         if plan.is_empty() || args.dry_run {
             init.print(None, None, Some(plan), offer.as_ref(), output);
@@ -136,6 +144,44 @@ async fn choose_oplog(
     Ok((scheduled, Some(OplogOffer { scheduled, ..offer })))
 }
 
+/// Where the secret keys must be.
+const KEYS: &str = "Make two keys on another machine (uzima-backup keygen --out first.key), and keep the secret keys there, one of \
+                    them offline. This machine needs the public keys only, so it cannot read its own backups. Without a secret \
+                    key, nobody can restore them.";
+
+/// Asks for public keys on a terminal before the first installation, unless there are some. Returns the settings with them, if any
+/// were named.
+///
+/// # Errors
+/// Returns an error if the answer is no public key.
+async fn ask_recipients(
+    args: &InitArgs,
+    options: &InitOptions,
+    run: &Run<'_>,
+) -> Result<Option<Config>> {
+    let config = run.config;
+    let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
+    let asks = !(installed || args.yes || args.dry_run || args.no_encryption) && at_terminal();
+    if !asks || config.layers.is_set("recipients") {
+        return Ok(None);
+    }
+    let question = format!(
+        "{}{}Public keys (age1… or ssh-ed25519 …), with commas; Enter for no encryption: ",
+        wrapped("Backups can be encrypted: then a reader of the store cannot read the data."),
+        wrapped(KEYS)
+    );
+    let answer = ask::line(&question, UNCHANGED, run.cancel).await?;
+    let keys: Vec<String> = answer.split(',').map(|key| key.trim().to_string()).collect();
+    match answer.is_empty() {
+        true => Ok(None),
+        false => {
+            let config = config.with_flag("recipients", Raw::List(keys));
+            config.job.as_ref()?;
+            Ok(Some(config))
+        }
+    }
+}
+
 /// Returns true if a person can be asked.
 fn at_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
@@ -163,6 +209,10 @@ struct Init {
     prepared: Prepared,
     schedule: Schedule,
     host: Host,
+    /// How many keys decrypt the backups; 0 if they are not encrypted.
+    recipients: usize,
+    /// True if the text explains encryption to somebody who has none.
+    offers_encryption: bool,
 }
 
 impl Init {
@@ -336,6 +386,8 @@ struct InitDocument<'a> {
     crontab: Vec<String>,
     systemd: Vec<String>,
     install: Option<&'a InstallPlan>,
+    /// How many public keys the backups are encrypted to; 0 if they are not encrypted.
+    recipients: usize,
     /// `None` if the server was not asked, did not answer, or has no oplog that can be stored.
     oplog: Option<&'a OplogOffer>,
 }
@@ -374,6 +426,7 @@ impl Init {
             crontab: if offered { self.schedule.crontab() } else { Vec::new() },
             systemd: if offered { self.schedule.systemd() } else { Vec::new() },
             install: plan,
+            recipients: self.recipients,
             oplog: offer,
         };
         output.result(&document, || match (report, health) {
@@ -456,6 +509,22 @@ impl Init {
                     "It shows a plan, asks, and adds {jobs} jobs to the crontab of the user who runs it;\n\
                      as root on a machine with systemd, it enables {jobs} timers instead.\n"
                 ));
+            }
+        }
+        match self.recipients {
+            0 if self.offers_encryption => {
+                let then = format!("Then add this line to {}:", self.file.display());
+                let line = r#"recipients = ["age1…", "age1…"]"#.to_string();
+                section(
+                    &mut text,
+                    "Encryption, so that a reader of the store cannot read the data:",
+                    &[folded(&[KEYS.to_string(), then]), vec![line]].concat(),
+                );
+            }
+            0 => {}
+            count => {
+                let line = format!("The backups are encrypted to {}.", units::several(count as u64, "public key"));
+                section(&mut text, "Encryption:", &folded(&[line, KEYS.to_string()]));
             }
         }
         if let Some(offer) = offer.filter(|offer| !offer.scheduled) {

@@ -56,6 +56,8 @@ pub struct JobSettings {
     pub max_age: Duration,
     /// The age of the newest drill at which `health` fails; `None` if no drills are expected.
     pub drill_max_age: Option<Duration>,
+    /// The age of the newest verify with the key at which `health` warns.
+    pub keyed_max_age: Duration,
     /// The number of days that the stored oplog must cover.
     pub oplog_days: u32,
     /// The age of the end of the stored oplog at which it is too old.
@@ -108,6 +110,7 @@ impl JobSettings {
             retention: retention(layers)?,
             max_age: layers.duration("max_age")?,
             drill_max_age: layers.parsed("drill_max_age", duration_in("drill_max_age"))?,
+            keyed_max_age: layers.duration("keyed_max_age")?,
             oplog_days: layers.value("oplog_days", at_least(1))?,
             oplog_max_age: layers.duration("oplog_max_age")?,
             records: RecordsAt::resolve(layers)?,

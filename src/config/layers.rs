@@ -18,7 +18,7 @@ use crate::base::keys::Recipient;
 use crate::base::secret::hide_login;
 
 /// The unparsed values of all settings that are set or have a default.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layers {
     values: BTreeMap<&'static str, (Raw, Origin)>,
     /// The values that flags replaced.
@@ -69,6 +69,13 @@ impl Layers {
             beneath_flags.extend(replaced.map(|(raw, _)| (key, raw)));
         }
         Ok(Layers { values, beneath_flags, file })
+    }
+
+    /// The same values, with one that a flag sets.
+    pub(super) fn with_flag(&self, key: &'static str, raw: Raw) -> Layers {
+        let mut layers = self.clone();
+        layers.values.insert(key, (raw, Origin::Flag));
+        layers
     }
 
     /// The settings of these variables, without a file.

@@ -84,12 +84,28 @@ impl Config {
         machine: &Machine,
     ) -> Result<Config> {
         let layers = Layers::load(flags, env, config)?;
+        let (misspelt, exposed) = (warnings::misspelt(names), warnings::exposed(&layers, env));
+        Ok(Config::resolve(layers, machine, misspelt, exposed))
+    }
+
+    /// The same settings, with one that a flag sets.
+    pub fn with_flag(&self, key: &'static str, raw: Raw) -> Config {
+        let layers = self.layers.with_flag(key, raw);
+        Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone())
+    }
+
+    fn resolve(
+        layers: Layers,
+        machine: &Machine,
+        misspelt: Vec<Misspelt>,
+        exposed: Vec<Exposed>,
+    ) -> Config {
         let place = place::place(&layers);
         let to_dir = matches!(place, Ok(Place::Dir(_)));
         let state_dir = layers.text("state_dir").map(PathBuf::from);
-        Ok(Config {
-            misspelt: warnings::misspelt(names),
-            exposed: warnings::exposed(&layers, env),
+        Config {
+            misspelt,
+            exposed,
             uri_warnings: job::uri_warnings(&layers),
             machine: machine.clone(),
             state_dir: state_dir.or_else(|| machine.state_dir.clone()),
@@ -108,6 +124,6 @@ impl Config {
             patience: layers.duration("patience").map(Patience::new),
             max_age: layers.duration("max_age").unwrap_or(Duration::from_secs(30 * 3600)),
             layers,
-        })
+        }
     }
 }

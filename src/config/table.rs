@@ -155,6 +155,13 @@ pub const SETTINGS: &[Setting] = &[
     number("keep_yearly", "BACKUP_KEEP_YEARLY", None, "years", "years whose newest good backup stays"),
     number("max_age", "BACKUP_MAX_AGE", Some("30"), "hours", "hours after which a good backup is too old"),
     number("drill_max_age", "BACKUP_DRILL_MAX_AGE", None, "days", "days after which a drill is too old"),
+    number(
+        "keyed_max_age",
+        "BACKUP_KEYED_MAX_AGE",
+        Some("30"),
+        "days",
+        "days after which a verify of encrypted backups with the key is too old",
+    ),
     number("oplog_days", "BACKUP_OPLOG_DAYS", Some("7"), "days", "days that the stored oplog must cover"),
     number(
         "oplog_max_age",

@@ -29,9 +29,11 @@ backups, because there are none yet.\n\n\
 --install shows a plan with each file and command, asks, and carries it out: with the timers of systemd if it is run as root on a \
 machine that systemd started, else with the crontab of the user, of which all other lines stay as they are. It also writes the \
 files of secrets that the environment has. A configuration file that exists stays as it is. A second run changes nothing. \
-If the server is a replica set, the first installation asks on a terminal whether a job also stores its oplog, and says what that costs. \
+The first installation asks on a terminal for the public keys to which backups are encrypted, and says where the secret keys must be \
+kept. If the server is a replica set, it also asks whether a job stores its oplog, and says what that costs. \
 Without --install, nothing but the configuration file is written.",
     after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb --install\n  uzima-backup init --install --dry-run\n  uzima-backup init --install --oplog\n  \
+uzima-backup init --dir /var/backups/mongodb --install --recipients age1…,age1…\n  \
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
 Exit codes: 0 the file is written, the schedule is installed if requested, and all is well · 1 a file could not be written, a step of \
@@ -63,6 +65,13 @@ pub struct InitArgs {
         hide_possible_values = true,
     )]
     pub install: Option<String>,
+    /// Encrypt the backups to these public keys, age1… or ssh-ed25519, separated by commas (may be given several times). Their
+    /// secret keys must not be on this machine. Without this flag, the first --install asks on a terminal
+    #[arg(long, value_name = "KEY", value_delimiter = ',', conflicts_with = "no_encryption")]
+    pub recipients: Vec<String>,
+    /// Do not ask about encryption
+    #[arg(long)]
+    pub no_encryption: bool,
     /// Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set.
     /// Without this flag, --install asks on a terminal, and keeps what an earlier installation has
     #[arg(long, conflicts_with = "no_oplog")]
@@ -228,12 +237,13 @@ First come the times whose every point can be restored, each with its first back
 them, each with its reason and what closes it. Then come the inserts, updates and deletes of each period and namespace, and each drop, \
 rename and change of indexes, with the argument of `uzima-backup restore` that leads to the moment before it. A longer time has longer \
 periods: --from and --to show a shorter time minute by minute. Drops, and deletes of far more documents than usual, stand out. \
-Times are in UTC.",
+Times are in UTC.\n\n\
+The events of encrypted slices are decrypted with --identity or BACKUP_IDENTITY_FILE.",
     after_help = "Examples:\n  uzima-backup timeline\n  uzima-backup timeline --ns 'shop.*' --from 2026-11-23\n  \
 uzima-backup timeline --from 2026-11-23T13:00Z --to 2026-11-23T15:00Z\n  \
 uzima-backup timeline --json | jq '.changes[] | select(.command == \"dropDatabase\") | .before'\n\n\
 Exit codes: 0 shown · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 3 shown, but some events could \
-not be read"
+not be read · 4 shown, but encrypted events are damaged · 6 no identity decrypts the events"
 )]
 pub struct TimelineArgs {
     /// Only namespaces that match, db.collection with * (may be given several times)
@@ -248,6 +258,9 @@ pub struct TimelineArgs {
     /// At most this many rows of writes, the largest and the unusual ones, and this many changes
     #[arg(long, value_name = "N", value_parser = positive, allow_hyphen_values = true, default_value = "60")]
     pub limit: NonZeroUsize,
+    /// The file with the secret key of encrypted slices
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     #[command(flatten)]
     pub target: JobAndDir,
 }
@@ -258,7 +271,7 @@ pub struct TimelineArgs {
     long_about = "Check that tonight's backup will work, and that there is a good one.\n\n\
 Each check is one line: the settings, MongoDB and the right to read all of it, the engine, the bucket or directory \
 (a small object is written, read and deleted), its free space and its clock, the age of the newest good backup \
-(BACKUP_MAX_AGE), and the state directory. Nothing else is changed. If a check failed, the exit code is 5, and standard error \
+(BACKUP_MAX_AGE), the keys of encrypted backups, and the state directory. Nothing else is changed. If a check failed, the exit code is 5, and standard error \
 names the check, also with --quiet.",
     after_help = "Examples:\n  \
 uzima-backup health\n  \

@@ -147,7 +147,7 @@ pub struct RestoreArgs {
     pub from: Option<PathBuf>,
     #[command(flatten)]
     pub backups: BackupsOf,
-    /// The file with the secret key of an encrypted backup
+    /// The file with the secret keys of an encrypted backup and of encrypted oplog slices
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub identity: Option<PathBuf>,
     /// The server to restore into, without a password: set RESTORE_URI for a URI with one
@@ -212,7 +212,8 @@ All blocks are decompressed, all documents counted and hashed, and the tar or ar
 result is kept beside the backup: `list` shows it, and a damaged backup no longer counts as good. If anything is wrong, the \
 exit code is 4, and the output names the fault, the namespace and the position.\n\n\
 An encrypted backup is decrypted with --identity or BACKUP_IDENTITY_FILE. Without an identity, only its stored bytes are compared \
-with their checksums, and the result says so.\n\n\
+with their checksums, and the result says so. With --all, backups and slices that no identity decrypts are named, and the others \
+are verified.\n\n\
 With --oplog, and with --all, the oplog slices are read: their hashes, the number and order of their entries, their events, and that \
 each slice continues the one before it.\n\n\
 With --drill the whole backup is then restored, and the documents, options and indexes of every namespace are compared with \
@@ -226,7 +227,7 @@ uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-b
 uzima-backup verify --drill --at newest\n\n\
 Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
 configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup or an \
-oplog slice is damaged, or the restored data differs · 6 the identity file cannot be used, or decrypts no backup"
+oplog slice is damaged, or the restored data differs · 6 the identity file cannot be used, or does not decrypt a backup or an oplog slice"
 )]
 pub struct VerifyArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
@@ -255,7 +256,7 @@ pub struct VerifyArgs {
     /// that second; an entry of the oplog, seconds:ordinal; or newest
     #[arg(long, value_name = "TIME|T:I|newest", requires = "drill")]
     pub at: Option<String>,
-    /// The file with the secret key of encrypted backups; without it, only their stored bytes are checked
+    /// The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Drill on this server, without a password: set DRILL_URI for a URI with one

@@ -144,6 +144,7 @@ impl Command {
         let mut lists: Vec<(&str, &Vec<String>)> = Vec::new();
         let texts = match self {
             Command::Init(args) => {
+                lists.push(("recipients", &args.recipients));
                 // Nightly runs start in another directory.
                 let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
                 let dir = args.dir.as_ref().map(absolute);
@@ -183,12 +184,16 @@ impl Command {
                 ("drill_uri", to_uri.clone()),
                 ("identity_file", path(identity.as_deref())),
             ],
+            Command::Timeline(TimelineArgs { target, identity, .. }) => vec![
+                ("job", target.job.clone()),
+                ("dir", path(target.dir.as_deref())),
+                ("identity_file", path(identity.as_deref())),
+            ],
             Command::List(ListArgs { backups, identity, .. }) => {
                 vec![("dir", path(backups.dir.as_deref())), ("identity_file", path(identity.as_deref()))]
             }
             Command::Cleanup(CleanupArgs { target, .. })
             | Command::Stats(StatsArgs { target, .. })
-            | Command::Timeline(TimelineArgs { target, .. })
             | Command::Health(HealthArgs { target, .. }) => {
                 vec![("job", target.job.clone()), ("dir", path(target.dir.as_deref()))]
             }

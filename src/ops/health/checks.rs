@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use super::{CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, oplog, place};
+use super::{CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, key, oplog, place};
 use crate::base::error::{Error, Result};
 use crate::base::units::one_line;
 
@@ -86,6 +86,12 @@ pub(super) const CHECKS: &[Check] = &[
         after: &["store"],
         run: |context| Box::pin(history::drill(context)),
         otherwise: "Run `uzima-backup verify latest --drill`",
+    },
+    Check {
+        name: "key",
+        after: &["store"],
+        run: |context| Box::pin(key::key(context)),
+        otherwise: "Run `uzima-backup list`",
     },
     Check {
         name: "oplog",

@@ -6,6 +6,7 @@
 mod checks;
 mod environment;
 mod history;
+mod key;
 mod oplog;
 mod place;
 mod probe;
@@ -51,6 +52,8 @@ pub struct HealthSubject {
     pub misspelt: Vec<Misspelt>,
     /// Files with settings that other users can read or change.
     pub exposed: Vec<Exposed>,
+    /// The file with the identities that decrypt backups.
+    pub identity_file: Option<PathBuf>,
 }
 
 /// Selects the checks, and limits their time.
@@ -140,6 +143,7 @@ fn subject(config: &Config) -> Result<HealthSubject> {
         metrics: config.signals.as_ref()?.metrics.clone(),
         misspelt: config.misspelt.clone(),
         exposed: config.exposed.clone(),
+        identity_file: config.identity_file.clone()?,
     })
 }
 

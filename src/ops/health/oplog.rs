@@ -131,9 +131,10 @@ pub(super) async fn oplog(context: &Context) -> Result<Finding> {
 /// The objects of slices that are not as their manifests say, by the listing alone.
 #[derive(Default)]
 struct LostObjects {
+    /// The objects that a restore needs.
     bodies: Vec<String>,
     events: Vec<String>,
-    /// Bodies that must be thawed before they can be read.
+    /// Objects that a restore needs, and that must be thawed before they can be read.
     archived: Vec<String>,
 }
 
@@ -155,7 +156,16 @@ fn lost_objects(state: &StoreState, slices: &[&SliceManifest]) -> LostObjects {
             let class = object(&body.key).and_then(|object| object.archive.as_ref());
             lost.archived.extend(class.map(|_| format!("{} is in an archive class", body.key)));
         }
-        lost.events.extend(slice.events.as_ref().and_then(|events| fault(&events.key, events.size)));
+        let Some(events) = &slice.events else { continue };
+        match slice.encryption {
+            None => lost.events.extend(fault(&events.key, events.size)),
+            // A restore needs the events of an encrypted slice: they have the complete manifest.
+            Some(_) => {
+                lost.bodies.extend(fault(&events.key, events.size));
+                let class = object(&events.key).and_then(|object| object.archive.as_ref());
+                lost.archived.extend(class.map(|_| format!("{} is in an archive class", events.key)));
+            }
+        }
     }
     lost
 }

@@ -89,6 +89,7 @@ impl Life {
                 metrics: None,
                 misspelt: vec![],
                 exposed: vec![],
+                identity_file: None,
             };
             let options = health::HealthOptions {
                 only: vec!["freshness".into()],

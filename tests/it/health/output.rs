@@ -24,11 +24,12 @@ fn each_check_has_a_line_with_its_next_step_below() {
                                        next step: Run `uzima-backup backup`; on a new installation: --skip freshness
         skipped         backups        there is no backup yet   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill`   [TIME]
+        not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         skipped         records        because mongodb failed
         not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
-        5 ok, 2 failed, 4 skipped, 3 not configured
+        5 ok, 2 failed, 4 skipped, 4 not configured
     ");
     let (waits, last): (Vec<&str>, Vec<&str>) =
         ran.stderr.lines().partition(|line| line.contains("MongoDB at 127.0.0.1:1"));

@@ -23,7 +23,7 @@ use crate::cli::s3::variables;
 use crate::cli::support::{Home, NOWHERE, Ran, run};
 
 /// All checks, in their order.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     "configuration",
     "mongodb",
     "namespaces",
@@ -34,6 +34,7 @@ pub const ALL: [&str; 14] = [
     "freshness",
     "backups",
     "drill",
+    "key",
     "oplog",
     "records",
     "mail",
@@ -132,7 +133,15 @@ pub fn subject(place: Place) -> HealthSubject {
     settings.stall = Duration::from_secs(20);
     settings.patience = Patience::new(Duration::from_secs(2));
     settings.records = RecordsAt::Off;
-    HealthSubject { settings, place, mail: None, metrics: None, misspelt: vec![], exposed: vec![] }
+    HealthSubject {
+        settings,
+        place,
+        mail: None,
+        metrics: None,
+        misspelt: vec![],
+        exposed: vec![],
+        identity_file: None,
+    }
 }
 
 /// Only these checks, with a limit of 20 s.

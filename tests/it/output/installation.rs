@@ -22,11 +22,12 @@ async fn health_prints_a_line_for_each_check() {
         ok              freshness      00000000T000000Z-000001 is 0 min old, 30 h are allowed   [TIME]
         ok              backups        1 backup, no damage known   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill`   [TIME]
+        not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         not configured  records        BACKUP_RECORDS is off   [TIME]
         not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
-        healthy: 9 ok, 1 skipped, 4 not configured
+        healthy: 9 ok, 1 skipped, 5 not configured
     ");
     assert_snapshot!(shop.json(&["health"]), @r#"
         {
@@ -105,6 +106,13 @@ async fn health_prints_a_line_for_each_check() {
               "next_step": null
             },
             {
+              "name": "key",
+              "outcome": "not_configured",
+              "detail": "the backups are not encrypted (BACKUP_RECIPIENTS)",
+              "milliseconds": 0,
+              "next_step": null
+            },
+            {
               "name": "oplog",
               "outcome": "not_configured",
               "detail": "no oplog slice is stored: `uzima-backup oplog` does not run for this job",
@@ -150,11 +158,12 @@ async fn health_prints_a_line_for_each_check() {
                                        next step: Run `uzima-backup backup`; on a new installation: --skip freshness
         skipped         backups        there is no backup yet   [TIME]
         not configured  drill          no backup was ever drilled: run `uzima-backup verify latest --drill --job weekly`   [TIME]
+        not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         skipped         records        because mongodb failed
         not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
-        5 ok, 2 failed, 4 skipped, 3 not configured
+        5 ok, 2 failed, 4 skipped, 4 not configured
     ");
 }
 
@@ -189,11 +198,12 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             skipped         freshness      by --skip
             skipped         backups        there is no backup yet   [TIME]
             skipped         drill          by --skip
+            not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
             not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
             not configured  records        BACKUP_RECORDS is off   [TIME]
             not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
             ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
-            healthy: 7 ok, 4 skipped, 3 not configured
+            healthy: 7 ok, 4 skipped, 4 not configured
 
         The first backup, as the user of the nightly backups:
             uzima-backup --config [HOME]/config.toml backup
@@ -280,6 +290,13 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
                 "next_step": null
               },
               {"name": "drill", "outcome": "skipped", "detail": "by --skip", "milliseconds": 0, "next_step": null},
+              {
+                "name": "key",
+                "outcome": "not_configured",
+                "detail": "the backups are not encrypted (BACKUP_RECIPIENTS)",
+                "milliseconds": 0,
+                "next_step": null
+              },
               {
                 "name": "oplog",
                 "outcome": "not_configured",

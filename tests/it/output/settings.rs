@@ -46,6 +46,7 @@ fn config_prints_every_setting_with_its_origin() {
         keep_yearly is not set  (BACKUP_KEEP_YEARLY: years whose newest good backup stays)
         max_age = 30 hours  (default)
         drill_max_age is not set  (BACKUP_DRILL_MAX_AGE: days after which a drill is too old)
+        keyed_max_age = 30 days  (default)
         oplog_days = 7 days  (default)
         oplog_max_age = 60 minutes  (default)
         records = off  (environment, BACKUP_RECORDS)
@@ -125,6 +126,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "keep_yearly", "env": "BACKUP_KEEP_YEARLY", "value": null, "origin": null},
             {"key": "max_age", "env": "BACKUP_MAX_AGE", "value": "30", "origin": "default"},
             {"key": "drill_max_age", "env": "BACKUP_DRILL_MAX_AGE", "value": null, "origin": null},
+            {"key": "keyed_max_age", "env": "BACKUP_KEYED_MAX_AGE", "value": "30", "origin": "default"},
             {"key": "oplog_days", "env": "BACKUP_OPLOG_DAYS", "value": "7", "origin": "default"},
             {"key": "oplog_max_age", "env": "BACKUP_OPLOG_MAX_AGE", "value": "60", "origin": "default"},
             {"key": "records", "env": "BACKUP_RECORDS", "value": "off", "origin": "environment, BACKUP_RECORDS"},

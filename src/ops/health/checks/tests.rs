@@ -28,6 +28,7 @@ fn context() -> Context {
         metrics: None,
         misspelt: vec![],
         exposed: vec![],
+        identity_file: None,
     };
     let options = HealthOptions { patience: Duration::from_millis(50), ..HealthOptions::default() };
     Context::new(subject, &options, chrono::Utc::now())
