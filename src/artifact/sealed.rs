@@ -60,3 +60,29 @@ pub async fn prove_begin(store: &dyn Store, key: &str, begin: &[u8]) -> Result<(
             .hint("Find out what changes objects in this place: nothing of this run is used")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keys::testing::pair;
+    use crate::config::store::DirOptions;
+    use crate::store::dir::DirStore;
+
+    #[tokio::test]
+    async fn an_object_that_begins_with_other_bytes_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        assert!(SealedBegin::new(None).unwrap().is_none());
+        let (sealing, begin) = SealedBegin::new(Some(&pair().1)).unwrap().unwrap();
+        assert_eq!((begin.header_length() as usize, begin.recipients().len()), (sealing.header().len() - NONCE, 1));
+        let mut bytes = [sealing.header(), &[7; 100]].concat();
+        store.create("good", bytes.clone().into()).await.unwrap();
+        begin.prove(&store, "good").await.unwrap();
+        bytes[50] ^= 1;
+        store.create("changed", bytes.clone().into()).await.unwrap();
+        store.create("short", bytes[..60].to_vec().into()).await.unwrap();
+        for key in ["changed", "short", "missing"] {
+            begin.prove(&store, key).await.unwrap_err();
+        }
+    }
+}

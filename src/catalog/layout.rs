@@ -229,11 +229,14 @@ mod tests {
         for job in
             ["all@db1", ".", "..", "%2E", "x~y", "shop@/tmp/mongodb-27017.sock", &long, &format!("{long}x")]
         {
-            let (body, events) = slice_objects(job, &chain, start, "7k3q9d");
+            let (body, events) = slice_objects(job, &chain, start, "7k3q9d", false);
+            let (sealed, sealed_events) = slice_objects(job, &chain, start, "7k3q9d", true);
             for (key, file) in [
                 (slice(job, &chain, start), "slice.json"),
                 (body, "slice-7k3q9d.bson.zst"),
                 (events, "events-7k3q9d.json.zst"),
+                (sealed, "slice-7k3q9d.bson.zst.age"),
+                (sealed_events, "events-7k3q9d.json.zst.age"),
             ] {
                 assert!(crate::store::is_key(&key) && key.len() < 300, "{key}");
                 assert_eq!(parse_slice(job, &key), Some((chain.clone(), start, file)));

@@ -133,6 +133,10 @@ impl Verdict {
         let drill = self.drill.as_ref().map(|drill| Drill {
             findings: hidden(&drill.findings, "difference"),
             notes: hidden(&drill.notes, "note"),
+            point: drill.point.as_ref().map(|point| DrilledPoint {
+                findings: hidden(&point.findings, "fault"),
+                ..point.clone()
+            }),
             ..drill.clone()
         });
         Verdict { findings: hidden(&self.findings, "fault"), drill, ..self.clone() }
@@ -275,9 +279,11 @@ mod tests {
     #[test]
     fn a_faulty_replay_to_a_point_in_time_leaves_the_backup_sound() {
         let old: Verdict = serde_json::from_str(OLD).unwrap();
-        let point = DrilledPoint { at: OpTime { t: 1, i: 2 }, slices: 3, findings: vec!["x".into()] };
+        let point = DrilledPoint { at: OpTime { t: 1, i: 2 }, slices: 3, findings: vec!["canary".into()] };
         let drilled = old.with(Drill { point: Some(point), ..drill(&[]) });
         assert!(drilled.sound && !drilled.drill.as_ref().unwrap().is_sound());
+        let kept = serde_json::to_string(&drilled.readable()).unwrap();
+        assert!(kept.contains("1 fault, encrypted") && !kept.contains("canary"), "{kept}");
         let back: Verdict = serde_json::from_str(&serde_json::to_string(&drilled).unwrap()).unwrap();
         assert_eq!(back, drilled);
     }

@@ -9,6 +9,7 @@ use uzima_backup::catalog::layout;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::{ChainBase, Manifest};
 use uzima_backup::model::optime::OpTime;
+use uzima_backup::model::selection::SelectionAsked;
 use uzima_backup::model::slice::{ChainId, EntryMark, FORMAT, SliceBody, SliceManifest};
 use uzima_backup::ops::cleanup::{CleanupRequest, cleanup};
 use uzima_backup::store::{DirStore, Store};
@@ -27,7 +28,7 @@ pub fn ago(hours: i64) -> OpTime {
 }
 
 fn mark(at: OpTime) -> EntryMark {
-    EntryMark { at, term: 1, blake3: blake3::hash(&at.t.to_le_bytes()).to_hex().to_string() }
+    EntryMark { at, term: 1, blake3: Some(blake3::hash(&at.t.to_le_bytes()).to_hex().to_string()) }
 }
 
 /// The slices of a chain, whose ends are these hours ago. Each has a body.
@@ -36,7 +37,7 @@ pub fn chain(hours: &[i64]) -> Vec<SliceManifest> {
     let chain = ChainId::new(SET, ends[0]).expect("an id");
     let slice = |pair: &[OpTime]| {
         let (start, end) = (pair[0], pair[1]);
-        let (key, _) = layout::slice_objects(JOB, &chain, start, "a");
+        let (key, _) = layout::slice_objects(JOB, &chain, start, "a", false);
         let hash = mark(end).blake3;
         SliceManifest {
             format: FORMAT,
@@ -51,11 +52,8 @@ pub fn chain(hours: &[i64]) -> Vec<SliceManifest> {
             member: "db1:27017".into(),
             version: "6.0.5".into(),
             set_name: Some("rs".into()),
-            selection: uzima_backup::model::manifest::SelectionAsked {
-                databases: vec![],
-                include: vec![],
-                exclude: vec![],
-            },
+            selection: SelectionAsked::default(),
+            encryption: None,
             entries: 1,
             raw_bytes: 100,
             read_entries: 1,
@@ -63,7 +61,7 @@ pub fn chain(hours: &[i64]) -> Vec<SliceManifest> {
                 key,
                 size: 4,
                 crc64nvme: "0".repeat(16),
-                blake3: hash.clone(),
+                blake3: hash.clone().expect("a hash"),
                 raw_blake3: hash,
             }),
             events: None,
@@ -278,9 +276,9 @@ async fn objects_that_killed_runs_left_are_deleted_after_a_day() {
     let slices = chain(&[40, 30, 20, 10]);
     put(&place, &slices);
     bases(&place, [3]);
-    let (lost, events) = layout::slice_objects(JOB, &slices[0].chain, slices[1].start, "lost");
-    let (alone, _) = layout::slice_objects(JOB, &slices[0].chain, ago(5), "alone");
-    let (young, _) = layout::slice_objects(JOB, &slices[0].chain, ago(4), "young");
+    let (lost, events) = layout::slice_objects(JOB, &slices[0].chain, slices[1].start, "lost", false);
+    let (alone, _) = layout::slice_objects(JOB, &slices[0].chain, ago(5), "alone", false);
+    let (young, _) = layout::slice_objects(JOB, &slices[0].chain, ago(4), "young", false);
     let foreign = format!("{}notes.txt", layout::slices_of(JOB));
     for key in [&lost, &events, &alone, &young, &foreign] {
         place.put(key, b"x");

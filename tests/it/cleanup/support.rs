@@ -10,6 +10,7 @@ use uzima_backup::config::choices::Format;
 use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::*;
 use uzima_backup::model::namespace::Type;
+use uzima_backup::model::selection::SelectionAsked;
 use uzima_backup::model::server::Topology;
 use uzima_testkit::s3_server::S3Server;
 
@@ -158,7 +159,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             oplog: None,
             base: None,
         },
-        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        selection: SelectionAsked::default(),
         partial: false,
         artifact: ArtifactObject {
             key: layout::artifact(&id, format, false),

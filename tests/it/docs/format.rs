@@ -12,6 +12,7 @@ fn full_manifest() -> serde_json::Value {
     use uzima_backup::model::manifest::*;
     use uzima_backup::model::namespace::Type;
     use uzima_backup::model::optime::OpTime;
+    use uzima_backup::model::selection::SelectionAsked;
     use uzima_backup::model::server::Topology;
     let now = "2026-11-23T03:00:00Z".parse().unwrap();
     let text = || String::from("x");
@@ -64,9 +65,9 @@ fn full_manifest() -> serde_json::Value {
             why: text(),
             at: Some(at),
             oplog: Some(slice),
-            base: Some(ChainBase { from: at, term: 1, blake3: text() }),
+            base: Some(ChainBase { from: at, term: 1, blake3: Some(text()) }),
         },
-        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        selection: SelectionAsked::default(),
         partial: true,
         artifact: ArtifactObject {
             key: text(),
@@ -77,7 +78,12 @@ fn full_manifest() -> serde_json::Value {
             part_size: 1,
         },
         index: IndexObject { key: text(), size: 1, blake3: text() },
-        encryption: Some(Encryption { header_length: 1, content_size: 1, recipients: vec![text()] }),
+        encryption: Some(Encryption {
+            header_length: 1,
+            content_size: 1,
+            recipients: vec![text()],
+            selection_mark: Some(text()),
+        }),
         totals: Totals { namespaces: 1, documents: 1, raw_bytes: 1 },
         timing: Some(uzima_backup::model::timing::DataTiming::default()),
         namespaces: vec![namespace],
@@ -120,11 +126,11 @@ pub fn failure() -> FailedRun {
 
 /// A slice and its events in which every optional field is set.
 fn full_slice() -> (uzima_backup::model::slice::SliceManifest, uzima_backup::model::slice::EventsFile) {
-    use uzima_backup::model::manifest::SelectionAsked;
     use uzima_backup::model::optime::OpTime;
+    use uzima_backup::model::selection::SelectionAsked;
     use uzima_backup::model::slice::*;
     let (text, at) = (|| String::from("x"), OpTime { t: 1, i: 1 });
-    let mark = EntryMark { at, term: 1, blake3: text() };
+    let mark = EntryMark { at, term: 1, blake3: Some(text()) };
     let slice = SliceManifest {
         format: FORMAT,
         job: text(),
@@ -138,11 +144,22 @@ fn full_slice() -> (uzima_backup::model::slice::SliceManifest, uzima_backup::mod
         member: text(),
         version: text(),
         set_name: Some(text()),
-        selection: SelectionAsked { databases: vec![], include: vec![], exclude: vec![] },
+        selection: SelectionAsked::default(),
+        encryption: Some(SliceEncryption {
+            header_length: 1,
+            recipients: vec![text()],
+            selection_mark: text(),
+        }),
         entries: 1,
         raw_bytes: 1,
         read_entries: 1,
-        body: Some(SliceBody { key: text(), size: 1, crc64nvme: text(), blake3: text(), raw_blake3: text() }),
+        body: Some(SliceBody {
+            key: text(),
+            size: 1,
+            crc64nvme: text(),
+            blake3: text(),
+            raw_blake3: Some(text()),
+        }),
         events: Some(SliceEvents { key: text(), size: 1, blake3: text() }),
         barriers: vec![Barrier { at, why: text() }],
         gap: Some(OplogGap { from: at, why: text() }),
@@ -156,7 +173,8 @@ fn full_slice() -> (uzima_backup::model::slice::SliceManifest, uzima_backup::mod
         indexes: vec![text()],
         documents: Some(1),
     };
-    (slice, EventsFile { format: FORMAT, minutes: vec![minute], changes: vec![change] })
+    let whole = Some(Box::new(slice.clone()));
+    (slice, EventsFile { format: FORMAT, minutes: vec![minute], changes: vec![change], slice: whole })
 }
 
 #[test]

@@ -184,15 +184,3 @@ fn a_secret_key_among_the_recipients_is_refused_and_never_shown() {
     assert!(shown.stdout.contains(&key.recipient), "{}", shown.stdout);
     assert!(home.files().is_empty(), "{:?}", home.files());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn oplog_slices_of_an_encrypted_job_are_refused() {
-    let (server, encrypted) = (server().await, Encrypted::new());
-    encrypted.backup(&server.uri(), &[]);
-    for args in [&["oplog"][..], &["oplog", "--dry-run"]] {
-        run(encrypted.tool(&server.uri()).args(args))
-            .ends(2)
-            .says(&["cannot be encrypted yet", "next step: "]);
-    }
-    assert!(!encrypted.home.files().iter().any(|file| file.starts_with("oplog/")));
-}

@@ -70,7 +70,9 @@ fn an_encrypted_backup_is_deleted_with_all_its_objects() {
     let mut old = manifest(JOB, 100);
     old.artifact.key = layout::artifact(&old.id, "tar.gz".parse().unwrap(), true);
     old.index.key = layout::index(&old.id, true);
-    old.encryption = Some(Encryption { header_length: 200, content_size: 10, recipients: vec!["ab".into()] });
+    let recipients = vec!["ab".into()];
+    old.encryption =
+        Some(Encryption { header_length: 200, content_size: 10, recipients, selection_mark: None });
     place.add(&old);
     place.put(&layout::recovery(&old.id), b"how to restore it");
     // A run that was killed before its manifest.

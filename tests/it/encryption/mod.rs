@@ -2,11 +2,13 @@
 
 mod backups;
 mod damage;
+mod health;
 mod keygen;
 mod keys;
 mod mixed;
 mod page;
 mod privacy;
 mod ranges;
+mod slices;
 mod stock;
-mod support;
+pub mod support;

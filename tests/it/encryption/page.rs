@@ -2,13 +2,15 @@
 
 use std::process::Command;
 
+use bson::RawDocument;
 use tempfile::TempDir;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::official::Official;
 
-use super::support::server;
+use super::support::{insert, server};
 use crate::cli::support::{Home, TOOL, run};
 use crate::pages::{block, read};
+use crate::pit::stored::slices;
 use crate::restore::support::differences;
 
 /// Runs commands of a page with a shell in a folder, as a person would.
@@ -19,6 +21,42 @@ fn shell(folder: &TempDir, code: &str, uri: Option<&str>, path: &str) -> crate::
         sh.env("MONGO_URI", uri);
     }
     run(&mut sh)
+}
+
+/// Stores two slices, and joins them as the page says.
+async fn join_slices(
+    server: &Mongod,
+    home: &Home,
+    recipients: &[&str],
+    (page, folder, path): (&str, &TempDir, &str),
+) {
+    let client = server.client().await.expect("a client");
+    for from in [1000, 1010] {
+        insert(&client, from..from + 10).await;
+        run(home.to_dir(&server.uri()).arg("oplog").env("BACKUP_RECIPIENTS", recipients.join(","))).ends(0);
+    }
+    let rescue = home.path().join("rescue");
+    let mut commands = block(page, "Oplog slices", "sh").to_string();
+    for (example, ours) in [
+        ("/var/backups/mongodb", home.backups()),
+        ("/var/tmp/rescue", rescue.clone()),
+        ("/media/keys/second.key", folder.path().join("second.key")),
+    ] {
+        assert!(commands.contains(example), "{example}");
+        commands = commands.replace(example, ours.to_str().expect("UTF-8"));
+    }
+    shell(folder, &commands, None, path).ends(0);
+    let joined = std::fs::read(rescue.join("slices/oplog.bson")).expect("the slices");
+    let (mut rest, mut times) = (&joined[..], Vec::new());
+    while let Some(length) = rest.first_chunk() {
+        let (entry, later) = rest.split_at(i32::from_le_bytes(*length) as usize);
+        let time = RawDocument::from_bytes(entry).expect("BSON").get_timestamp("ts").expect("a time");
+        times.push((time.time, time.increment));
+        rest = later;
+    }
+    let entries: u64 = slices(home).iter().map(|(_, slice)| slice.entries).sum();
+    assert!(times.is_sorted() && entries >= 2, "{times:?}");
+    assert_eq!(times.len() as u64, entries);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +73,7 @@ async fn the_commands_of_the_page_restore() {
     backup.args(["backup", "--format", "tar.zst"]).env("BACKUP_RECIPIENTS", recipients.join(","));
     run(&mut backup).ends(0);
     let manifest = home.manifests().pop().expect("a manifest");
+    join_slices(&server, &home, &recipients, (&page, &folder, &path)).await;
     std::fs::write(folder.path().join("dump.tar.zst.age"), home.artifact(&manifest)).expect("a copy");
     let commands = block(&page, "The worst day", "sh");
     let (decrypt, restore) = commands.split_once('\n').expect("two commands");

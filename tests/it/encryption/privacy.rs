@@ -1,12 +1,14 @@
 //! Nothing in the store names a namespace of an encrypted job, counts its documents or shows a validator, whatever happened.
 
 use bson::doc;
+use uzima_backup::artifact::age_header::MAGIC;
 use uzima_backup::catalog::layout;
 use uzima_backup::model::manifest::{COLLAPSED, Manifest};
 use uzima_testkit::mongod::Mongod;
 
-use super::support::{CANARY, Encrypted, assert_private, standalone};
+use super::support::{CANARY, Encrypted, assert_private, insert, server, standalone};
 use crate::cli::support::{NOWHERE, run};
+use crate::pit::stored::slices;
 
 fn manifest_text(encrypted: &Encrypted, manifest: &Manifest) -> String {
     let path = encrypted.home.backups().join(layout::manifest(&manifest.id));
@@ -90,6 +92,66 @@ async fn no_stored_byte_names_a_namespace() {
         text.contains("\"documents\"") && text.contains("\"member\"") && !text.contains("xxh3_sum\": \"0"),
         "{text}"
     );
+}
+
+/// Drops, a changed selection, a gap, a drill and damage: the objects that `oplog` and the commands beside it write are scanned.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_stored_byte_of_a_chain_names_a_namespace() {
+    let (server, encrypted) = (server().await, Encrypted::new());
+    let client = server.client().await.expect("a client");
+    let (uri, database) = (server.uri(), client.database("canaryshop"));
+    encrypted.backup(&uri, &[]);
+    insert(&client, 1000..1010).await;
+    encrypted.oplog(&uri, 0);
+    database.collection::<bson::Document>("canaryfew").drop().await.expect("a drop");
+    let rename = doc! {"renameCollection": "canaryshop.canaryrows", "to": "canaryshop.canarymoved"};
+    client.database("admin").run_command(rename).await.expect("a rename");
+    database.drop().await.expect("the database is dropped");
+    insert(&client, 0..10).await;
+    encrypted.oplog(&uri, 0);
+    // Another selection is a barrier that names it, on the terminal and in the mail.
+    let mut other = encrypted.tool(&uri);
+    let ran = run(other.args(["oplog", "--exclude", "canaryshop.canarylog", "--json"])).ends(3);
+    assert!(ran.json()["barriers"][0]["why"].as_str().unwrap().contains("canarylog"), "{}", ran.stdout);
+    let all = slices(&encrypted.home);
+    let barred = all.iter().find(|(_, slice)| !slice.barriers.is_empty()).expect("a barrier");
+    assert_eq!((barred.1.barriers.len(), barred.1.barriers[0].why.as_str()), (1, "encrypted"));
+    for command in ["list", "stats", "timeline"] {
+        let mut shown = encrypted.tool(NOWHERE);
+        shown.args([command, "--json"]);
+        if command == "timeline" {
+            shown.arg("--identity").arg(&encrypted.key.file);
+        }
+        let text = run(&mut shown).ends(0).stdout;
+        assert_eq!(text.contains("canarylog"), command == "timeline", "{text}");
+        assert!(text.contains("barrier"), "{text}");
+    }
+    let health = run(encrypted.tool(NOWHERE).args(["health", "--only", "oplog"])).ends(5);
+    assert!(health.stdout.contains("can pass") && !health.stdout.contains(CANARY), "{}", health.stdout);
+    // An unreadable slice is a gap.
+    let (tip, _) = slices(&encrypted.home).pop().expect("a slice");
+    std::fs::write(&tip, "{}").expect("a damaged slice");
+    insert(&client, 10..20).await;
+    let report = encrypted.oplog(&uri, 3);
+    assert!(report["gap"]["why"].as_str().unwrap().contains("cannot be understood"), "{report}");
+    // A drill whose replay finds faults, and a verify that finds damage.
+    encrypted.backup(&uri, &[]);
+    insert(&client, 20..30).await;
+    encrypted.oplog(&uri, 0);
+    let (_, last) = slices(&encrypted.home).pop().expect("a slice");
+    let body = encrypted.home.backups().join(last.body.expect("a body").key);
+    let mut bytes = std::fs::read(&body).expect("a body");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    std::fs::write(&body, bytes).expect("damaged");
+    for args in [&["verify", "--oplog"][..], &["verify", "--all"], &["verify", "--drill", "--at", "newest", "--to-uri", &uri]] {
+        run(encrypted.tool(NOWHERE).args(args).arg("--identity").arg(&encrypted.key.file)).ends(4);
+    }
+    assert_private(&encrypted.home);
+    let objects = encrypted.home.files().into_iter().filter(|file| file.starts_with("oplog/"));
+    for file in objects.filter(|file| !file.ends_with(layout::SLICE)) {
+        let bytes = std::fs::read(encrypted.home.backups().join(&file)).expect("an object");
+        assert!(file.ends_with(".age") && bytes.starts_with(MAGIC), "{file}");
+    }
 }
 
 /// The reason of a failure names a namespace on the terminal, and not in the store.

@@ -1,10 +1,12 @@
 //! Keys, and stock `age`.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bson::doc;
+use mongodb::Client;
 use tempfile::TempDir;
 use uzima_backup::base::keys::{Identities, IdentityFile};
 use uzima_backup::model::manifest::Manifest;
@@ -114,6 +116,12 @@ impl Encrypted {
         command
     }
 
+    /// Runs `oplog`, which must end with this exit code. Returns its JSON.
+    #[track_caller]
+    pub fn oplog(&self, uri: &str, code: i32) -> serde_json::Value {
+        run(self.tool(uri).args(["oplog", "--json"])).ends(code).json()
+    }
+
     /// Makes a backup. Returns the manifest in the store.
     pub fn backup(&self, uri: &str, args: &[&str]) -> Manifest {
         run(self.tool(uri).arg("backup").args(args)).ends(0);
@@ -127,6 +135,22 @@ impl Encrypted {
         let details = run(&mut list).ends(0).json();
         Manifest::decode(details["manifest"].to_string().as_bytes()).expect("a manifest")
     }
+}
+
+/// Both identities in one file, as a person has them after a change of the recipients.
+pub fn both_keys(encrypted: &Encrypted) -> PathBuf {
+    let both = encrypted.file("both.key");
+    let keys = [&encrypted.key, &encrypted.offline];
+    let keys = keys.map(|key| std::fs::read_to_string(&key.file).expect("a key"));
+    std::fs::write(&both, keys.concat()).expect("a file");
+    both
+}
+
+/// Inserts documents with the canary.
+pub async fn insert(client: &Client, ids: Range<i32>) {
+    let rows = client.database("canaryshop").collection("canaryrows");
+    let documents = ids.map(|n| doc! {"_id": n, "canaryfield": format!("canary {n}")});
+    rows.insert_many(documents).await.expect("rows");
 }
 
 /// The names of the files of a backup, sorted.

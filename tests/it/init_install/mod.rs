@@ -1,5 +1,5 @@
 //! `init --install`: the plan, the question, and what is installed.
 
 mod cron;
-mod support;
+pub mod support;
 mod systemd;

@@ -23,6 +23,7 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/configuration.md", "Configuration", "pages::commands::of_the_operations_page"),
     ("docs/encryption.md", "Set-up", "encryption::page::the_commands_of_the_page_restore"),
     ("docs/encryption.md", "The worst day", "encryption::page::the_commands_of_the_page_restore"),
+    ("docs/encryption.md", "Oplog slices", "encryption::page::the_commands_of_the_page_restore"),
     ("docs/monitoring.md", "What to alert on", "readme::health_does_what_its_section_says"),
     ("docs/monitoring.md", "Health", "readme::health_does_what_its_section_says"),
     ("docs/monitoring.md", "Statistics", "readme::the_first_backup_is_restored_with_stock_tools"),

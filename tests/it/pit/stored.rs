@@ -73,7 +73,7 @@ pub fn replace(home: &Home, path: &PathBuf, manifest: &SliceManifest, entries: &
     let body = manifest.body.as_mut().expect("a body");
     body.size = packed.len() as u64;
     body.blake3 = blake3::hash(&packed).to_hex().to_string();
-    body.raw_blake3 = blake3::hash(&raw).to_hex().to_string();
+    body.raw_blake3 = Some(blake3::hash(&raw).to_hex().to_string());
     std::fs::write(home.backups().join(&body.key), packed).expect("a body");
     write(path, &manifest);
 }

@@ -42,7 +42,7 @@ async fn a_transaction_across_slices_is_restored_whole_or_not_at_all() {
     let mark = EntryMark {
         at: time(end).into(),
         term: 1,
-        blake3: blake3::hash(end.as_bytes()).to_hex().to_string(),
+        blake3: Some(blake3::hash(end.as_bytes()).to_hex().to_string()),
     };
     let mut later = slice.clone();
     (later.start, later.after) = (mark.at, Some(mark.clone()));
