@@ -400,14 +400,14 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill oplog records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill oplog records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -703,7 +703,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__init)
-            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --oplog --no-oplog --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --recipients --no-encryption --oplog --no-oplog --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -725,6 +725,13 @@ _uzima__backup() {
                     ;;
                 --install)
                     COMPREPLY=($(compgen -W "auto systemd cron" -- "${cur}"))
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --recipients)
+                    COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -1329,7 +1336,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__timeline)
-            opts="-q -v -h --ns --from --to --limit --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --ns --from --to --limit --identity --job --dir --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1360,6 +1367,21 @@ _uzima__backup() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --identity)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;

@@ -59,10 +59,12 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l install -d 'Install the schedule: show a plan, ask, and carry it out. With `systemd` or `cron`, by its timers or by the user\'s crontab; else by what fits this machine' -r -f -a "auto\t''
 systemd\t''
 cron\t''"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l recipients -d 'Encrypt the backups to these public keys, age1… or ssh-ed25519, separated by commas (may be given several times). Their secret keys must not be on this machine. Without this flag, the first --install asks on a terminal' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Write the secrets of the environment into the file'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-encryption -d 'Do not ask about encryption'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l oplog -d 'Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-oplog -d 'Do not store the oplog, and remove the job of an earlier installation'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l yes -d 'Do not ask for confirmation of --install'
@@ -115,7 +117,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -s h -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret key of an encrypted backup' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret keys of an encrypted backup and of encrypted oplog slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
@@ -192,7 +194,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s v -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: only a random sample of this size' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l at -d 'With --drill: restore this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds:ordinal; or newest' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l identity -d 'The file with the secret key of encrypted backups; without it, only their stored bytes are checked' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l identity -d 'The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
@@ -219,6 +221,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l n
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l from -d 'Only events from this time on: a date, or a time in UTC such as 2026-11-23T14:00Z' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l to -d 'Only events up to this time, a date with its last second' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l limit -d 'At most this many rows of writes, the largest and the unusual ones, and this many changes' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l identity -d 'The file with the secret key of encrypted slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -237,6 +240,7 @@ clock\t''
 freshness\t''
 backups\t''
 drill\t''
+key\t''
 oplog\t''
 records\t''
 mail\t''
@@ -251,6 +255,7 @@ clock\t''
 freshness\t''
 backups\t''
 drill\t''
+key\t''
 oplog\t''
 records\t''
 mail\t''

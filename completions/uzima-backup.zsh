@@ -41,10 +41,12 @@ _arguments "${_arguments_options[@]}" : \
 '--mongo-uri=[The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it]:URI:' \
 '--dir=[Back up to this directory]:DIR:_files -/' \
 '--install=[Install the schedule\: show a plan, ask, and carry it out. With \`systemd\` or \`cron\`, by its timers or by the user'\''s crontab; else by what fits this machine]::HOW:(auto systemd cron)' \
+'(--no-encryption)*--recipients=[Encrypt the backups to these public keys, age1… or ssh-ed25519, separated by commas (may be given several times). Their secret keys must not be on this machine. Without this flag, the first --install asks on a terminal]:KEY:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--with-secrets[Write the secrets of the environment into the file]' \
 '--force[Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay]' \
+'--no-encryption[Do not ask about encryption]' \
 '(--no-oplog)--oplog[Also store the oplog every 10 minutes, so that \`restore --at\` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has]' \
 '--no-oplog[Do not store the oplog, and remove the job of an earlier installation]' \
 '--yes[Do not ask for confirmation of --install]' \
@@ -110,7 +112,7 @@ _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--from)--identity=[The file with the secret key of an encrypted backup]:FILE:_files' \
+'(--from)--identity=[The file with the secret keys of an encrypted backup and of encrypted oplog slices]:FILE:_files' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
 '*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
@@ -216,7 +218,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: only a random sample of this size]:N%:' \
 '--at=[With --drill\: restore this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
-'--identity=[The file with the secret key of encrypted backups; without it, only their stored bytes are checked]:FILE:_files' \
+'--identity=[The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked]:FILE:_files' \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
@@ -258,6 +260,7 @@ _arguments "${_arguments_options[@]}" : \
 '--from=[Only events from this time on\: a date, or a time in UTC such as 2026-11-23T14\:00Z]:TIME:' \
 '--to=[Only events up to this time, a date with its last second]:TIME:' \
 '--limit=[At most this many rows of writes, the largest and the unusual ones, and this many changes]:N:' \
+'--identity=[The file with the secret key of encrypted slices]:FILE:_files' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -273,8 +276,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill oplog records mail state)' \
-'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill oplog records mail state)' \
+'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state)' \
+'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state)' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \

@@ -261,7 +261,8 @@ impl<'a> Stored<'a> {
             _ => end < last,
         };
         if ends_before {
-            let later = of_set().find(|other| other.start() > end);
+            // A slice that starts where the others end, but with another entry, is damaged.
+            let later = of_set().find(|other| other.start() >= end);
             return Err(match later.filter(|later| later.start() < last || later.end() >= last) {
                 Some(later) => self.gap(end, later),
                 None => self.ended(end),
