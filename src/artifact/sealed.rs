@@ -20,8 +20,7 @@ impl SealedBegin {
     pub fn new(recipients: Option<&Recipients>) -> Result<Option<(Sealing, SealedBegin)>> {
         let Some(recipients) = recipients else { return Ok(None) };
         let sealing = Sealing::new(recipients)?;
-        let begin =
-            SealedBegin { header: sealing.header().to_vec(), recipients: recipients.fingerprints() };
+        let begin = SealedBegin { header: sealing.header().to_vec(), recipients: recipients.fingerprints() };
         Ok(Some((sealing, begin)))
     }
 
@@ -74,7 +73,10 @@ mod tests {
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         assert!(SealedBegin::new(None).unwrap().is_none());
         let (sealing, begin) = SealedBegin::new(Some(&pair().1)).unwrap().unwrap();
-        assert_eq!((begin.header_length() as usize, begin.recipients().len()), (sealing.header().len() - NONCE, 1));
+        assert_eq!(
+            (begin.header_length() as usize, begin.recipients().len()),
+            (sealing.header().len() - NONCE, 1)
+        );
         let mut bytes = [sealing.header(), &[7; 100]].concat();
         store.create("good", bytes.clone().into()).await.unwrap();
         begin.prove(&store, "good").await.unwrap();

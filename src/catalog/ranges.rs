@@ -231,8 +231,8 @@ fn gap(from: OpTime, next: Option<&RestorableRange>, obstacles: &[Spanned]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::slice::Barrier;
     use crate::catalog::reach::tests::{at, base, entries, slices};
+    use crate::model::slice::Barrier;
     use crate::model::slice::OplogGap;
 
     type ShownGap = (u32, Option<u32>, Vec<ObstacleKind>);

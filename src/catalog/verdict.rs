@@ -133,10 +133,10 @@ impl Verdict {
         let drill = self.drill.as_ref().map(|drill| Drill {
             findings: hidden(&drill.findings, "difference"),
             notes: hidden(&drill.notes, "note"),
-            point: drill.point.as_ref().map(|point| DrilledPoint {
-                findings: hidden(&point.findings, "fault"),
-                ..point.clone()
-            }),
+            point: drill
+                .point
+                .as_ref()
+                .map(|point| DrilledPoint { findings: hidden(&point.findings, "fault"), ..point.clone() }),
             ..drill.clone()
         });
         Verdict { findings: hidden(&self.findings, "fault"), drill, ..self.clone() }
@@ -307,7 +307,10 @@ mod tests {
             let ids = std::slice::from_ref(&sound.id);
             let verdicts = catalog.verdicts(ids).await.unwrap().remove(&sound.id).unwrap();
             let (found, keyed) = (verdicts.newest.unwrap().unwrap(), verdicts.keyed_at);
-            assert_eq!(keyed.map(|at| at.to_rfc3339()), keyed_at.get().map(|hour| format!("2026-11-23T{hour:02}:00:00+00:00")));
+            assert_eq!(
+                keyed.map(|at| at.to_rfc3339()),
+                keyed_at.get().map(|hour| format!("2026-11-23T{hour:02}:00:00+00:00"))
+            );
             (found.sound, found.without_key, found.findings.len(), found.drill.is_some())
         };
         write(5, false, &["damaged"], false).await;

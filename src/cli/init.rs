@@ -154,11 +154,7 @@ const KEYS: &str = "Make two keys on another machine (uzima-backup keygen --out 
 ///
 /// # Errors
 /// Returns an error if the answer is no public key.
-async fn ask_recipients(
-    args: &InitArgs,
-    options: &InitOptions,
-    run: &Run<'_>,
-) -> Result<Option<Config>> {
+async fn ask_recipients(args: &InitArgs, options: &InitOptions, run: &Run<'_>) -> Result<Option<Config>> {
     let config = run.config;
     let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
     let asks = !(installed || args.yes || args.dry_run || args.no_encryption) && at_terminal();
@@ -523,7 +519,8 @@ impl Init {
             }
             0 => {}
             count => {
-                let line = format!("The backups are encrypted to {}.", units::several(count as u64, "public key"));
+                let line =
+                    format!("The backups are encrypted to {}.", units::several(count as u64, "public key"));
                 section(&mut text, "Encryption:", &folded(&[line, KEYS.to_string()]));
             }
         }

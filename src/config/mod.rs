@@ -94,12 +94,7 @@ impl Config {
         Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone())
     }
 
-    fn resolve(
-        layers: Layers,
-        machine: &Machine,
-        misspelt: Vec<Misspelt>,
-        exposed: Vec<Exposed>,
-    ) -> Config {
+    fn resolve(layers: Layers, machine: &Machine, misspelt: Vec<Misspelt>, exposed: Vec<Exposed>) -> Config {
         let place = place::place(&layers);
         let to_dir = matches!(place, Ok(Place::Dir(_)));
         let state_dir = layers.text("state_dir").map(PathBuf::from);

@@ -114,11 +114,17 @@ mod tests {
 
     #[test]
     fn selections_are_compared_by_their_text_or_their_marks() {
-        let (all, shop) = (SelectionAsked::default(), SelectionAsked { databases: vec!["shop".into()], ..Default::default() });
+        let (all, shop) = (
+            SelectionAsked::default(),
+            SelectionAsked { databases: vec!["shop".into()], ..Default::default() },
+        );
         let open = |asked: &SelectionAsked| KnownSelection { asked: Some(asked.clone()), mark: None };
         let sealed = |asked| KnownSelection { asked: None, mark: Some(mark(asked, b"secret").unwrap()) };
         assert_eq!((open(&all).is(&open(&all)), open(&all).is(&open(&shop))), (Some(true), Some(false)));
-        assert_eq!((sealed(&all).is(&sealed(&all)), sealed(&all).is(&sealed(&shop))), (Some(true), Some(false)));
+        assert_eq!(
+            (sealed(&all).is(&sealed(&all)), sealed(&all).is(&sealed(&shop))),
+            (Some(true), Some(false))
+        );
         assert_eq!((sealed(&all).is(&open(&all)), sealed(&all).differs(&open(&shop))), (None, false));
         assert_ne!(mark(&shop, b"secret").unwrap(), mark(&shop, b"another").unwrap());
         assert_eq!(mark(&shop, b"secret").unwrap().len(), LENGTH);

@@ -359,10 +359,7 @@ impl SliceManifest {
                 (self.entries > 0) != self.body.is_some() || self.raw_bytes > LARGEST_BODY,
                 "its counts do not fit its body",
             ),
-            (
-                !bodies.chain(events).chain(marks).flatten().all(hex),
-                "it has a hash that is not hexadecimal",
-            ),
+            (!bodies.chain(events).chain(marks).flatten().all(hex), "it has a hash that is not hexadecimal"),
             (!is_encrypted && lacks_hash, "it lacks a hash"),
             (is_encrypted && self.events.is_none(), "it is encrypted, and has no events object"),
             (!self.barriers.is_sorted_by_key(|barrier| barrier.at), "its barriers are out of order"),
@@ -421,7 +418,8 @@ impl EventsFile {
         let whole = self.slice.take().ok_or("the encrypted events have no manifest of their slice")?;
         let whole = SliceManifest { events: slice.events.clone(), ..*whole };
         if whole.readable() != *slice {
-            let why = "the manifest of the slice was changed: it differs from the one in the encrypted events";
+            let why =
+                "the manifest of the slice was changed: it differs from the one in the encrypted events";
             return Err(why.into());
         }
         match whole.end.blake3.is_some() && whole.body.as_ref().is_none_or(|body| body.raw_blake3.is_some()) {
@@ -595,7 +593,11 @@ pub(crate) mod tests {
         whole.events = Some(events);
         let readable = whole.readable();
         let text = String::from_utf8(readable.encode().unwrap()).unwrap();
-        for hidden in ["canary", whole.end.blake3.as_deref().unwrap(), whole.after.as_ref().unwrap().blake3.as_deref().unwrap()] {
+        for hidden in [
+            "canary",
+            whole.end.blake3.as_deref().unwrap(),
+            whole.after.as_ref().unwrap().blake3.as_deref().unwrap(),
+        ] {
             assert!(!text.contains(hidden), "{text}");
         }
         assert_eq!(SliceManifest::decode(text.as_bytes()), Ok(readable.clone()));

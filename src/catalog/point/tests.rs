@@ -1,7 +1,7 @@
 use super::*;
-use crate::model::slice::Barrier;
 use crate::base::exit::Exit;
 use crate::catalog::reach::tests::{at, base, entries, slices};
+use crate::model::slice::Barrier;
 use crate::model::slice::{ChainId, OplogGap};
 
 fn second(t: u32) -> WantedPoint {

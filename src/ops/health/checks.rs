@@ -7,7 +7,9 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use super::{CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, key, oplog, place};
+use super::{
+    CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, key, oplog, place,
+};
 use crate::base::error::{Error, Result};
 use crate::base::units::one_line;
 

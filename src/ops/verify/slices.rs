@@ -417,7 +417,10 @@ fn read_entries(
     if tally.raw_bytes != slice.raw_bytes {
         // Reading stops one byte after the length in the manifest.
         let than = if tally.raw_bytes > slice.raw_bytes { "more" } else { "less" };
-        faults.push(format!("its entries are {than} than the {} bytes of the manifest", count(slice.raw_bytes)));
+        faults.push(format!(
+            "its entries are {than} than the {} bytes of the manifest",
+            count(slice.raw_bytes)
+        ));
     }
     if slice.body.as_ref().is_none_or(|body| body.raw_blake3.as_ref() != Some(&raw_blake3)) {
         faults.push("its decompressed entries do not have the BLAKE3 in the manifest".into());

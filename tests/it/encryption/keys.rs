@@ -39,7 +39,9 @@ async fn without_the_right_key_nothing_is_read_or_changed() {
     restore(&["--identity", "/nonexistent.key"])
         .ends(6)
         .says(&["cannot read the identity file /nonexistent.key"]);
-    for args in [&["verify"][..], &["verify", "--all"], &["list", "latest"]] {
+    let all = run(encrypted.tool(NOWHERE).args(["verify", "--all", "--identity", file])).ends(6);
+    assert!(all.stdout.contains("no key ") && all.stdout.contains("no identity in"), "{}", all.stdout);
+    for args in [&["verify"][..], &["list", "latest"]] {
         let ran = run(encrypted.tool(NOWHERE).args(args).args(["--identity", file]));
         ran.ends(6).says(&["no identity in"]);
     }

@@ -105,7 +105,9 @@ async fn a_chain_across_switches_of_the_encryption_restores_from_each_of_its_bas
     plain.sort();
     let twin_body = std::fs::read(plain.last().expect("a body")).expect("a body");
     assert!(zstd::decode_all(&twin_body[..]).expect("zstd") == raw, "the bytes differ from a plain slice");
-    assert!(RawDocument::from_bytes(&raw[..i32::from_le_bytes(*raw.first_chunk().unwrap()) as usize]).is_ok());
+    assert!(
+        RawDocument::from_bytes(&raw[..i32::from_le_bytes(*raw.first_chunk().unwrap()) as usize]).is_ok()
+    );
 
     // Without a key, the chain is shown, judged and kept.
     let list = reads(&encrypted, &["list"], None, 0);
@@ -118,7 +120,12 @@ async fn a_chain_across_switches_of_the_encryption_restores_from_each_of_its_bas
     let bases = encrypted.home.manifests();
     for (base, from) in [(&bases[0], 0), (&bases[1], 1)] {
         let ran = restore(&encrypted, &target, &[base.id.as_str(), "--at", "newest"], Some(&both)).ends(0);
-        assert_eq!(differences(&source, &copy).await, Vec::<String>::new(), "from base {from}: {}", ran.stdout);
+        assert_eq!(
+            differences(&source, &copy).await,
+            Vec::<String>::new(),
+            "from base {from}: {}",
+            ran.stdout
+        );
     }
     // The newest base and the slices after it have both recipients, so that one key is enough.
     restore(&encrypted, &target, &["--at", "newest"], Some(&encrypted.offline.file)).ends(0);
@@ -184,7 +191,8 @@ async fn damage_of_each_object_is_found_before_anything_is_touched() {
     let (server, encrypted) = (server().await, Encrypted::new());
     let target = Mongod::builder().start().await.expect("mongod");
     insert(&target.client().await.expect("a client"), 5000..5001).await;
-    let rows = target.client().await.expect("a client").database("canaryshop").collection::<Document>("canaryrows");
+    let rows =
+        target.client().await.expect("a client").database("canaryshop").collection::<Document>("canaryrows");
     let all = stored(&server, &encrypted).await;
     assert_eq!(all.len(), 2);
     let (manifest, slice) = all[0].clone();
@@ -295,7 +303,8 @@ async fn the_beginning_of_each_object_is_read_back_before_the_commit() {
     run(&mut tool(&["oplog"])).ends(0);
     let reads_back = |name: &str| {
         let calls = bucket.calls();
-        let of = |call: &uzima_testkit::s3_server::Call| call.operation == "GetObject" && call.key.contains(name);
+        let of =
+            |call: &uzima_testkit::s3_server::Call| call.operation == "GetObject" && call.key.contains(name);
         calls.iter().filter(|call| of(call)).count()
     };
     assert_eq!((reads_back("/slice-"), reads_back("/events-")), (3, 2), "before the commit");
