@@ -128,7 +128,7 @@ async fn health_is_green_in_the_environment_of_cron() {
     std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let tool = |args: &[&str]| run(crate::cli::support::bare().arg("--config").arg(&config).args(args));
     let ran = tool(&["health", "--skip", "freshness"]).ends(0);
-    assert!(ran.stdout.ends_with("healthy: 8 ok, 3 skipped, 3 not configured\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("healthy: 8 ok, 3 skipped, 4 not configured\n"), "{}", ran.stdout);
     let quiet = tool(&["health", "--skip", "freshness", "--quiet"]).ends(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     assert_eq!((files(&home.backups()), files(&home.state())), (vec![], vec![]));

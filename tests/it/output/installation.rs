@@ -178,7 +178,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
     };
     // The programs of the machine and the owner of the folder differ from machine to machine.
     let text = normalize_measured(&all(&init(&[])), &shop.home);
-    assert_snapshot!(without_section(&text, "Found on this machine:"), @"
+    assert_snapshot!(without_section(&text, "Found on this machine:"), @r#"
         exit code 0
         --- stdout
         [HOME]/config.toml is written (mode 0600):
@@ -212,9 +212,17 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             uzima-backup --config [HOME]/config.toml init --install
         It shows a plan, asks, and adds 3 jobs to the crontab of the user who runs it;
         as root on a machine with systemd, it enables 3 timers instead.
+
+        Encryption, so that a reader of the store cannot read the data:
+            Make two keys on another machine (uzima-backup keygen --out first.key), and
+            keep the secret keys there, one of them offline. This machine needs the
+            public keys only, so it cannot read its own backups. Without a secret key,
+            nobody can restore them.
+            Then add this line to [HOME]/config.toml:
+            recipients = ["age1…", "age1…"]
         --- stderr
         0000-00-00T00:00:00Z INFO  wrote [HOME]/config.toml; trying it, which takes half a minute or more if a server does not answer
-    ");
+    "#);
     let mut json = init(&["--force", "--json"]).ends(0).json();
     json["found"] = "[MACHINE]".into();
     json["systemd"] = "[MACHINE]".into();
@@ -334,6 +342,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
           ],
           "systemd": "[MACHINE]",
           "install": null,
+          "recipients": 0,
           "oplog": null
         }
     "#);

@@ -117,6 +117,7 @@ async fn verify_prints_sound_and_damaged_backups() {
           ],
           "damaged": [],
           "archived": [],
+          "unopened": [],
           "orphans": [],
           "oplog": []
         }
@@ -154,6 +155,7 @@ async fn verify_prints_sound_and_damaged_backups() {
           ],
           "damaged": [],
           "archived": [],
+          "unopened": [],
           "orphans": [],
           "oplog": []
         }
@@ -210,6 +212,7 @@ async fn a_drill_prints_what_it_restored() {
           ],
           "damaged": [],
           "archived": [],
+          "unopened": [],
           "orphans": [],
           "oplog": []
         }
