@@ -1,7 +1,8 @@
 //! `uzima-backup init`: writes the configuration file, tries it, and installs the schedule.
 
+mod questions;
+
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use log::Level;
@@ -16,7 +17,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::config::place::Place;
-use crate::config::{Config, DEFAULT_FILE, Origin, Raw};
+use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
 use crate::ops::health::{CheckOutcome, HealthOptions, HealthReport as Health, run_health};
@@ -24,6 +25,7 @@ use crate::ops::init::install::{self, Host, InstallPlan, Scheduler, Step, StepKi
 use crate::ops::init::oplog::{self, OplogOffer};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
 use crate::ops::init::{self, InitOptions, InitReport, LeftOut, Prepared};
+use questions::{KEYS, ask_recipients, at_terminal, choose_oplog};
 
 /// The width of texts that are not made of commands.
 const WIDTH: usize = 80;
@@ -108,79 +110,6 @@ fn scheduler(args: &InitArgs, host: &Host) -> Option<Scheduler> {
         "cron" => Scheduler::Cron,
         _ => host.scheduler(),
     })
-}
-
-/// Decides whether a job stores the oplog, and asks on a terminal before the first installation. Returns the offer if the
-/// decision depends on the server.
-///
-/// # Errors
-/// Returns an error if the job is wanted, and the server has no oplog that can be stored.
-async fn choose_oplog(
-    args: &InitArgs,
-    options: &InitOptions,
-    nightly: &Config,
-    run: &Run<'_>,
-) -> Result<(bool, Option<OplogOffer>)> {
-    let (installed, kept) =
-        options.installed.as_ref().map_or((false, false), |before| (before.nightly, before.oplog));
-    let asks = args.install.is_some() && !(args.yes || args.dry_run || installed) && at_terminal();
-    if args.no_oplog || !(args.oplog || asks) {
-        return Ok((kept && !args.no_oplog, None));
-    }
-    let offer = match run.cancel.or(oplog::look(nightly.job.as_ref()?)).await {
-        Ok(Ok(offer)) => offer,
-        Ok(Err(obstacle)) if args.oplog => return Err(oplog::refused(obstacle)),
-        Err(e) if matches!(e.kind(), Kind::Signal(_)) => {
-            return Err(run.cancel.error_with(UNCHANGED).unwrap_or(e));
-        }
-        // The trial of the settings reports a server that does not answer.
-        _ => return Ok((args.oplog || kept, None)),
-    };
-    let question = || {
-        let words: String = offer.words().iter().map(|words| wrapped(words)).collect();
-        format!("{words}Add this job? [y/N] ")
-    };
-    let scheduled = args.oplog || ask::agrees(&question(), UNCHANGED, run.cancel).await?;
-    Ok((scheduled, Some(OplogOffer { scheduled, ..offer })))
-}
-
-/// Where the secret keys must be.
-const KEYS: &str = "Make two keys on another machine (uzima-backup keygen --out first.key), and keep the secret keys there, one of \
-                    them offline. This machine needs the public keys only, so it cannot read its own backups. Without a secret \
-                    key, nobody can restore them.";
-
-/// Asks for public keys on a terminal before the first installation, unless there are some. Returns the settings with them, if any
-/// were named.
-///
-/// # Errors
-/// Returns an error if the answer is no public key.
-async fn ask_recipients(args: &InitArgs, options: &InitOptions, run: &Run<'_>) -> Result<Option<Config>> {
-    let config = run.config;
-    let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
-    let asks = !(installed || args.yes || args.dry_run || args.no_encryption) && at_terminal();
-    if !asks || config.layers.is_set("recipients") {
-        return Ok(None);
-    }
-    let question = format!(
-        "{}{}Public keys (age1… or ssh-ed25519 …), with commas; Enter for no encryption: ",
-        wrapped("Backups can be encrypted: then a reader of the store cannot read the data."),
-        wrapped(KEYS)
-    );
-    let answer = ask::line(&question, UNCHANGED, run.cancel).await?;
-    let keys: Vec<String> = answer.split(',').map(|key| key.trim().to_string()).collect();
-    match answer.is_empty() {
-        true => Ok(None),
-        false => {
-            let config = config.with_flag("recipients", Raw::List(keys));
-            config.job.as_ref()?;
-            Ok(Some(config))
-        }
-    }
-}
-
-/// Returns true if a person can be asked.
-fn at_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// # Errors

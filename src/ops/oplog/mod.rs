@@ -5,6 +5,7 @@
 //! gap: a new chain begins ([`start`]). The entries are filtered and compressed in a thread ([`pack`]) and stored in slices, each
 //! committed on its own ([`upload`]), and encrypted if the job has recipients. [`run_oplog`] adds the lock and the notices.
 
+mod commit;
 mod events;
 mod pack;
 mod report;
@@ -27,10 +28,9 @@ use crate::base::units;
 use crate::catalog::chain::{self, JobSlices, RememberedTip, SliceEntry};
 use crate::config::JobSettings;
 use crate::config::choices::Codec;
-use crate::model::manifest::TOOL;
 use crate::model::optime::OpTime;
 use crate::model::selection::{KnownSelection, SelectionAsked};
-use crate::model::slice::{self, EntryMark, EventsFile, SliceEncryption, SliceManifest};
+use crate::model::slice::EntryMark;
 use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::notify::events::{RunKind, RunOutcome};
@@ -41,7 +41,7 @@ use crate::store::{self, Store, leftovers};
 use pack::{PackedSlice, SlicePacker};
 pub use report::{OplogReport, StoredSlice};
 use start::{EndedChain, Position};
-use upload::{Commit, SentParts, SliceUpload};
+use upload::{SentParts, SliceUpload};
 
 /// The compression level of slices if the format of backups is gzip.
 const LEVEL: i32 = 3;
@@ -441,99 +441,6 @@ impl Capture<'_> {
         let moved = u64::from(end.t.saturating_sub(at.start.t));
         let most = u64::from(state.window() / 4).min(self.settings.oplog_max_age.as_secs() / 2);
         packed.entries > 0 || !packed.barriers.is_empty() || at.after.is_none() || moved >= most
-    }
-
-    fn manifest(
-        &self,
-        server: &Server,
-        version: String,
-        at: &Position,
-        end: EntryMark,
-        packed: &PackedSlice,
-        sealed: Option<&SealedBegin>,
-    ) -> SliceManifest {
-        let encryption = |sealed: &SealedBegin| SliceEncryption {
-            header_length: if packed.entries > 0 { sealed.header_length() } else { 0 },
-            recipients: sealed.recipients().to_vec(),
-            selection_mark: self.selection.mark.clone().unwrap_or_default(),
-        };
-        SliceManifest {
-            format: slice::FORMAT,
-            job: self.settings.job.clone(),
-            chain: at.chain.clone(),
-            start: at.start,
-            after: at.after.clone(),
-            end,
-            tool: TOOL.into(),
-            host: self.settings.host.clone(),
-            stored_at: self.clock.now(),
-            member: server.hello.address.clone(),
-            version,
-            set_name: server.hello.set_name.clone(),
-            selection: self.selection.asked.clone().unwrap_or_default(),
-            encryption: sealed.map(encryption),
-            entries: packed.entries,
-            raw_bytes: packed.raw_bytes,
-            read_entries: packed.read_entries,
-            body: None,
-            events: None,
-            barriers: packed.barriers.clone(),
-            gap: at.gap.clone(),
-        }
-    }
-
-    /// Stores a slice. Returns its complete manifest, or `None` if another run stored a slice with the same start.
-    async fn store_slice(
-        &self,
-        upload: &SliceUpload<'_>,
-        mut manifest: SliceManifest,
-        packed: &PackedSlice,
-        sent: Option<SentParts>,
-        sealed: Option<&SealedBegin>,
-    ) -> Result<Option<SliceManifest>> {
-        let objects = async {
-            manifest.body = upload.complete(packed, sent).await?;
-            if let (Some(sealed), Some(body)) = (sealed, &manifest.body) {
-                sealed.prove(self.store, &body.key).await?;
-            }
-            let mut events = packed.events.clone();
-            if sealed.is_some() {
-                // The complete manifest is bounded as well.
-                manifest.encode()?;
-                let empty = || EventsFile { format: slice::FORMAT, ..EventsFile::default() };
-                events.get_or_insert_with(empty).slice = Some(Box::new(manifest.clone()));
-            }
-            if let Some(events) = &events {
-                manifest.events = Some(upload.events(events).await?);
-            }
-            match (self.cancel.error(), sealed) {
-                (Some(error), _) => Err(error),
-                (None, None) => manifest.encode(),
-                (None, Some(_)) => manifest.readable().encode(),
-            }
-        };
-        let encoded = match objects.await {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                upload.remove().await;
-                return Err(error);
-            }
-        };
-        // If the commit fails, the manifest may still reach the store, so the objects that it names stay.
-        match upload.commit(encoded).await? {
-            Commit::Done => {
-                log::debug!(
-                    "the slice {} of {} exists: its manifest was written",
-                    manifest.start,
-                    manifest.chain
-                );
-                Ok(Some(manifest))
-            }
-            Commit::Lost => {
-                upload.remove().await;
-                Ok(None)
-            }
-        }
     }
 
     /// The position after the slice that another run stored at the same start.

@@ -89,7 +89,12 @@ async fn a_chain_across_switches_of_the_encryption_restores_from_each_of_its_bas
     insert(&source, 1040..1050).await;
     with("", "oplog");
 
-    let all: Vec<SliceManifest> = slices(&encrypted.home).into_iter().map(|(_, slice)| slice).collect();
+    let stored = slices(&encrypted.home);
+    for (path, _) in &stored {
+        let json = std::fs::read(path).expect("a manifest");
+        crate::docs::schema::check("stored-slice", &serde_json::from_slice(&json).expect("JSON"));
+    }
+    let all: Vec<SliceManifest> = stored.into_iter().map(|(_, slice)| slice).collect();
     assert!(all.len() == 5 && all.windows(2).all(|pair| pair[1].continues(&pair[0])), "{all:#?}");
     let count = |slice: &SliceManifest| slice.encryption.as_ref().map_or(0, |e| e.recipients.len());
     assert_eq!(all.iter().map(count).collect::<Vec<_>>(), [0, 1, 1, 2, 0]);
@@ -175,6 +180,9 @@ async fn a_chain_across_switches_of_the_encryption_restores_from_each_of_its_bas
     }
 }
 
+/// Files with a content each.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// A backup, and two slices with a body each.
 async fn stored(server: &Mongod, encrypted: &Encrypted) -> Vec<(PathBuf, SliceManifest)> {
     let client = server.client().await.expect("a client");
@@ -219,7 +227,7 @@ async fn damage_of_each_object_is_found_before_anything_is_touched() {
     let foreign = read(&other_body);
     let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
     // Each with the files that it changes, and whether the stored bytes alone show it.
-    let mut cases: Vec<(&str, Vec<(PathBuf, Vec<u8>)>, bool)> = vec![
+    let mut cases: Vec<(&str, Files, bool)> = vec![
         ("a changed header", vec![(body.clone(), flipped(&whole, 30))], true),
         ("a changed nonce", vec![(body.clone(), flipped(&whole, begin - 1))], true),
         ("a changed chunk", vec![(body.clone(), flipped(&whole, begin + 40))], true),
@@ -266,6 +274,8 @@ async fn damage_of_each_object_is_found_before_anything_is_touched() {
         let before = read(path);
         std::fs::remove_file(path).expect("removed");
         check(&format!("{} is missing", path.display()), true);
+        let health = run(encrypted.tool(NOWHERE).args(["health", "--only", "oplog"])).ends(5);
+        assert!(health.stdout.contains(" is missing"), "{}", health.stdout);
         std::fs::write(path, before).expect("repaired");
     }
     assert_eq!(rows.count_documents(doc! {}).await.expect("a count"), 1, "the target was changed");
@@ -294,6 +304,8 @@ async fn the_beginning_of_each_object_is_read_back_before_the_commit() {
     let stored = || -> Vec<String> {
         bucket.objects().keys().filter(|key| key.contains("/oplog/")).cloned().collect()
     };
+    let dry = run(&mut tool(&["oplog", "--dry-run", "--json"])).ends(0).json();
+    assert_eq!((&dry["entries"], stored()), (&10.into(), Vec::new()), "{dry}");
     for name in [".bson.zst.age", ".json.zst.age"] {
         bucket.faults().add(Rule::always("GetObject", Fault::Answer(403, "AccessDenied")).key(name));
         run(&mut tool(&["oplog"])).ends(1);

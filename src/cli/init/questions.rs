@@ -1,0 +1,89 @@
+//! The questions of the first installation: encryption, and the oplog.
+
+use std::io::IsTerminal;
+
+use super::{UNCHANGED, wrapped};
+use crate::base::error::{Kind, Result};
+use crate::cli::args::InitArgs;
+use crate::cli::ask;
+use crate::config::{Config, Raw};
+use crate::notify::run::Run;
+use crate::ops::init::InitOptions;
+use crate::ops::init::oplog::{self, OplogOffer};
+
+/// Decides whether a job stores the oplog, and asks on a terminal before the first installation. Returns the offer if the
+/// decision depends on the server.
+///
+/// # Errors
+/// Returns an error if the job is wanted, and the server has no oplog that can be stored.
+pub(super) async fn choose_oplog(
+    args: &InitArgs,
+    options: &InitOptions,
+    nightly: &Config,
+    run: &Run<'_>,
+) -> Result<(bool, Option<OplogOffer>)> {
+    let (installed, kept) =
+        options.installed.as_ref().map_or((false, false), |before| (before.nightly, before.oplog));
+    let asks = args.install.is_some() && !(args.yes || args.dry_run || installed) && at_terminal();
+    if args.no_oplog || !(args.oplog || asks) {
+        return Ok((kept && !args.no_oplog, None));
+    }
+    let offer = match run.cancel.or(oplog::look(nightly.job.as_ref()?)).await {
+        Ok(Ok(offer)) => offer,
+        Ok(Err(obstacle)) if args.oplog => return Err(oplog::refused(obstacle)),
+        Err(e) if matches!(e.kind(), Kind::Signal(_)) => {
+            return Err(run.cancel.error_with(UNCHANGED).unwrap_or(e));
+        }
+        // The trial of the settings reports a server that does not answer.
+        _ => return Ok((args.oplog || kept, None)),
+    };
+    let question = || {
+        let words: String = offer.words().iter().map(|words| wrapped(words)).collect();
+        format!("{words}Add this job? [y/N] ")
+    };
+    let scheduled = args.oplog || ask::agrees(&question(), UNCHANGED, run.cancel).await?;
+    Ok((scheduled, Some(OplogOffer { scheduled, ..offer })))
+}
+
+/// Where the secret keys must be.
+pub(super) const KEYS: &str = "Make two keys on another machine (uzima-backup keygen --out first.key), and keep the secret keys there, one of \
+                    them offline. This machine needs the public keys only, so it cannot read its own backups. Without a secret \
+                    key, nobody can restore them.";
+
+/// Asks for public keys on a terminal before the first installation, unless there are some. Returns the settings with them, if any
+/// were named.
+///
+/// # Errors
+/// Returns an error if the answer is no public key.
+pub(super) async fn ask_recipients(
+    args: &InitArgs,
+    options: &InitOptions,
+    run: &Run<'_>,
+) -> Result<Option<Config>> {
+    let config = run.config;
+    let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
+    let asks = !(installed || args.yes || args.dry_run || args.no_encryption) && at_terminal();
+    if !asks || config.layers.is_set("recipients") {
+        return Ok(None);
+    }
+    let question = format!(
+        "{}{}Public keys (age1… or ssh-ed25519 …), with commas; Enter for no encryption: ",
+        wrapped("Backups can be encrypted: then a reader of the store cannot read the data."),
+        wrapped(KEYS)
+    );
+    let answer = ask::line(&question, UNCHANGED, run.cancel).await?;
+    let keys: Vec<String> = answer.split(',').map(|key| key.trim().to_string()).collect();
+    match answer.is_empty() {
+        true => Ok(None),
+        false => {
+            let config = config.with_flag("recipients", Raw::List(keys));
+            config.job.as_ref()?;
+            Ok(Some(config))
+        }
+    }
+}
+
+/// Returns true if a person can be asked.
+pub(super) fn at_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
