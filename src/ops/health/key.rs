@@ -59,7 +59,7 @@ fn identity_dangers(file: &Path, makes_backups: bool) -> Vec<Danger> {
     }
     if makes_backups {
         dangers.push((
-            format!("the identity file {path} lies on the machine that makes the backups: who breaks into it can read all of them"),
+            format!("the identity file {path} lies on the machine that makes the backups: an intruder there can read all of them"),
             format!("Move {path} to another machine, and remove BACKUP_IDENTITY_FILE (identity_file) from the settings of this one"),
         ));
     }
