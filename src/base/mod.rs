@@ -12,6 +12,7 @@ pub mod exit;
 pub mod files;
 pub mod keys;
 pub mod lock;
+pub mod minisign;
 pub mod process;
 pub mod progress;
 pub mod retry;
