@@ -13,5 +13,6 @@ pub mod read;
 pub mod seal;
 pub mod sealed;
 pub mod tar;
+mod tree_hash;
 pub mod unseal;
 pub mod writer;

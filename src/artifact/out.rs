@@ -9,6 +9,7 @@
 
 use std::vec::Drain;
 
+use blake3::Hash;
 use tokio::sync::mpsc::Sender;
 
 use super::codec::Encoder;
@@ -70,6 +71,22 @@ impl StoredStream {
         }
     }
 
+    /// Computes the BLAKE3 of the stored bytes as well. Nothing was appended yet.
+    fn hash(&mut self) {
+        match &mut self.0 {
+            Body::Plain(parts) => parts.hash(),
+            Body::Sealed(parts) => parts.parts.hash(),
+        }
+    }
+
+    /// The BLAKE3 of the finished stream, if it was computed.
+    fn blake3(&self, whole: &Whole) -> Option<Hash> {
+        match &self.0 {
+            Body::Plain(parts) => parts.blake3(whole),
+            Body::Sealed(parts) => parts.parts.blake3(whole),
+        }
+    }
+
     /// The number of bytes so far, before encryption.
     fn offset(&self) -> u64 {
         match &self.0 {
@@ -107,6 +124,11 @@ impl Out {
         Ok(Out { codec, encoder, scratch: Vec::new(), stored, finished, waits })
     }
 
+    /// Computes the BLAKE3 of the stored bytes as well. Nothing was appended yet.
+    pub fn hash(&mut self) {
+        self.stored.hash();
+    }
+
     /// Returns the number of compressed bytes so far, before encryption.
     pub(super) fn offset(&self) -> u64 {
         self.stored.offset()
@@ -135,11 +157,12 @@ impl Out {
         self.stored.fill(slot, &self.codec.stored(raw));
     }
 
-    /// Ends the stream and returns the size and checksum of the whole.
-    pub(super) fn finish(mut self) -> Result<Whole> {
+    /// Ends the stream and returns the size and checksum of the whole, and its BLAKE3 if it was computed.
+    pub(super) fn finish(mut self) -> Result<(Whole, Option<Hash>)> {
         let whole = self.stored.finish();
         self.send()?;
-        Ok(whole)
+        let blake3 = self.stored.blake3(&whole);
+        Ok((whole, blake3))
     }
 
     fn send(&mut self) -> Result<()> {

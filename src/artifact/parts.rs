@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use blake3::Hash;
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 
 use super::pack::{Buffers, Lent};
+use super::tree_hash::TreeHash;
 use crate::store::Whole;
 
 /// A finished part.
@@ -38,6 +40,8 @@ pub(super) struct Parts {
     waiting: BTreeMap<u32, Lent>,
     /// The CRC-64/NVME and length of each part.
     sums: Vec<(u64, u64)>,
+    /// `None` if the BLAKE3 of the stream is not wanted.
+    tree: Option<TreeHash>,
     pub(super) ready: Vec<ArtifactPart>,
 }
 
@@ -55,8 +59,19 @@ impl Parts {
             open: None,
             waiting: BTreeMap::new(),
             sums: Vec::new(),
+            tree: None,
             ready: Vec::new(),
         }
+    }
+
+    /// From now on, the BLAKE3 of the stream is computed as well. Nothing was appended yet.
+    pub(super) fn hash(&mut self) {
+        self.tree = Some(TreeHash::default());
+    }
+
+    /// The BLAKE3 of the finished stream, if it was computed.
+    pub(super) fn blake3(&self, whole: &Whole) -> Option<Hash> {
+        self.tree.as_ref().map(|tree| tree.finish(whole.size))
     }
 
     pub(super) fn offset(&self) -> u64 {
@@ -168,6 +183,9 @@ impl Parts {
             self.sums.resize(at + 1, (0, 0));
         }
         self.sums[at] = (crc_fast::checksum(Crc64Nvme, &body.bytes), body.bytes.len() as u64);
+        if let Some(tree) = &mut self.tree {
+            tree.add(u64::from(index) * self.size, &body.bytes);
+        }
         self.ready.push(ArtifactPart { index, body: Bytes::from_owner(body) });
     }
 }
@@ -221,6 +239,7 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 1usize..60_000, any::<u8>()), 0..40)
         ) {
             let mut parts = Parts::new(SIZE);
+            parts.hash();
             let mut want = Vec::new();
             let mut open: Option<(Slot, Vec<u8>)> = None;
             let mut got = Vec::new();
@@ -247,6 +266,7 @@ mod tests {
             got.extend(std::mem::take(&mut parts.ready));
             let all = join(got);
             prop_assert_eq!(whole.crc64nvme, crc_fast::checksum(Crc64Nvme, &all));
+            prop_assert_eq!(parts.blake3(&whole), Some(blake3::hash(&all)));
             prop_assert!(all == want);
         }
     }

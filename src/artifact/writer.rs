@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use blake3::Hash;
 use bson::raw::cstr;
 use bson::{RawDocumentBuf, rawdoc};
 use crc_fast::CrcAlgorithm::Crc64Xz;
@@ -48,6 +49,8 @@ pub struct WrittenArtifact {
     pub segments: Vec<Segment>,
     /// The size and checksum of the artifact as it is stored.
     pub whole: Whole,
+    /// The BLAKE3 of the artifact as it is stored, if it is wanted ([`Out::hash`]).
+    pub blake3: Option<Hash>,
     /// The length of the artifact in bytes before its encryption.
     pub content_size: u64,
 }
@@ -126,10 +129,10 @@ pub fn write(
     }
     let content_size = out.offset();
     meter.packed(content_size);
-    let whole = out.finish()?;
+    let (whole, blake3) = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
-    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole, content_size })
+    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole, blake3, content_size })
 }
 
 fn write_namespace(
