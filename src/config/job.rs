@@ -8,6 +8,7 @@ use super::choices::{ConsistencyChoice, EngineChoice, Format, Policy};
 use super::layers::{Layers, at_least, boolean, duration_in};
 use super::machine::Machine;
 use super::selection::{RECORDS_DB, Selection};
+use super::signing::Signing;
 use super::table::{Origin, Raw};
 use super::uri::{self, MongoUri};
 use crate::base::error::Result;
@@ -40,6 +41,7 @@ pub struct JobSettings {
     pub check_compression: bool,
     /// The keys to which backups are encrypted; `None` if they are not encrypted.
     pub recipients: Option<Recipients>,
+    pub signing: Signing,
     /// A read fails if no data arrives for this long.
     pub stall: Duration,
     /// How long to wait for MongoDB when it is down.
@@ -100,6 +102,7 @@ impl JobSettings {
             check_compression: layers.value("check_compression", boolean)?,
             recipients: Recipients::parse(layers.list("recipients"))
                 .map_err(|why| layers.wrong("recipients", &why))?,
+            signing: Signing::resolve(layers)?,
             stall: layers.duration("stall_timeout")?,
             patience: Patience::new(layers.duration("patience")?),
             // Several writers are not faster on a disk, and each part under way takes memory.

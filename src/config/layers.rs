@@ -15,6 +15,7 @@ use super::table::{Origin, Raw, SETTINGS, Setting, by_key};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
 use crate::base::keys::Recipient;
+use crate::base::minisign::PublicKey;
 use crate::base::secret::hide_login;
 
 /// The unparsed values of all settings that are set or have a default.
@@ -175,7 +176,7 @@ impl Layers {
         let value = match self.values.get(key) {
             Some((Raw::Text(text), _)) if !setting.secret => format!(" = '{text}'"),
             // A secret key may be there by mistake.
-            Some((Raw::List(_), _)) if key == RECIPIENTS => String::new(),
+            Some((Raw::List(_), _)) if PUBLIC_KEYS.contains(&key) => String::new(),
             Some((Raw::List(items), _)) => format!(" = {items:?}"),
             _ => String::new(),
         };
@@ -204,9 +205,8 @@ impl Layers {
                 return (setting, String::new(), None);
             };
             let value = match raw {
-                Raw::List(items) if setting.key == RECIPIENTS => {
-                    let shown = |item: &String| item.parse::<Recipient>().map(|key| key.to_string());
-                    let shown = |item: &String| shown(item).unwrap_or_else(|_| "(hidden)".into());
+                Raw::List(items) if PUBLIC_KEYS.contains(&setting.key) => {
+                    let shown = |item: &String| public_key(item).unwrap_or_else(|| "(hidden)".into());
                     items.iter().map(shown).collect::<Vec<_>>().join(", ")
                 }
                 Raw::List(items) => items.join(", "),
@@ -222,12 +222,20 @@ impl Layers {
     }
 }
 
-/// The setting with public keys, among which a secret key may be by mistake.
-const RECIPIENTS: &str = "recipients";
+/// The settings with public keys, among which a secret key may be by mistake.
+const PUBLIC_KEYS: [&str; 2] = ["recipients", "trusted_keys"];
 
-/// The items of a file with an item in each line. Empty lines and lines that begin with `#` do not count.
+/// A public key in its canonical form; `None` for any other text.
+fn public_key(text: &str) -> Option<String> {
+    let signs = || text.parse::<PublicKey>().map(|key| key.to_string());
+    text.parse::<Recipient>().map(|key| key.to_string()).or_else(|_| signs()).ok()
+}
+
+/// The items of a file with an item in each line. Empty lines, lines that begin with `#`, and the comments of minisign's files
+/// do not count.
 fn lines(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let comment = |line: &str| line.starts_with('#') || line.starts_with("untrusted comment:");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !comment(line));
     lines.map(str::to_string).collect()
 }
 

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod notify;
 pub mod place;
 pub mod selection;
+pub mod signing;
 pub mod store;
 pub mod table;
 pub mod uri;
@@ -25,6 +26,7 @@ pub use layers::{DEFAULT_FILE, Env, Layers, named_file};
 use machine::Machine;
 use notify::{MailOptions, SignalOptions, WebhookOptions};
 use place::Place;
+use signing::Signing;
 pub use table::{Origin, Raw};
 use warnings::{Exposed, Misspelt};
 
@@ -63,6 +65,7 @@ pub struct Config {
     pub log_file: Result<Option<PathBuf>>,
     /// The file with the identities that decrypt backups.
     pub identity_file: Result<Option<PathBuf>>,
+    pub signing: Result<Signing>,
     /// How long to wait for MongoDB and the store when they are down.
     pub patience: Result<Patience>,
     /// The age at which the newest good backup is too old; the default if the setting is wrong.
@@ -116,6 +119,7 @@ impl Config {
             webhook: notify::webhook(&layers),
             log_file: job::file(&layers, "log_file"),
             identity_file: job::file(&layers, "identity_file"),
+            signing: Signing::resolve(&layers),
             patience: layers.duration("patience").map(Patience::new),
             max_age: layers.duration("max_age").unwrap_or(Duration::from_secs(30 * 3600)),
             layers,

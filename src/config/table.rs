@@ -112,6 +112,9 @@ const MONGO_URI: Setting = secret("mongo_uri", "MONGO_URI", "the server, in the 
 const RECIPIENTS: Setting =
     list("recipients", "BACKUP_RECIPIENTS", "encrypt backups to these public keys of age or SSH");
 
+const TRUSTED_KEYS: Setting =
+    list("trusted_keys", "BACKUP_TRUSTED_KEYS", "only backups signed by these public keys of minisign count");
+
 /// All settings, in the order in which `config` prints them.
 pub const SETTINGS: &[Setting] = &[
     Setting { default: Some("mongodb://localhost:27017"), ..MONGO_URI },
@@ -130,6 +133,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
     Setting { lines: true, ..RECIPIENTS },
     setting("identity_file", "BACKUP_IDENTITY_FILE", None, "the secret key that decrypts backups"),
+    setting("signing_key_file", "BACKUP_SIGNING_KEY_FILE", None, "the secret key that signs backups"),
+    Setting { lines: true, ..TRUSTED_KEYS },
+    setting(
+        "trusted_before",
+        "BACKUP_TRUSTED_BEFORE",
+        None,
+        "unsigned backups from before this date count, too",
+    ),
     number(
         "stall_timeout",
         "BACKUP_STALL_TIMEOUT",

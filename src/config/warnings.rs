@@ -112,7 +112,9 @@ pub(super) fn exposed(layers: &Layers, env: Env<'_>) -> Vec<Exposed> {
     let file = layers.file.as_deref().filter(|file| file.is_file());
     let writable =
         file.and_then(|file| files::writable_by_others(file, Strictness::Configuration).ok().flatten());
-    named.chain(writable.map(Exposed::Configuration)).collect()
+    let signing = layers.text("signing_key_file").map(PathBuf::from).filter(|path| is_open(path));
+    let signing = signing.map(|path| Exposed::Secret { variable: "BACKUP_SIGNING_KEY_FILE".into(), path });
+    named.chain(signing).chain(writable.map(Exposed::Configuration)).collect()
 }
 
 /// Returns true if everybody may read a file and pass the folders on its path.
@@ -202,6 +204,10 @@ mod exposed_tests {
                 assert_eq!(exposed.to_string(), words);
             }
         }
+        mode(dir.path(), 0o755);
+        mode(&path, 0o644);
+        let signing = Layers::of(&[("BACKUP_SIGNING_KEY_FILE", path.to_str().unwrap())]);
+        assert!(exposed(&signing, &|_| None)[0].to_string().contains("that BACKUP_SIGNING_KEY_FILE names"));
         let direct = |name: &str| (name == "MONGO_URI").then(|| "mongodb://u:p@h".into());
         let layers = Layers::load(BTreeMap::new(), &direct, Some(Path::new("/dev/null"))).unwrap();
         assert_eq!(exposed(&layers, &direct), []);
