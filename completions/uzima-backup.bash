@@ -775,7 +775,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__keygen)
-            opts="-q -v -h --out --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --signing --out --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -841,7 +841,7 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --status)
-                    COMPREPLY=($(compgen -W "running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest untrusted wrong_signature archived" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -1130,7 +1130,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__restore)
-            opts="-q -v -h --from --job --dir --identity --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --from --job --dir --identity --allow-unsigned --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1166,6 +1166,13 @@ _uzima__backup() {
                     fi
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --allow-unsigned)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1495,7 +1502,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__verify)
-            opts="-q -v -h --all --oplog --sample --drill --at --identity --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --all --oplog --sample --drill --at --identity --allow-unsigned --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1527,6 +1534,13 @@ _uzima__backup() {
                     fi
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --allow-unsigned)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;

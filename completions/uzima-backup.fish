@@ -51,7 +51,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "stats" -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "keygen" -d 'Make a key for encrypted backups'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "keygen" -d 'Make a key for encrypted or signed backups'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it' -r -f
@@ -151,6 +151,8 @@ artifact_missing\t''
 index_missing\t''
 manifest_missing\t''
 unreadable_manifest\t''
+untrusted\t''
+wrong_signature\t''
 archived\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit -d 'At most this many rows' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l identity -d 'With an id: the file with the secret key of an encrypted backup, whose namespaces are shown only with it' -r -F
@@ -288,6 +290,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand notify" -s h -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l out -d 'Write the secret key to this file, which must not exist' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l signing -d 'Make a key that signs backups'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -l json -d 'Print the result as JSON on standard output'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand keygen" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
@@ -311,7 +314,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "keygen" -d 'Make a key for encrypted backups'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "keygen" -d 'Make a key for encrypted or signed backups'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -f -k -a "(__uzima_backup_offers)"

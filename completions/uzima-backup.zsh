@@ -144,7 +144,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
-'*--status=[Only these statuses\: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest archived)' \
+'*--status=[Only these statuses\: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest untrusted wrong_signature archived)' \
 '--limit=[At most this many rows]:N:' \
 '--identity=[With an id\: the file with the secret key of an encrypted backup, whose namespaces are shown only with it]:FILE:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
@@ -314,6 +314,7 @@ _arguments "${_arguments_options[@]}" : \
 '--out=[Write the secret key to this file, which must not exist]:FILE:_files' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--signing[Make a key that signs backups]' \
 '--json[Print the result as JSON on standard output]' \
 '(-v --verbose)-q[Print only errors]' \
 '(-v --verbose)--quiet[Print only errors]' \
@@ -437,7 +438,7 @@ _uzima-backup_commands() {
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
-'keygen:Make a key for encrypted backups' \
+'keygen:Make a key for encrypted or signed backups' \
 'config:Show the merged settings and where each came from, without secrets' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -479,7 +480,7 @@ _uzima-backup__subcmd__help_commands() {
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
 'notify:Send a sample of each mail and signal, or write the mails to files' \
-'keygen:Make a key for encrypted backups' \
+'keygen:Make a key for encrypted or signed backups' \
 'config:Show the merged settings and where each came from, without secrets' \
 'help:Print this message or the help of the given subcommand(s)' \
     )

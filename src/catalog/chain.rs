@@ -10,8 +10,9 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::layout;
 use super::place_files::PlaceFile;
+use super::trust::{Distrust, Trust};
+use super::{Signed, layout};
 use crate::base::error::Result;
 use crate::model::optime::OpTime;
 use crate::model::slice::{self, ChainId, SliceManifest};
@@ -43,6 +44,8 @@ pub struct RetainedSlice {
 pub struct JobSlices {
     job: String,
     chains: BTreeMap<ChainId, BTreeMap<OpTime, SliceFolder>>,
+    /// Messages about slices that are left out, because they are not trusted.
+    untrusted: Vec<String>,
 }
 
 /// The object under the key of a slice's manifest.
@@ -75,7 +78,23 @@ impl JobSlices {
                 chains.entry(chain).or_default().entry(start).or_default().insert(file, object);
             }
         }
-        JobSlices { job: job.into(), chains }
+        JobSlices { job: job.into(), chains, untrusted: Vec::new() }
+    }
+
+    /// Leaves out slices with all their objects, as if they did not exist.
+    pub(super) fn without(mut self, untrusted: &[(ChainId, OpTime, Distrust)]) -> JobSlices {
+        for (chain, start, why) in untrusted {
+            let Some(slices) = self.chains.get_mut(chain) else { continue };
+            slices.remove(start);
+            let key = layout::slice(&self.job, chain, *start);
+            self.untrusted.push(format!("the oplog slice {key} is untrusted and ignored: {why}"));
+        }
+        self
+    }
+
+    /// Messages about the slices that are left out, because they are not trusted.
+    pub fn untrusted(&self) -> &[String] {
+        &self.untrusted
     }
 
     pub fn job(&self) -> &str {
@@ -110,7 +129,7 @@ impl JobSlices {
             self.chains.iter().flat_map(|(chain, slices)| slices.iter().map(move |slice| (chain, slice)));
         let is_crowded = |folder: &SliceFolder| {
             let count = |beginning: &str| folder.keys().filter(|file| file.starts_with(beginning)).count();
-            exists(folder) && (count("slice-") > 1 || count("events-") > 1)
+            exists(folder) && ["slice-", "events-", "signature-"].into_iter().any(|kind| count(kind) > 1)
         };
         all.filter(move |(_, (_, folder))| is_crowded(folder)).map(|(chain, (start, _))| (chain, *start))
     }
@@ -127,6 +146,7 @@ impl JobSlices {
                 Some(SliceEntry::Slice(slice)) => {
                     named.extend(slice.body.map(|body| body.key));
                     named.extend(slice.events.map(|events| events.key));
+                    named.extend(slice.signature);
                 }
                 // Nothing says which of the objects belong to the slice.
                 _ => named.extend(self.keys(chain, start)),
@@ -181,11 +201,33 @@ pub async fn read_slice(
     chain: &ChainId,
     start: OpTime,
 ) -> Result<Option<SliceEntry>> {
+    let found = read_signed_slice(store, job, chain, start, &Trust::default()).await?;
+    Ok(found.map(|(entry, _)| entry))
+}
+
+/// Reads the manifest of a slice and its signature. Returns the key that signed it, too.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub(super) async fn read_signed_slice(
+    store: &dyn Store,
+    job: &str,
+    chain: &ChainId,
+    start: OpTime,
+    trust: &Trust,
+) -> Result<Option<(SliceEntry, Signed)>> {
     let key = layout::slice(job, chain, start);
-    let unreadable = |key, why| Ok(Some(SliceEntry::Unreadable { key, start, why }));
+    let unreadable = |key, why| Ok(Some((SliceEntry::Unreadable { key, start, why }, trust.unread())));
     match store.get(&key, slice::LARGEST).await {
         Ok(bytes) => match decode(job, chain, start, &bytes) {
-            Ok(slice) => Ok(Some(SliceEntry::Slice(Box::new(slice)))),
+            Ok(slice) => {
+                let signed = match &slice.signature {
+                    Some(signature) => trust.check(store, signature, &bytes).await?,
+                    None => trust.unsigned(),
+                };
+                let signed = trust.slice_counts(&slice, signed);
+                Ok(Some((SliceEntry::Slice(Box::new(slice)), signed)))
+            }
             Err(why) => unreadable(key, why),
         },
         Err(e) => match e.kind {
@@ -195,6 +237,33 @@ pub async fn read_slice(
             _ => Err(e.into()),
         },
     }
+}
+
+/// Reads the manifest of a slice. Returns `None` if it does not exist or is not trusted.
+async fn read_trusted(
+    store: &dyn Store,
+    job: &str,
+    chain: &ChainId,
+    start: OpTime,
+    trust: &Trust,
+) -> Result<Option<SliceEntry>> {
+    let found = read_signed_slice(store, job, chain, start, trust).await?;
+    Ok(found.and_then(|(entry, signed)| signed.is_ok().then_some(entry)))
+}
+
+/// Returns why the slice with this start is not trusted; `None` if it is, or does not exist.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn distrust(
+    store: &dyn Store,
+    job: &str,
+    chain: &ChainId,
+    start: OpTime,
+    trust: &Trust,
+) -> Result<Option<Distrust>> {
+    let found = read_signed_slice(store, job, chain, start, trust).await?;
+    Ok(found.and_then(|(_, signed)| signed.err()))
 }
 
 /// Decodes a manifest. It must belong to its key, and may name only objects in its own folder, because these are read, and
@@ -212,7 +281,9 @@ fn decode(job: &str, chain: &ChainId, start: OpTime, bytes: &[u8]) -> Result<Sli
         store::is_key(key) && parsed.is_some_and(fits)
     };
     let body = slice.body.iter().map(|body| (&body.key, "slice-"));
-    let mut objects = body.chain(slice.events.iter().map(|events| (&events.key, "events-")));
+    let others = slice.events.iter().map(|events| (&events.key, "events-"));
+    let signature = slice.signature.iter().map(|key| (key, "signature-"));
+    let mut objects = body.chain(others).chain(signature);
     match objects.find(|(key, beginning)| !own(key, beginning)) {
         Some((key, _)) => Err(format!("it names {key:?}, which is not in its folder")),
         None => Ok(slice),
@@ -229,7 +300,7 @@ pub struct ChainTip {
 }
 
 /// Finds the newest slice of a replica set. If this machine remembers a slice, two requests are enough: one reads it, and
-/// one shows that no slice follows it. Otherwise, and once an hour, all slices of the job are listed: another machine may have
+/// one shows that no slice follows it. Otherwise, and once an hour, `list` lists all trusted slices of the job: another machine may have
 /// begun a newer chain.
 ///
 /// # Errors
@@ -239,18 +310,19 @@ pub async fn find_tip(
     job: &str,
     set_id: &str,
     remembered: Option<&RememberedTip>,
+    trust: &Trust,
+    list: impl AsyncFnOnce() -> Result<JobSlices>,
 ) -> Result<Option<ChainTip>> {
     let usable = |tip: &&RememberedTip| {
         tip.chain.set_id == set_id && tip.start.t.saturating_sub(tip.listed) < LISTED_EVERY
     };
     if let Some(RememberedTip { chain, start, listed }) = remembered.filter(usable)
-        && let Some(slice @ SliceEntry::Slice(_)) = read_slice(store, job, chain, *start).await?
+        && let Some(slice @ SliceEntry::Slice(_)) = read_trusted(store, job, chain, *start, trust).await?
     {
-        let slice = follow(store, job, chain, slice).await?;
+        let slice = follow(store, job, chain, slice, trust).await?;
         return Ok(Some(ChainTip { chain: chain.clone(), slice, listed: *listed }));
     }
-    let slices = JobSlices::list(store, job).await?;
-    tip_of(store, &slices, set_id).await
+    tip_of(store, &list().await?, set_id).await
 }
 
 /// Finds the newest slice of a replica set in a listing.
@@ -271,12 +343,18 @@ pub async fn tip_of(store: &dyn Store, slices: &JobSlices, set_id: &str) -> Resu
 }
 
 /// Follows a chain from one of its slices to the newest one, which other machines may have stored.
-async fn follow(store: &dyn Store, job: &str, chain: &ChainId, mut slice: SliceEntry) -> Result<SliceEntry> {
+async fn follow(
+    store: &dyn Store,
+    job: &str,
+    chain: &ChainId,
+    mut slice: SliceEntry,
+    trust: &Trust,
+) -> Result<SliceEntry> {
     while let SliceEntry::Slice(manifest) = &slice {
         let next = layout::slice_folder(job, chain, manifest.end.at);
         let listed = JobSlices::of(job, store.list(&next).await?);
         let Some(start) = listed.newest_slice(chain) else { break };
-        let Some(found) = read_slice(store, job, chain, start).await? else { break };
+        let Some(found) = read_trusted(store, job, chain, start, trust).await? else { break };
         slice = found;
     }
     Ok(slice)

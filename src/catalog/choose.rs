@@ -6,6 +6,7 @@ mod which;
 
 use std::path::Path;
 
+use super::trust::{Distrust, Trust};
 use super::{CatalogEntry, CatalogOptions, find, layout};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
@@ -34,7 +35,7 @@ pub async fn choose(
     options: &CatalogOptions,
 ) -> Result<CatalogEntry<Box<Manifest>>> {
     let chosen = match which {
-        WhichBackup::Latest => newest(store, Counted::Stored, job, options).await?,
+        WhichBackup::Latest => logged(newest(store, Counted::Stored, job, options).await?),
         other => good(store, other, job, options).await?,
     };
     Ok(chosen.entry)
@@ -77,20 +78,24 @@ async fn good(
 ) -> Result<Newest> {
     let by = match which {
         WhichBackup::Id(id) => {
-            return Ok(Newest { entry: by_id(store, id, job).await?, skipped: Vec::new() });
+            return Ok(Newest { entry: by_id(store, id, job, options).await?, skipped: Vec::new() });
         }
         WhichBackup::Prefix(prefix) => {
             let id = by_prefix(store, prefix, job).await?;
-            return Ok(Newest { entry: by_id(store, &id, job).await?, skipped: Vec::new() });
+            return Ok(Newest { entry: by_id(store, &id, job, options).await?, skipped: Vec::new() });
         }
         WhichBackup::By(time) => Some(*time),
         WhichBackup::Latest => None,
     };
-    let chosen = newest(store, Counted::Good(by), job, options).await?;
+    Ok(logged(newest(store, Counted::Good(by), job, options).await?))
+}
+
+/// Names the skipped backups in the log.
+fn logged(chosen: Newest) -> Newest {
     for SkippedBackup { id, reason } in &chosen.skipped {
         log::warn!("the newer backup {id} is skipped: {reason}");
     }
-    Ok(chosen)
+    chosen
 }
 
 async fn readable(store: &dyn Store, entry: CatalogEntry<Box<Manifest>>) -> Result<Manifest> {
@@ -102,7 +107,16 @@ async fn readable(store: &dyn Store, entry: CatalogEntry<Box<Manifest>>) -> Resu
             Err(error.hint("Name another backup by its id (`uzima-backup list`)"))
         }
         CatalogEntry::Archived { id, key, why } => Err(archived_manifest(store, &id, &key, &why).await?),
+        CatalogEntry::Untrusted { id, why, .. } => Err(untrusted_error(&id, &why)),
     }
+}
+
+/// The error of a command that reads a backup whose signature is missing or wrong.
+pub fn untrusted_error(id: &BackupId, why: &Distrust) -> Error {
+    Error::new(Kind::Mismatch, format!("the backup {id} is untrusted: {why}")).hint(format!(
+        "Find out who wrote it. `restore` and `verify` with --allow-unsigned {id} read it nevertheless; trusted_before \
+         (BACKUP_TRUSTED_BEFORE) trusts unsigned backups from before a date"
+    ))
 }
 
 /// Finds the only backup whose id begins with this text. If no backup does, folders without a manifest count, too: those of
@@ -119,7 +133,7 @@ pub async fn by_prefix(store: &dyn Store, prefix: &str, job: Option<&str>) -> Re
     } else if ids.len() > 1 && job.is_some() {
         let mut of_job = Vec::new();
         for id in ids {
-            match find(store, &id).await? {
+            match find(store, &id, &Trust::default()).await? {
                 Some(CatalogEntry::Backup(manifest)) if job != Some(&manifest.job) => {}
                 _ => of_job.push(id),
             }
@@ -232,8 +246,13 @@ pub fn inspect_artifact_step(store: &dyn Store, key: &str) -> String {
     }
 }
 
-async fn by_id(store: &dyn Store, id: &BackupId, job: Option<&str>) -> Result<CatalogEntry<Box<Manifest>>> {
-    match find(store, id).await? {
+async fn by_id(
+    store: &dyn Store,
+    id: &BackupId,
+    job: Option<&str>,
+    options: &CatalogOptions,
+) -> Result<CatalogEntry<Box<Manifest>>> {
+    match find(store, id, &options.trust).await? {
         Some(CatalogEntry::Backup(manifest)) if job.is_some_and(|job| job != manifest.job) => {
             Err(Error::usage(format!("the backup {id} is of the job {}", manifest.job)))
         }

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use super::run::{BackupRun, STATUSES, Status};
+use super::trust::Distrust;
 use super::verdict::Verdict;
 use super::{BackupFolder, layout};
 use crate::base::units::{count, several};
@@ -31,6 +32,10 @@ pub enum FaultKind {
     ManifestMissing,
     /// The manifest cannot be decoded.
     UnreadableManifest,
+    /// There are trusted keys, and the manifest is not signed.
+    Untrusted,
+    /// There are trusted keys, and the manifest's signature is not one of it by one of them.
+    WrongSignature,
 }
 
 impl FaultKind {
@@ -38,12 +43,20 @@ impl FaultKind {
     pub fn takes_the_manifest(self) -> bool {
         matches!(self, FaultKind::ManifestMissing | FaultKind::UnreadableManifest)
     }
+
+    /// Returns true if anybody may have written the backup.
+    pub fn is_distrust(self) -> bool {
+        matches!(self, FaultKind::Untrusted | FaultKind::WrongSignature)
+    }
 }
 
 /// The beginning of the message about damage that verify found.
 const FOUND: &str = "verify found it damaged: ";
 /// The end of the message about a missing object.
 const MISSING: &str = " is missing";
+
+/// The beginning of the message about a missing or wrong signature.
+const DISTRUSTED: &str = "untrusted: ";
 
 /// A fault of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +100,10 @@ impl BackupFault {
             FaultKind::Damaged => return self.why.strip_prefix(FOUND).unwrap_or(&self.why),
             FaultKind::ArtifactMissing => "its artifact ",
             FaultKind::IndexMissing => "its index ",
-            FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return &self.why,
+            FaultKind::ManifestMissing
+            | FaultKind::UnreadableManifest
+            | FaultKind::Untrusted
+            | FaultKind::WrongSignature => return self.why.strip_prefix(DISTRUSTED).unwrap_or(&self.why),
         };
         let key = self.why.strip_prefix(what).and_then(|rest| rest.strip_suffix(MISSING));
         key.unwrap_or(&self.why)
@@ -105,10 +121,25 @@ impl BackupFault {
             FaultKind::ArtifactMissing => "its artifact",
             FaultKind::IndexMissing => "its index",
             FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return None,
+            FaultKind::Untrusted | FaultKind::WrongSignature => {
+                return Some(format!(
+                    "find out who wrote it; `--allow-unsigned {id}` restores or verifies it nevertheless, and cleanup never \
+                     deletes it"
+                ));
+            }
         };
         Some(format!(
             "if there is a copy of {file}, put it back; `uzima-backup verify {id}` then makes the backup count again"
         ))
+    }
+
+    /// The fault of a backup that is not trusted.
+    pub fn untrusted(why: &Distrust) -> BackupFault {
+        let kind = match why {
+            Distrust::Unsigned => FaultKind::Untrusted,
+            Distrust::Wrong(_) => FaultKind::WrongSignature,
+        };
+        BackupFault { kind, why: format!("{DISTRUSTED}{why}") }
     }
 
     /// The fault of a manifest that cannot be decoded.
@@ -164,7 +195,16 @@ impl ShownStatus {
     /// Returns all that there are.
     pub fn all() -> impl Iterator<Item = ShownStatus> {
         use FaultKind::{ArtifactMissing, Damaged, IndexMissing, ManifestMissing, UnreadableManifest};
-        let faults = [Damaged, ArtifactMissing, IndexMissing, ManifestMissing, UnreadableManifest];
+        use FaultKind::{Untrusted, WrongSignature};
+        let faults = [
+            Damaged,
+            ArtifactMissing,
+            IndexMissing,
+            ManifestMissing,
+            UnreadableManifest,
+            Untrusted,
+            WrongSignature,
+        ];
         let runs = STATUSES.map(ShownStatus::Run).into_iter();
         runs.chain(faults.map(ShownStatus::Fault)).chain([ShownStatus::Archived])
     }
@@ -178,6 +218,8 @@ impl ShownStatus {
             ShownStatus::Fault(FaultKind::IndexMissing) => "index_missing",
             ShownStatus::Fault(FaultKind::ManifestMissing) => "manifest_missing",
             ShownStatus::Fault(FaultKind::UnreadableManifest) => "unreadable_manifest",
+            ShownStatus::Fault(FaultKind::Untrusted) => "untrusted",
+            ShownStatus::Fault(FaultKind::WrongSignature) => "wrong_signature",
             ShownStatus::Archived => "archived",
         }
     }
@@ -228,7 +270,7 @@ mod tests {
         assert_eq!(ShownStatus::Fault(FaultKind::ArtifactMissing).to_string(), "artifact missing");
         let wrong = "artifact missing".parse::<ShownStatus>().unwrap_err();
         assert!(
-            wrong.contains("completed, ") && wrong.ends_with(", unreadable_manifest, archived"),
+            wrong.contains("completed, ") && wrong.ends_with(", untrusted, wrong_signature, archived"),
             "{wrong}"
         );
     }

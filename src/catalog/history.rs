@@ -151,6 +151,7 @@ async fn store_runs(store: &dyn Store, catalog: &Catalog<'_>, records: &[BackupR
             CatalogEntry::Damaged { key, why, .. } => log::warn!("{key} cannot be understood: {why}"),
             // Only the record, if there is one, describes the backup.
             CatalogEntry::Archived { .. } => {}
+            CatalogEntry::Untrusted { id, why, .. } => log::info!("the backup {id} is not recorded: {why}"),
         }
     }
     for (_, failure) in catalog.failures(&unknown(&failures, Status::Failed)).await? {

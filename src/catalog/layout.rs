@@ -4,6 +4,7 @@
 //! <YYYY>/<MM>/<backup-id>/dump.<format>     the artifact
 //! <YYYY>/<MM>/<backup-id>/index.json.zst    its segments
 //! <YYYY>/<MM>/<backup-id>/manifest.json     written last; with it, the backup exists
+//! <YYYY>/<MM>/<backup-id>/manifest.json.minisig  the signature of the manifest, written before it
 //! <YYYY>/<MM>/<backup-id>/pin.json          a person wants to keep the backup
 //! <YYYY>/<MM>/<backup-id>/accepted.json     a person checked the backup and accepted it
 //! <YYYY>/<MM>/<backup-id>/tombstone.json    the backup is being deleted
@@ -13,8 +14,11 @@
 //! .health/<machine>                         written by `health`, which deletes it if it may
 //! oplog/<job>/<chain>/<start>/slice-<random>.bson.zst   the entries of an oplog slice
 //! oplog/<job>/<chain>/<start>/events-<random>.json.zst  the slice's events; both end in .age if they are encrypted
+//! oplog/<job>/<chain>/<start>/signature-<random>.minisig  the signature of slice.json, which names it
 //! oplog/<job>/<chain>/<start>/slice.json                written last; with it, the slice exists
 //! ```
+//!
+//! Signed acceptances and results of verifies also have a `.minisig` beside them.
 //!
 //! The manifest of a slice is not called `manifest.json`: commands in RECOVERY.txt find the newest backup by that name.
 
@@ -38,6 +42,8 @@ pub const FAILED: &str = "failed.json";
 pub const RECOVERY: &str = "RECOVERY.txt";
 /// The ending of the file names of encrypted objects.
 const ENCRYPTED: &str = ".age";
+/// The ending of the file name of a signature.
+const SIGNATURE: &str = ".minisig";
 /// The manifest of an oplog slice.
 pub const SLICE: &str = "slice.json";
 const OPLOG: &str = "oplog/";
@@ -68,6 +74,16 @@ pub fn recovery(id: &BackupId) -> String {
 
 pub fn manifest(id: &BackupId) -> String {
     format!("{}{MANIFEST}", folder(id))
+}
+
+/// Returns the key of the signature of the object with this key, or the name of the signature of a file.
+pub fn signature(of: &str) -> String {
+    format!("{of}{SIGNATURE}")
+}
+
+/// Returns true for the file name of a signature.
+pub fn is_signature(file: &str) -> bool {
+    file.ends_with(SIGNATURE)
 }
 
 pub fn pin(id: &BackupId) -> String {
@@ -149,6 +165,12 @@ pub fn slice_objects(
     (format!("{folder}slice-{random}.bson.zst{ending}"), format!("{folder}events-{random}.json.zst{ending}"))
 }
 
+/// Returns the key of the signature of a slice's manifest. It has a random name as well: two runs that contest a manifest sign
+/// different ones.
+pub fn slice_signature(job: &str, chain: &ChainId, start: OpTime, random: &str) -> String {
+    format!("{}signature-{random}{SIGNATURE}", slice_folder(job, chain, start))
+}
+
 /// Returns chain, start and file name of a key below [`slices_of`] `job`; `None` for a foreign key.
 pub fn parse_slice<'a>(job: &str, key: &'a str) -> Option<(ChainId, OpTime, &'a str)> {
     let mut parts = key.strip_prefix(&slices_of(job))?.split('/');
@@ -157,7 +179,8 @@ pub fn parse_slice<'a>(job: &str, key: &'a str) -> Option<(ChainId, OpTime, &'a 
     let plain = file.strip_suffix(ENCRYPTED).unwrap_or(file);
     let known = file == SLICE
         || plain.starts_with("slice-") && plain.ends_with(".bson.zst")
-        || plain.starts_with("events-") && plain.ends_with(".json.zst");
+        || plain.starts_with("events-") && plain.ends_with(".json.zst")
+        || file.starts_with("signature-") && file.ends_with(SIGNATURE);
     (parts.next().is_none() && known).then_some((chain, start, file))
 }
 
@@ -197,6 +220,7 @@ mod tests {
         assert!(is_artifact("dump.tar.gz") && !is_artifact("dump.tar") && !is_artifact("tar.gz"));
         for (key, file) in [
             (manifest(&id), "manifest.json"),
+            (signature(&manifest(&id)), "manifest.json.minisig"),
             (index(&id, false), "index.json.zst"),
             (index(&id, true), "index.json.zst.age"),
             (recovery(&id), "RECOVERY.txt"),
@@ -237,6 +261,7 @@ mod tests {
                 (events, "events-7k3q9d.json.zst"),
                 (sealed, "slice-7k3q9d.bson.zst.age"),
                 (sealed_events, "events-7k3q9d.json.zst.age"),
+                (slice_signature(job, &chain, start, "7k3q9d"), "signature-7k3q9d.minisig"),
             ] {
                 assert!(crate::store::is_key(&key) && key.len() < 300, "{key}");
                 assert_eq!(parse_slice(job, &key), Some((chain.clone(), start, file)));

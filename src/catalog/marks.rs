@@ -10,9 +10,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::layout;
+use super::trust::Trust;
+use super::{Signed, layout};
 use crate::base::clock;
 use crate::base::error::{Error, Result};
+use crate::base::minisign::SigningKey;
 use crate::base::units;
 use crate::model::id::BackupId;
 use crate::store::{Store, StoreErrorKind};
@@ -165,9 +167,9 @@ impl fmt::Display for Pin {
 }
 
 impl Mark {
-    /// Writes the mark under `key`, which is the key of a pin or an acceptance.
-    pub async fn write(&self, store: &dyn Store, key: &str) -> Result<()> {
-        write(store, key, self).await
+    /// Writes the mark under `key`, which is the key of a pin or an acceptance. An acceptance is signed if there is a key.
+    pub async fn write(&self, store: &dyn Store, key: &str, signing: Option<&SigningKey>) -> Result<()> {
+        write_signed(store, key, self, signing).await
     }
 }
 
@@ -181,6 +183,16 @@ pub(super) async fn read<T: DeserializeOwned>(
     key: &str,
     check: impl FnOnce(&T) -> Result<(), String>,
 ) -> Result<Option<Result<T, String>>> {
+    Ok(read_signed(store, key, &Trust::default(), check).await?.map(|(found, _)| found))
+}
+
+/// Like [`read`], with the signature of the object.
+pub(super) async fn read_signed<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &str,
+    trust: &Trust,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<Option<(Result<T, String>, Signed)>> {
     let understood = |bytes: Bytes| {
         let found: T =
             serde_json::from_slice(&bytes).map_err(|e| format!("{key} cannot be understood: {e}"))?;
@@ -188,20 +200,38 @@ pub(super) async fn read<T: DeserializeOwned>(
         Ok(found)
     };
     match store.get(key, LARGEST).await {
-        Ok(bytes) => Ok(Some(understood(bytes))),
+        Ok(bytes) => {
+            let signed = trust.check(store, &layout::signature(key), &bytes).await?;
+            Ok(Some((understood(bytes), signed)))
+        }
         Err(e) => match e.kind {
             StoreErrorKind::NotFound => Ok(None),
-            StoreErrorKind::Damaged => Ok(Some(Err(format!("{key} cannot be understood: {}", e.cause)))),
-            StoreErrorKind::Archived => Ok(Some(Err(e.to_string()))),
+            StoreErrorKind::Damaged => {
+                Ok(Some((Err(format!("{key} cannot be understood: {}", e.cause)), trust.unread())))
+            }
+            StoreErrorKind::Archived => Ok(Some((Err(e.to_string()), trust.unread()))),
             _ => Err(e.into()),
         },
     }
 }
 
 /// Writes an object as indented JSON.
-pub(super) async fn write(store: &dyn Store, key: &str, value: &impl Serialize) -> Result<()> {
+async fn write(store: &dyn Store, key: &str, value: &impl Serialize) -> Result<()> {
+    write_signed(store, key, value, None).await
+}
+
+/// Writes an object as indented JSON, after its signature if there is a key.
+pub(super) async fn write_signed(
+    store: &dyn Store,
+    key: &str,
+    value: &impl Serialize,
+    signing: Option<&SigningKey>,
+) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::failed(format!("cannot write {key}")).caused_by(e))?;
     json.push(b'\n');
+    if let Some(signing) = signing {
+        store.put(&layout::signature(key), signing.sign(&json, key).into()).await?;
+    }
     Ok(store.put(key, json.into()).await?)
 }

@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod choose;
 pub mod compare;
+mod entry;
 pub mod fault;
 pub mod history;
 pub mod layout;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod slice_reader;
 pub mod slowdown;
 pub mod state;
+pub mod trust;
 pub mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,21 +28,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::artifact::seal::seal;
 use crate::base::error::{Error, Result};
 use crate::base::keys::Recipients;
+use crate::base::minisign::{PublicKey, SigningKey};
 use crate::model::id::BackupId;
 use crate::model::index::Index;
-use crate::model::manifest;
 use crate::model::manifest::{IndexObject, Manifest};
-use crate::store::{self, Store, StoreErrorKind, StoredObject};
+use crate::store::{Store, StoredObject};
 use chain::JobSlices;
 use compare::{EntryAmount, NamespaceAmounts};
+pub use entry::{CatalogEntry, find};
+use entry::{fetch, judge};
 use marks::{FailedRun, Mark, Pin};
-use place_files::{CACHE, Cache, CachedContent, KnownBackups, MissingBackups};
+use place_files::{CACHE, Cache, CachedContent, KnownBackups, MissingBackups, ValidSignature};
+use trust::{Distrust, Trust};
 use verdict::{Verdict, Verdicts};
 
 /// The number of objects that are fetched at once.
@@ -48,46 +52,11 @@ const FETCHING: usize = 16;
 /// The KiB of manifests that are fetched at once. A larger manifest is fetched alone.
 const FETCHED_KIB: u32 = 4 << 10;
 
+/// The key that signed an object, `None` if there are no trusted keys; or why the object is not trusted.
+type Signed = Result<Option<PublicKey>, Distrust>;
+
 /// A manifest with only the amounts of its namespaces.
 pub type Summary = Manifest<NamespaceAmounts>;
-
-/// The object under the key of a manifest.
-#[derive(Debug)]
-pub enum CatalogEntry<M = Arc<Summary>> {
-    Backup(M),
-    /// A manifest that cannot be decoded.
-    Damaged {
-        /// The backup's id, from the key.
-        id: BackupId,
-        /// The key of the manifest.
-        key: String,
-        why: String,
-    },
-    /// A manifest in an archive class of the bucket, which cannot be read now. The backup's job is unknown.
-    Archived {
-        id: BackupId,
-        key: String,
-        /// The class, and how to thaw the manifest.
-        why: String,
-    },
-}
-
-impl CatalogEntry {
-    pub fn id(&self) -> &BackupId {
-        match self {
-            CatalogEntry::Backup(manifest) => &manifest.id,
-            CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id,
-        }
-    }
-
-    /// Returns the start of the backup: to the second if only the id is known.
-    pub fn started(&self) -> DateTime<Utc> {
-        match self {
-            CatalogEntry::Backup(manifest) => manifest.started_at,
-            CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id.started(),
-        }
-    }
-}
 
 /// The listed objects in the folder of a backup or failed run, by file name.
 pub type BackupFolder = BTreeMap<String, StoredObject>;
@@ -101,12 +70,18 @@ pub struct CatalogOptions {
     pub now: DateTime<Utc>,
     /// The backups of the place according to the records, for a state directory that does not know the place.
     pub recorded: BTreeSet<BackupId>,
+    /// Which objects count.
+    pub trust: Trust,
 }
 
 impl CatalogOptions {
     /// Options that use and update the files in this state directory, if there is one.
-    pub fn remembering(state_dir: Option<PathBuf>, now: DateTime<Utc>) -> CatalogOptions {
-        CatalogOptions { state_dir, now, recorded: BTreeSet::new() }
+    pub fn remembering(
+        state_dir: Option<PathBuf>,
+        now: DateTime<Utc>,
+        trust: impl Into<Trust>,
+    ) -> CatalogOptions {
+        CatalogOptions { state_dir, now, recorded: BTreeSet::new(), trust: trust.into() }
     }
 }
 
@@ -151,6 +126,15 @@ impl<'a> Catalog<'a> {
         JobSlices::of(job, self.oplog.iter().cloned())
     }
 
+    /// The trusted oplog slices of a job.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer.
+    pub async fn trusted_slices(&self, job: &str) -> Result<JobSlices> {
+        let CatalogOptions { trust, state_dir, .. } = &self.options;
+        slice_reader::trusted(self.store, self.slices(job), trust, state_dir.as_deref()).await
+    }
+
     /// The store that was listed.
     pub fn store(&self) -> &'a dyn Store {
         self.store
@@ -173,20 +157,53 @@ impl<'a> Catalog<'a> {
     }
 
     async fn summary(&self, id: &BackupId, object: &StoredObject) -> Result<Option<CatalogEntry>> {
-        if let Some(CachedContent::Backup(summary)) = self.cache().get(object) {
-            return Ok(Some(CatalogEntry::Backup(summary)));
+        let trust = &self.options.trust;
+        let known = (self.cached(object), self.known_signature(id, object));
+        if let (Some(CachedContent::Backup(summary)), Some(signed)) = known {
+            return Ok(Some(judge(id, Ok(summary), signed, trust)));
         }
         let size = u32::try_from(object.size >> 10).unwrap_or(u32::MAX).clamp(1, FETCHED_KIB);
         let _room =
             self.room.acquire_many(size).await.map_err(|e| Error::failed("no memory").caused_by(e))?;
-        let summary = |manifest: Manifest<Vec<EntryAmount>>| {
-            let mut cache = self.cache();
+        let Some((found, signed)) = fetch(self.store, id, trust).await? else { return Ok(None) };
+        let found = found.map(|manifest: Manifest<Vec<EntryAmount>>| {
             let amounts = |entries: Vec<EntryAmount>| entries.into_iter().map(|entry| entry.0).collect();
-            let summary = Arc::new(cache.share(manifest.map_namespaces(amounts)));
-            cache.put(object, CachedContent::Backup(summary.clone()));
-            summary
-        };
-        fetch(self.store, id, summary).await
+            Arc::new(self.cache().share(manifest.map_namespaces(amounts)))
+        });
+        match &found {
+            CatalogEntry::Backup(summary)
+            | CatalogEntry::Untrusted { manifest: Some(summary), why: Distrust::Unsigned, .. } => {
+                self.cache().put(object, CachedContent::Backup(summary.clone()));
+                self.remember_signature(id, object, signed);
+            }
+            _ => {}
+        }
+        Ok(Some(found))
+    }
+
+    /// The signature of a listed object as far as the listing and the cache show it; `None` if it must be checked.
+    fn known_signature(&self, id: &BackupId, object: &StoredObject) -> Option<Signed> {
+        if self.options.trust.is_off() {
+            return Some(Ok(None));
+        }
+        let Some(signature) = self.signature_of(id, object) else { return Some(Err(Distrust::Unsigned)) };
+        let Some(CachedContent::Signature(valid)) = self.cached(signature) else { return None };
+        let trusted = valid.is_of(object) && self.options.trust.has(&valid.key);
+        trusted.then(|| valid.key.parse().map(Some).map_err(Distrust::Wrong))
+    }
+
+    fn remember_signature(&self, id: &BackupId, object: &StoredObject, key: Option<PublicKey>) {
+        let signature = self.signature_of(id, object);
+        if let (Some(signature), Some(key), Some(tag)) = (signature, key, object.tag.clone()) {
+            let valid = ValidSignature { size: object.size, tag, key: key.to_string() };
+            self.cache().put(signature, CachedContent::Signature(valid));
+        }
+    }
+
+    /// The listed signature of a listed object.
+    fn signature_of(&self, id: &BackupId, object: &StoredObject) -> Option<&StoredObject> {
+        let (_, file) = layout::parse(&object.key)?;
+        self.folders.get(id)?.get(&layout::signature(file))
     }
 
     /// Returns the records of these failed runs, in this order, or the reason why a record cannot be used.
@@ -213,14 +230,29 @@ impl<'a> Catalog<'a> {
     }
 
     async fn verdict(&self, id: &BackupId, object: &StoredObject) -> Result<Option<Result<Verdict, String>>> {
-        if let Some(CachedContent::Verdict(verdict)) = self.cache().get(object) {
-            return Ok(Some(Ok(verdict)));
+        let trust = &self.options.trust;
+        let known = (self.cached(object), self.known_signature(id, object));
+        if let (Some(CachedContent::Verdict(verdict)), Some(signed)) = known {
+            return Ok(trust.counts(&object.key, id, Some(verdict.at), &signed).then_some(Ok(verdict)));
         }
-        let found = Verdict::read(self.store, id, &object.key).await?;
-        if let Some(Ok(verdict)) = &found {
+        let Some((found, signed)) = Verdict::read(self.store, id, &object.key, trust).await? else {
+            return Ok(None);
+        };
+        if let Ok(verdict) = &found {
             self.cache().put(object, CachedContent::Verdict(verdict.clone()));
         }
-        Ok(found)
+        let at = found.as_ref().ok().map(|verdict| verdict.at);
+        let counts = trust.counts(&object.key, id, at, &signed);
+        self.remember_signature(id, object, signed.ok().flatten());
+        Ok(counts.then_some(found))
+    }
+
+    /// Returns those of the backups that a person accepted.
+    pub async fn accepted(&self, ids: &[BackupId]) -> Result<BTreeSet<BackupId>> {
+        let (store, trust) = (self.store, &self.options.trust);
+        let read = async |id: &BackupId, _: &StoredObject| is_accepted(store, id, trust).await;
+        let found = self.read_each(ids, layout::ACCEPTED, read).await?;
+        Ok(found.into_iter().filter(|(_, counts)| *counts).map(|(id, _)| id).collect())
     }
 
     /// Returns the pins of these backups, as far as they are pinned.
@@ -262,6 +294,10 @@ impl<'a> Catalog<'a> {
         stream::iter(reading).buffered(FETCHING).try_collect().await
     }
 
+    fn cached(&self, object: &StoredObject) -> Option<CachedContent> {
+        self.cache().get(object)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,12 +321,44 @@ fn compare_with_known(
         let begun = folders.get(id).is_some_and(|folder| folder.contains_key(layout::TOMBSTONE));
         begun || known.deleted.contains(id)
     };
-    let expected = expected.iter().filter(|id| !is_deleted(id)).cloned().collect();
+    let trusted =
+        |id: &BackupId| folders.get(id).is_none_or(|folder| may_be_trusted(&options.trust, id, folder));
+    let expected = expected.iter().filter(|id| !is_deleted(id) && trusted(id)).cloned().collect();
+    let here = here.into_iter().filter(trusted).collect();
     let missing = MissingBackups::find(place, &expected, &here, options.now);
     if missing.is_none() {
         KnownBackups::update(state_dir, place, |known| known.backups = here);
     }
     missing
+}
+
+/// Returns false for a backup that the listing shows as untrusted: its presence and absence say nothing about the place.
+fn may_be_trusted(trust: &Trust, id: &BackupId, folder: &BackupFolder) -> bool {
+    let signed = || folder.contains_key(&layout::signature(layout::MANIFEST));
+    trust.is_off() || trust.is_before(id.started()) || signed()
+}
+
+/// Returns true if a person accepted a backup, which has an acceptance.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn is_accepted(store: &dyn Store, id: &BackupId, trust: &Trust) -> Result<bool> {
+    if trust.is_off() {
+        return Ok(true);
+    }
+    let key = layout::accepted(id);
+    let own = |mark: &Mark| match mark.id == *id {
+        true => Ok(()),
+        false => Err("belongs to another backup".into()),
+    };
+    Ok(match marks::read_signed(store, &key, trust, own).await? {
+        Some((Ok(mark), signed)) => trust.counts(&key, id, Some(mark.at), &signed),
+        Some((Err(why), _)) => {
+            log::warn!("{why}");
+            false
+        }
+        None => false,
+    })
 }
 
 /// Returns all folders of a store, from one listing. Objects that belong to no backup are left out.
@@ -313,46 +381,6 @@ fn in_folders(listed: Vec<StoredObject>) -> BTreeMap<BackupId, BackupFolder> {
 pub fn existing(folders: &BTreeMap<BackupId, BackupFolder>) -> Vec<BackupId> {
     let exists = |folder: &BackupFolder| folder.contains_key(layout::MANIFEST);
     folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
-}
-
-/// Reads the manifest of a backup. Returns `None` if it does not exist: another host may have deleted the backup since
-/// the listing.
-pub async fn find(store: &dyn Store, id: &BackupId) -> Result<Option<CatalogEntry<Box<Manifest>>>> {
-    fetch(store, id, Box::new).await
-}
-
-async fn fetch<N: DeserializeOwned, M>(
-    store: &dyn Store,
-    id: &BackupId,
-    wrap: impl FnOnce(Manifest<N>) -> M,
-) -> Result<Option<CatalogEntry<M>>> {
-    let (id, key) = (id.clone(), layout::manifest(id));
-    let entry = match store.get(&key, manifest::LARGEST).await {
-        Ok(bytes) => match decode(&id, &bytes) {
-            Ok(manifest) => CatalogEntry::Backup(wrap(manifest)),
-            Err(why) => CatalogEntry::Damaged { id, key, why },
-        },
-        Err(e) => match e.kind {
-            StoreErrorKind::NotFound => return Ok(None),
-            StoreErrorKind::Damaged => CatalogEntry::Damaged { id, key, why: e.cause },
-            StoreErrorKind::Archived => CatalogEntry::Archived { id, key, why: e.reason() },
-            _ => return Err(e.into()),
-        },
-    };
-    Ok(Some(entry))
-}
-
-/// Decodes a manifest. It may name only objects in its own folder, because these are read, and deleted with the backup.
-fn decode<N: DeserializeOwned>(id: &BackupId, bytes: &[u8]) -> Result<Manifest<N>, String> {
-    let manifest: Manifest<N> = manifest::decode(bytes)?;
-    if manifest.id != *id {
-        return Err(format!("it is the manifest of the backup {}", manifest.id));
-    }
-    let own = |key: &str| store::is_key(key) && layout::parse(key).is_some_and(|(folder, _)| folder == *id);
-    if let Some(key) = [&manifest.artifact.key, &manifest.index.key].into_iter().find(|key| !own(key)) {
-        return Err(format!("it names {key:?}, which is not in its folder"));
-    }
-    Ok(manifest)
 }
 
 /// Writes the index, encrypted if there are recipients. Returns its description for the manifest.
@@ -378,8 +406,13 @@ pub async fn put_recovery(store: &dyn Store, id: &BackupId, text: String) -> Res
     Ok(())
 }
 
-/// Writes the manifest. With this, the backup exists.
-pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<()> {
-    store.create(&layout::manifest(&manifest.id), Bytes::from(manifest.encode()?)).await?;
+/// Writes the manifest, after its signature if there is a key. With this, the backup exists.
+pub async fn commit(store: &dyn Store, manifest: &Manifest, signing: Option<&SigningKey>) -> Result<()> {
+    let (key, bytes) = (layout::manifest(&manifest.id), manifest.encode()?);
+    if let Some(signing) = signing {
+        let signature = signing.sign(&bytes, &format!("manifest of the backup {}", manifest.id));
+        store.create(&layout::signature(&key), Bytes::from(signature)).await?;
+    }
+    store.create(&key, Bytes::from(bytes)).await?;
     Ok(())
 }

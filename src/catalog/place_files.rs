@@ -268,6 +268,22 @@ pub(super) enum CachedContent {
     Failure(FailedRun),
     Pin(Pin),
     Slice(Box<SliceManifest>),
+    Signature(ValidSignature),
+}
+
+/// A signature that was checked: it is that of the listed object with this size and tag, by this public key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ValidSignature {
+    pub size: u64,
+    pub tag: String,
+    pub key: String,
+}
+
+impl ValidSignature {
+    /// Returns true if the listed object did not change since its signature was checked.
+    pub fn is_of(&self, object: &StoredObject) -> bool {
+        object.archive.is_none() && is_same(object, self.size, &self.tag)
+    }
 }
 
 /// Does what serde does with its feature `rc`.

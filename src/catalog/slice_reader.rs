@@ -8,14 +8,58 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::chain::{self, JobSlices, RetainedSlice, SliceEntry};
 use super::layout;
-use super::place_files::{Cache, CachedContent};
+use super::place_files::{Cache, CachedContent, ValidSignature};
+use super::trust::{Distrust, Trust};
 use crate::base::error::Result;
 use crate::model::optime::OpTime;
-use crate::model::slice::{ChainId, OplogGap};
-use crate::store::Store;
+use crate::model::slice::{ChainId, OplogGap, SliceManifest};
+use crate::store::{Store, StoredObject};
 
 /// The number of manifests that are fetched at once.
 const FETCHING: usize = 16;
+
+/// Lists the slices of a job, without those that are not trusted.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn list_trusted(
+    store: &dyn Store,
+    job: &str,
+    trust: &Trust,
+    state_dir: Option<&Path>,
+) -> Result<JobSlices> {
+    trusted(store, JobSlices::list(store, job).await?, trust, state_dir).await
+}
+
+/// Leaves out the slices that are not trusted. Their number is logged.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub(super) async fn trusted(
+    store: &dyn Store,
+    slices: JobSlices,
+    trust: &Trust,
+    state_dir: Option<&Path>,
+) -> Result<JobSlices> {
+    if trust.is_off() {
+        return Ok(slices);
+    }
+    let reader = SliceReader::remembering(store, &slices, state_dir);
+    let all = slices.chains().flat_map(|chain| slices.starts(chain).map(move |start| (chain, start)));
+    let checking = all.map(|(chain, start)| reader.distrust(chain, start, trust));
+    let found: Vec<_> = stream::iter(checking).buffered(FETCHING).try_collect().await?;
+    reader.save();
+    let untrusted: Vec<(ChainId, OpTime, Distrust)> = found.into_iter().flatten().collect();
+    let slices = slices.without(&untrusted);
+    if let Some(first) = slices.untrusted().first() {
+        let more = match slices.untrusted().len() - 1 {
+            0 => String::new(),
+            n => format!("; {n} more"),
+        };
+        log::warn!("{first}{more}");
+    }
+    Ok(slices)
+}
 
 /// A reader for the manifests of the listed slices.
 pub struct SliceReader<'a> {
@@ -62,6 +106,41 @@ impl<'a> SliceReader<'a> {
             self.cache().put(object, CachedContent::Slice(slice.clone()));
         }
         Ok(found)
+    }
+
+    /// Returns a slice with the reason why it is not trusted; `None` if it is, or was deleted since the listing.
+    async fn distrust(
+        &self,
+        chain: &ChainId,
+        start: OpTime,
+        trust: &Trust,
+    ) -> Result<Option<(ChainId, OpTime, Distrust)>> {
+        let folder = self.slices.folder(chain, start);
+        let object = folder.and_then(|folder| folder.get(layout::SLICE));
+        let signature = |slice: &SliceManifest| {
+            let (_, file) = slice.signature.as_ref()?.rsplit_once('/')?;
+            folder?.get(file)
+        };
+        if let Some(object) = object
+            && let Some(CachedContent::Slice(slice)) = self.cached(object)
+            && let Some(CachedContent::Signature(valid)) =
+                signature(&slice).and_then(|signature| self.cached(signature))
+            && valid.is_of(object)
+            && trust.has(&valid.key)
+        {
+            return Ok(None);
+        }
+        let job = self.slices.job();
+        let found = chain::read_signed_slice(self.store, job, chain, start, trust).await?;
+        let Some((entry, signed)) = found else { return Ok(None) };
+        if let (Some(object), SliceEntry::Slice(slice), Ok(key)) = (object, &entry, &signed) {
+            self.cache().put(object, CachedContent::Slice(slice.clone()));
+            if let (Some(signature), Some(key), Some(tag)) = (signature(slice), key, object.tag.clone()) {
+                let valid = ValidSignature { size: object.size, tag, key: key.to_string() };
+                self.cache().put(signature, CachedContent::Signature(valid));
+            }
+        }
+        Ok(signed.err().map(|why| (chain.clone(), start, why)))
     }
 
     /// Reads the manifests of all chains, oldest chain first, each in order, without those that were deleted since the listing.
@@ -134,6 +213,10 @@ impl<'a> SliceReader<'a> {
     /// Keeps the manifests that were read for later runs.
     pub fn save(&self) {
         self.cache().save();
+    }
+
+    fn cached(&self, object: &StoredObject) -> Option<CachedContent> {
+        self.cache().get(object)
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

@@ -39,6 +39,8 @@ pub struct RetainedBackup {
     pub partial: Option<String>,
     /// The known fault of its stored data, such as a failed verify or a missing artifact.
     pub unsound: Option<String>,
+    /// Why anybody may have written it: its signature is missing or wrong, although there are trusted keys.
+    pub untrusted: Option<String>,
 }
 
 /// The oplog slices of a job, and the backups at which their chains can begin.
@@ -81,7 +83,7 @@ pub struct StoreState {
     /// The directory with the caches.
     state_dir: Option<PathBuf>,
     found: BTreeMap<BackupId, FoundBackup>,
-    /// Manifests that cannot be decoded, so that their jobs are unknown.
+    /// Manifests that cannot be decoded, trusted or not, so that their jobs are unknown.
     pub broken: BTreeMap<BackupId, BackupFault>,
     /// Backups of any job whose manifests are in an archive class. They are neither counted nor deleted.
     pub archived: Vec<BackupId>,
@@ -99,8 +101,9 @@ pub struct StoreState {
     pub unreadable: Vec<String>,
     /// Known backups that are missing, the newest among them.
     pub missing: Option<MissingBackups>,
-    /// Messages about results of verifies that are dated in the future.
-    pub future: Vec<String>,
+    /// Messages about objects that do not count: results of verifies that are dated in the future, and unreadable objects
+    /// that need no signature, if there are trusted keys.
+    pub ignored: Vec<String>,
 }
 
 impl StoreState {
@@ -129,7 +132,7 @@ impl StoreState {
             found: BTreeMap::new(),
             broken: BTreeMap::new(),
             archived: Vec::new(),
-            slices: catalog.slices(job),
+            slices: catalog.trusted_slices(job).await?,
             others: BTreeSet::new(),
             halfway: Vec::new(),
             incomplete: BTreeMap::new(),
@@ -137,17 +140,19 @@ impl StoreState {
             // The place may be another one. Conclusions from it could delete the backups that are left.
             unreadable: missing.iter().map(MissingBackups::message).collect(),
             missing,
-            future: Vec::new(),
+            ignored: Vec::new(),
         };
         let mut verdicts = catalog.verdicts(&listed).await?;
         let mut pins = catalog.pins(&listed).await?;
+        let accepted = catalog.accepted(&listed).await?;
         let entries = catalog.summaries(&listed).await?;
         catalog.save();
         let mut folders = catalog.folders.clone();
         for entry in entries {
             let folder = folders.remove(entry.id()).unwrap_or_default();
             let (verdicts, pin) = (verdicts.remove(entry.id()), pins.remove(entry.id()));
-            state.add(entry, folder, pin, verdicts.unwrap_or_default());
+            let accepted = accepted.contains(entry.id());
+            state.add(entry, folder, (pin, accepted), verdicts.unwrap_or_default());
         }
         // Another cleanup is deleting the backups that were listed with a manifest and have none now.
         folders.retain(|id, _| !listed.contains(id));
@@ -161,15 +166,28 @@ impl StoreState {
                     state.halfway.push((tombstone, folder.contains_key(layout::PIN)));
                 }
                 Some(Ok(_)) | None => {}
+                // Everybody who can write to the store could block the cleanups with such an object.
+                Some(Err(why)) if !catalog.options.trust.is_off() => state.ignored.push(why),
                 Some(Err(why)) => state.unreadable.push(why),
             }
         }
         Ok(state)
     }
 
-    fn add(&mut self, entry: CatalogEntry, folder: BackupFolder, pin: Option<Pin>, verdicts: Verdicts) {
-        let manifest = match entry {
-            CatalogEntry::Backup(manifest) => manifest,
+    fn add(
+        &mut self,
+        entry: CatalogEntry,
+        folder: BackupFolder,
+        (pin, accepted): (Option<Pin>, bool),
+        verdicts: Verdicts,
+    ) {
+        let (manifest, distrust) = match entry {
+            CatalogEntry::Backup(manifest) => (manifest, None),
+            CatalogEntry::Untrusted { manifest: Some(manifest), why, .. } => (manifest, Some(why)),
+            CatalogEntry::Untrusted { id, manifest: None, why } => {
+                self.broken.insert(id, BackupFault::untrusted(&why));
+                return;
+            }
             CatalogEntry::Damaged { id, key, why } => {
                 let fault = BackupFault::unreadable(&key, &why);
                 self.unreadable.push(fault.why.clone());
@@ -179,14 +197,19 @@ impl StoreState {
             CatalogEntry::Archived { id, .. } => return self.archived.push(id),
         };
         if manifest.job != self.job {
-            self.others.insert(manifest.job.clone());
+            if distrust.is_none() {
+                self.others.insert(manifest.job.clone());
+            }
             return;
         }
-        let accepted = folder.contains_key(layout::ACCEPTED);
-        self.future.extend(verdicts.future);
-        let verdict =
-            verdicts.newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
-        let fault = BackupFault::find(&manifest, &folder, verdict.as_ref());
+        self.ignored.extend(verdicts.future);
+        // What lies beside an untrusted backup says nothing.
+        let verdicts = verdicts.newest.filter(|_| distrust.is_none());
+        let verdict = verdicts.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
+        let fault = match &distrust {
+            Some(why) => Some(BackupFault::untrusted(why)),
+            None => BackupFault::find(&manifest, &folder, verdict.as_ref()),
+        };
         let drill = verdict.and_then(|verdict| verdict.drill);
         let keyed_at = verdicts.keyed_at;
         let found = FoundBackup { manifest, folder, pin, accepted, fault, drill, keyed_at };
@@ -198,12 +221,22 @@ impl StoreState {
         self.found.get_mut(id).map(|found| found.accepted = true).is_some()
     }
 
+    /// Why anybody may have written a backup of the job; `None` if it is trusted.
+    pub fn distrust(&self, id: &BackupId) -> Option<String> {
+        self.found.get(id)?.fault_text(true)
+    }
+
     /// Returns a backup of the job. Panics if there is no such backup.
     pub fn found(&self, id: &BackupId) -> &FoundBackup {
         &self.found[id]
     }
 
-    /// The manifests of the job's backups, oldest first.
+    /// The manifests of the job's trusted backups, oldest first.
+    pub fn trusted_manifests(&self) -> impl DoubleEndedIterator<Item = &Summary> {
+        self.found.values().filter(|found| found.fault_text(true).is_none()).map(|found| &*found.manifest)
+    }
+
+    /// The manifests of the job's backups, trusted or not, oldest first.
     pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Summary> {
         self.found.values().map(|found| &*found.manifest)
     }
@@ -244,7 +277,8 @@ impl StoreState {
             pinned: found.pin.clone(),
             accepted: found.accepted,
             partial: found.manifest.part(),
-            unsound: found.fault.as_ref().map(|fault| fault.why.clone()),
+            unsound: found.fault_text(false),
+            untrusted: found.fault_text(true),
         };
         self.found.values().map(backup).collect()
     }
@@ -310,7 +344,8 @@ impl StoreState {
 
     /// The times of a backup of the job; `None` if no chain can begin at it.
     pub fn base(&self, id: &BackupId) -> Option<BaseInstant> {
-        let consistency = &self.found.get(id)?.manifest.consistency;
+        let found = self.found.get(id).filter(|found| found.fault_text(true).is_none())?;
+        let consistency = &found.manifest.consistency;
         let (base, at) = (consistency.base.as_ref()?, consistency.at?);
         Some(BaseInstant { from: base.from.min(at), at })
     }
@@ -318,7 +353,10 @@ impl StoreState {
     /// Messages about problems that a person should look at, whatever the plan is.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.faults().map(|(id, fault)| fault.with_id(id)).collect();
-        problems.extend(self.future.iter().cloned());
+        let distrusted = self.broken.iter().filter(|(_, fault)| fault.kind.is_distrust());
+        problems.extend(distrusted.map(|(id, fault)| fault.with_id(id)));
+        problems.extend(self.slices.untrusted().iter().cloned());
+        problems.extend(self.ignored.iter().cloned());
         if self.found.is_empty() && self.halfway.is_empty() && !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
             problems.push(format!(
@@ -332,6 +370,12 @@ impl StoreState {
 }
 
 impl FoundBackup {
+    /// The message of a fault, of distrust or of another kind.
+    fn fault_text(&self, distrust: bool) -> Option<String> {
+        let fault = self.fault.as_ref().filter(|fault| fault.kind.is_distrust() == distrust);
+        fault.map(|fault| fault.why.clone())
+    }
+
     /// Returns true if an earlier run began to delete the backup.
     pub fn doomed(&self) -> bool {
         self.folder.contains_key(layout::TOMBSTONE)
@@ -340,11 +384,12 @@ impl FoundBackup {
     /// The tombstone with which the deletion of the backup begins.
     pub fn tombstone(&self, id: &BackupId, job: &str, now: DateTime<Utc>, reason: &str) -> Tombstone {
         let mut keys = vec![layout::manifest(id), self.manifest.index.key.clone()];
-        if self.accepted {
+        if self.accepted || self.folder.contains_key(layout::ACCEPTED) {
             keys.push(layout::accepted(id));
         }
-        let beside =
-            self.folder.iter().filter(|(file, _)| layout::is_verified(file) || *file == layout::RECOVERY);
+        let beside = self.folder.iter().filter(|(file, _)| {
+            layout::is_verified(file) || *file == layout::RECOVERY || layout::is_signature(file)
+        });
         keys.extend(beside.map(|(_, object)| object.key.clone()));
         keys.push(self.manifest.artifact.key.clone());
         let (job, reason) = (job.into(), reason.into());

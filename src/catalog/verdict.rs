@@ -5,9 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::marks::{self, FORMAT};
-use super::{Catalog, layout};
+use super::trust::Trust;
+use super::{Catalog, Signed, layout};
 use crate::base::clock;
 use crate::base::error::Result;
+use crate::base::minisign::SigningKey;
 use crate::base::units::several;
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
@@ -150,17 +152,18 @@ impl Verdict {
         self
     }
 
-    /// Writes the result.
-    pub async fn write(&self, store: &dyn Store) -> Result<()> {
-        marks::write(store, &layout::verified(&self.id, self.at), self).await
+    /// Writes the result, signed if there is a key.
+    pub async fn write(&self, store: &dyn Store, signing: Option<&SigningKey>) -> Result<()> {
+        marks::write_signed(store, &layout::verified(&self.id, self.at), self, signing).await
     }
 
-    /// Reads a result, as [`marks::read`] does.
+    /// Reads a result, as [`marks::read_signed`] does.
     pub(super) async fn read(
         store: &dyn Store,
         id: &BackupId,
         key: &str,
-    ) -> Result<Option<Result<Verdict, String>>> {
+        trust: &Trust,
+    ) -> Result<Option<(Result<Verdict, String>, Signed)>> {
         let check = |found: &Verdict| {
             if found.format != FORMAT || found.id != *id {
                 return Err("belongs to another backup, or has a newer format".into());
@@ -173,7 +176,7 @@ impl Verdict {
                 }
             }
         };
-        marks::read(store, key, check).await
+        marks::read_signed(store, key, trust, check).await
     }
 }
 
@@ -298,11 +301,12 @@ mod tests {
             let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
             let verdict = Verdict { at, without_key, sound: findings.is_empty(), findings, ..sound.clone() };
             let verdict = if drilled { verdict.with(drill(&[])) } else { verdict };
-            verdict.write(&store).await.unwrap();
+            verdict.write(&store, None).await.unwrap();
         };
         let keyed_at = std::cell::Cell::new(Some(5));
         let newest = async || {
-            let reading = CatalogOptions::remembering(None, "2026-11-24T12:00:00Z".parse().unwrap());
+            let reading =
+                CatalogOptions::remembering(None, "2026-11-24T12:00:00Z".parse().unwrap(), Trust::default());
             let catalog = Catalog::read(&store, &reading).await.unwrap();
             let ids = std::slice::from_ref(&sound.id);
             let verdicts = catalog.verdicts(ids).await.unwrap().remove(&sound.id).unwrap();
@@ -334,33 +338,34 @@ mod tests {
         let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
         let old: Verdict = serde_json::from_str(OLD).unwrap();
         let verdicts = async || {
-            let reading = CatalogOptions::remembering(None, "2026-11-23T12:00:00Z".parse().unwrap());
+            let reading =
+                CatalogOptions::remembering(None, "2026-11-23T12:00:00Z".parse().unwrap(), Trust::default());
             let catalog = Catalog::read(&store, &reading).await.unwrap();
             catalog.verdicts(std::slice::from_ref(&old.id)).await.unwrap().remove(&old.id).unwrap()
         };
         let newest = async || verdicts().await.newest.unwrap();
         let at = |hour: u32| format!("2026-11-23T{hour:02}:00:00Z").parse().unwrap();
-        old.write(&store).await.unwrap();
+        old.write(&store, None).await.unwrap();
         assert_eq!(newest().await, Ok(old.clone()), "a result of a version that had no drills");
         let differs = Verdict { at: at(5), ..old.clone() }.with(drill(&["a.b: it is missing"]));
-        differs.write(&store).await.unwrap();
-        Verdict { at: at(6), ..old.clone() }.write(&store).await.unwrap();
+        differs.write(&store, None).await.unwrap();
+        Verdict { at: at(6), ..old.clone() }.write(&store, None).await.unwrap();
         let found = newest().await.unwrap();
         assert_eq!((found.at, found.sound, found.wrong().count()), (at(6), false, 1));
-        Verdict { at: at(7), ..old.clone() }.with(drill(&[])).write(&store).await.unwrap();
-        Verdict { at: at(8), ..old.clone() }.write(&store).await.unwrap();
+        Verdict { at: at(7), ..old.clone() }.with(drill(&[])).write(&store, None).await.unwrap();
+        Verdict { at: at(8), ..old.clone() }.write(&store, None).await.unwrap();
         let found = newest().await.unwrap();
         assert_eq!((found.at, found.sound, &found.drill), (at(8), true, &Some(drill(&[]))));
         // A result dated in the future is ignored, whether its name or its drill has that date.
         let planted = Verdict { at: "9999-12-31T00:00:00Z".parse().unwrap(), ..found.clone() };
-        planted.write(&store).await.unwrap();
+        planted.write(&store, None).await.unwrap();
         let drilled = Drill { at: planted.at, ..drill(&[]) };
-        Verdict { at: at(9), drill: Some(drilled), ..old.clone() }.write(&store).await.unwrap();
+        Verdict { at: at(9), drill: Some(drilled), ..old.clone() }.write(&store, None).await.unwrap();
         let believed = verdicts().await;
         assert_eq!(believed.newest, Some(Ok(Verdict { at: at(9), ..found.clone() })));
         assert_eq!(believed.future.len(), 2, "{:?}", believed.future);
         let lying = Verdict { at: at(11), ..old.clone() };
-        marks::write(&store, &layout::verified(&old.id, at(10)), &lying).await.unwrap();
+        marks::write_signed(&store, &layout::verified(&old.id, at(10)), &lying, None).await.unwrap();
         assert!(newest().await.unwrap_err().contains("has a time in its name"));
         store.put(&layout::verified(&old.id, at(11)), Bytes::from_static(b"{")).await.unwrap();
         assert!(newest().await.unwrap_err().contains("cannot be understood"));

@@ -76,7 +76,7 @@ impl Wanted {
         let of = |arg: &Arg| match arg.get_id().as_str() {
             "job" => Some(OfferKind::Jobs),
             "which" => Some(OfferKind::LatestAndIds),
-            "accept" => Some(OfferKind::Ids),
+            "accept" | "allow_unsigned" => Some(OfferKind::Ids),
             _ => None,
         };
         let assigned = last.strip_prefix("--").and_then(|flag| flag.split_once('='));

@@ -32,7 +32,7 @@ use crate::store::Store;
 pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let records = run.config.records.as_ref()?;
     let store = open_place(run.config).await?;
-    let (job, reading) = (args.backups.job.as_deref(), run.reading());
+    let (job, reading) = (args.backups.job.as_deref(), run.reading()?);
     let known = records::known_runs(records, job).await;
     if let Some(which) = &args.which {
         let id = chosen(which, &*store, job, run).await?;
@@ -66,9 +66,11 @@ async fn chosen(
         WhichBackup::Latest | WhichBackup::By(_) => {}
     }
     let job = job_meant(which, job, run.config);
-    Ok(match choose::choose(store, which, job, &run.reading()).await? {
+    Ok(match choose::choose(store, which, job, &run.reading()?).await? {
         CatalogEntry::Backup(manifest) => manifest.id,
-        CatalogEntry::Damaged { id, .. } | CatalogEntry::Archived { id, .. } => id,
+        CatalogEntry::Damaged { id, .. }
+        | CatalogEntry::Archived { id, .. }
+        | CatalogEntry::Untrusted { id, .. } => id,
     })
 }
 
@@ -343,6 +345,7 @@ mod tests {
     use crate::base::clock::clamped;
     use crate::catalog::CatalogOptions;
     use crate::catalog::run::BackupRun;
+    use crate::catalog::trust::Trust;
     use crate::config::store::DirOptions;
     use crate::ops::list::{ListOptions, list};
     use crate::store::dir::DirStore;
@@ -379,7 +382,7 @@ mod tests {
                 .into(),
         );
         (runs[3].status, runs[3].stored_bytes) = (Status::Interrupted, None);
-        let options = CatalogOptions::remembering(None, now);
+        let options = CatalogOptions::remembering(None, now, Trust::default());
         let mut report = list(&store, &runs, &ListOptions::default(), &options).await.unwrap();
         let warned = |row: &mut ListRow, warnings: &[&str]| {
             row.status = ShownStatus::Run(Status::Completed);

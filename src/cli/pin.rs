@@ -39,7 +39,7 @@ async fn id(backup: &OneBackup, run: &Run<'_>, store: &dyn Store) -> Result<Back
         _ => {}
     }
     let job = job_meant(which, job, run.config);
-    Ok(choose::choose_readable(store, which, job, &run.reading()).await?.id)
+    Ok(choose::choose_readable(store, which, job, &run.reading()?).await?.id)
 }
 
 fn print_report(report: &PinReport, output: &Output) -> Exit {

@@ -15,8 +15,10 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
+use crate::catalog::CatalogOptions;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
 use crate::catalog::point::{ChosenSlices, WantedPoint, choose_point};
+use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::restore::{
@@ -133,8 +135,10 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
         let dump = read.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
         return Ok(Chosen { origin: RestoreOrigin::Dump(Arc::new(dump)), skipped: Vec::new(), at });
     }
+    let reading = reading(args.allow_unsigned.as_ref(), run)?;
     let store = open_place(run.config).await?;
-    let which = args.which.as_ref().unwrap_or(&WhichBackup::Latest);
+    let allowed = args.allow_unsigned.clone().filter(|_| point.is_none()).map(WhichBackup::Id);
+    let which = args.which.as_ref().or(allowed.as_ref()).unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
     // The identity of a person may be on a disk that is not there.
     let keys = async |encrypted: bool| match encrypted {
@@ -142,15 +146,15 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
         false => Ok(None),
     };
     let Some(point) = point else {
-        let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &run.reading()).await?;
+        let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &reading).await?;
         let keys = keys(manifest.encryption.is_some()).await?;
         let backup = StoredBackup::open(store, manifest, keys.as_ref()).await?;
         return Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped, at: None });
     };
-    let named = job_of_point(&*store, which, job, run).await?;
-    let chosen = choose_point(&*store, &named, which, point, &run.reading()).await?;
+    let named = job_of_point(&*store, which, job, &reading).await?;
+    let chosen = choose_point(&*store, &named, which, point, &reading).await?;
     let by_id = WhichBackup::Id(chosen.base);
-    let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &run.reading()).await?;
+    let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &reading).await?;
     let slices = chosen.chain.as_ref();
     let encrypted = manifest.encryption.is_some() || slices.is_some_and(ChosenSlices::are_encrypted);
     let keys = keys(encrypted).await?;
@@ -161,16 +165,25 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped: chosen.skipped, at: None })
 }
 
+/// The options to read the backups of the place, with a backup that needs no valid signature.
+pub(super) fn reading(allow_unsigned: Option<&BackupId>, run: &Run<'_>) -> Result<CatalogOptions> {
+    let mut reading = run.reading()?;
+    if let Some(id) = allow_unsigned {
+        reading.trust.allow(id.clone());
+    }
+    Ok(reading)
+}
+
 /// The job whose backups and slices lead to a point in time.
 pub(super) async fn job_of_point(
     store: &dyn Store,
     which: &WhichBackup,
     job: Option<&str>,
-    run: &Run<'_>,
+    reading: &CatalogOptions,
 ) -> Result<String> {
     match job {
         Some(job) => Ok(job.to_string()),
-        None => Ok(choose::choose_readable(store, which, None, &run.reading()).await?.job),
+        None => Ok(choose::choose_readable(store, which, None, reading).await?.job),
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
         oplog_days: settings.oplog_days,
     };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &options, &run.reading()).await?;
+    let report = stats::gather(&*store, &known, &options, &run.reading()?).await?;
     let written = args.html.as_ref().map(|file| {
         let sender = Sender::here(&config.machine.host);
         page::write_file(file, &page::render(&report, &sender, &config.redactor))

@@ -36,7 +36,7 @@ pub async fn run(args: &TimelineArgs, run: &Run<'_>, output: &Output) -> Result<
         limit: args.limit.get(),
     };
     let keys = async || identities(run.config, run.cancel).await;
-    let report = timeline::timeline(&*store, &options, &run.reading(), keys).await?;
+    let report = timeline::timeline(&*store, &options, &run.reading()?, keys).await?;
     output.styled(&report, || text(&report, output.width(), output.colour));
     if output.quiet {
         report.problems.iter().for_each(|problem| output::needs_look(problem));

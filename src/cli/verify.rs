@@ -8,7 +8,7 @@ use super::identity::identities;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
-use super::restore::{job_of_point, point_at};
+use super::restore::{job_of_point, point_at, reading};
 use super::{job_meant, open_place, units};
 use crate::base::error::{Error, Result};
 use crate::base::escape::{self, push_line};
@@ -37,19 +37,22 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
     // The target of a drill is checked before hours of reading.
     let target = if args.drill { Some(cancel.or(drill_target(config)).await?) } else { None };
     let keys = identities(config, cancel).await?.map(Arc::new);
+    let signing = config.signing.as_ref()?.key()?;
+    let reading = reading(args.allow_unsigned.as_ref(), run)?;
     let store = cancel.or(open_place(config)).await?;
+    let which = args.allow_unsigned.clone().filter(|_| args.which == WhichBackup::Latest && wanted.is_none());
+    let which = which.map_or_else(|| args.which.clone(), WhichBackup::Id);
     let job = args.backups.job.as_deref();
     let configured_job = config.job.as_ref().ok().map(|settings| settings.job.clone());
     let (selection, job) = match (args.all, args.oplog) {
         (true, _) => (VerifySelection::Sample(args.sample.unwrap_or(100)), job),
         (false, true) => (VerifySelection::None, job.or_else(|| config.layers.text("job"))),
-        (false, false) => (VerifySelection::One(args.which.clone()), job_meant(&args.which, job, config)),
+        (false, false) => (VerifySelection::One(which.clone()), job_meant(&which, job, config)),
     };
     let (mut selection, mut job, mut point) = (selection, job.map(str::to_string), None);
     if let Some(wanted) = wanted {
-        let named = cancel.or(job_of_point(&*store, &args.which, job.as_deref(), run)).await?;
-        let reading = run.reading();
-        let choosing = choose_point(&*store, &named, &args.which, wanted, &reading);
+        let named = cancel.or(job_of_point(&*store, &which, job.as_deref(), &reading)).await?;
+        let choosing = choose_point(&*store, &named, &which, wanted, &reading);
         let chosen = cancel.or(choosing).await?;
         for SkippedBackup { id, reason } in &chosen.skipped {
             log::warn!("the newer backup {id} is skipped: {reason}");
@@ -62,10 +65,11 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         job,
         slices: args.oplog || args.all && args.sample.is_none(),
         configured_job,
-        reading: run.reading(),
+        reading,
         workers: config.machine.cores,
         host: config.machine.host.clone(),
         keys: keys.clone(),
+        signing,
     };
     let meter = Arc::new(Meter::default());
     let resources = VerifyResources {

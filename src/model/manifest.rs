@@ -80,6 +80,19 @@ pub struct Manifest<N = Vec<NamespaceEntry>> {
     /// no such backup, or if a version before 0.2.0 made this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub losses: Option<Losses>,
+    /// `None` if the backup is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<ManifestSignature>,
+}
+
+/// What a signed manifest says about its signature, which is an object of its own.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct ManifestSignature {
+    /// The number of the key, as minisign prints it.
+    pub key: String,
+    /// The newest trusted backup of the job when this one began. `None` if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<BackupId>,
 }
 
 /// The server that was backed up.
@@ -176,6 +189,9 @@ pub struct ArtifactObject {
     pub crc64nvme: String,
     /// The size of the uploaded parts in bytes.
     pub part_size: u64,
+    /// BLAKE3 of all bytes, hex. `None` if the backup is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 /// The object that holds the index.
@@ -348,6 +364,7 @@ impl<N> Manifest<N> {
             warnings: self.warnings,
             notes: self.notes,
             losses: self.losses,
+            signature: self.signature,
         }
     }
 }

@@ -163,6 +163,9 @@ pub struct SliceManifest {
     /// Only in the first slice of a chain: why the chain did not continue an earlier chain or begin at a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<OplogGap>,
+    /// The key of the signature of this manifest. `None` if it is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 /// The object with the entries of a slice.
@@ -416,7 +419,7 @@ impl EventsFile {
     /// Returns an error if there is none, or if the manifest in the store is not its readable part.
     pub fn take_slice(&mut self, slice: &SliceManifest) -> Result<SliceManifest, String> {
         let whole = self.slice.take().ok_or("the encrypted events have no manifest of their slice")?;
-        let whole = SliceManifest { events: slice.events.clone(), ..*whole };
+        let whole = SliceManifest { events: slice.events.clone(), signature: slice.signature.clone(), ..*whole };
         if whole.readable() != *slice {
             let why =
                 "the manifest of the slice was changed: it differs from the one in the encrypted events";
@@ -504,6 +507,7 @@ pub(crate) mod tests {
             events: None,
             barriers: vec![],
             gap: None,
+            signature: None,
         }
     }
 

@@ -45,8 +45,12 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// The options to read the backups of the place at the present time.
-    pub fn reading(&self) -> CatalogOptions {
-        CatalogOptions::remembering(self.config.state_dir.clone(), self.clock.now())
+    ///
+    /// # Errors
+    /// Returns an error if the settings of signatures are wrong.
+    pub fn reading(&self) -> Result<CatalogOptions> {
+        let signing = self.config.signing.as_ref()?;
+        Ok(CatalogOptions::remembering(self.config.state_dir.clone(), self.clock.now(), signing))
     }
 
     /// Locks an operation of the job. `wait` is how long to wait for another run.
@@ -211,7 +215,7 @@ impl<'a> RunNotices<'a> {
     async fn newest_good(&self, job: &str) -> NewestGood {
         let asked = async {
             let store = store::open(self.run.config.place.as_ref()?).await?;
-            NewestGood::read(&*store, job, &self.run.reading()).await
+            NewestGood::read(&*store, job, &self.run.reading()?).await
         };
         match tokio::time::timeout(ASKING, self.run.cancel.or(asked)).await {
             Ok(Ok(newest)) => newest,

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::base::error::Result;
 use crate::base::exit::Exit;
-use crate::catalog::fault::{BackupFault, ShownStatus};
+use crate::catalog::fault::{BackupFault, FaultKind, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::Pin;
 use crate::catalog::ranges::Restorable;
@@ -60,9 +60,9 @@ pub struct JobRanges {
 }
 
 impl ListReport {
-    /// The exit code: 4 if a listed backup has a fault.
+    /// The exit code: 4 if a listed backup has a fault, but for a missing signature.
     pub fn exit(&self) -> Exit {
-        if self.rows.iter().any(|row| row.fault.is_some()) { Exit::Mismatch } else { Exit::Done }
+        if self.rows.iter().any(ListRow::mismatches) { Exit::Mismatch } else { Exit::Done }
     }
 }
 
@@ -160,6 +160,12 @@ impl ListedRun {
 }
 
 impl ListRow {
+    /// Returns true if stored data does not match its manifest, or the manifest its signature. A backup that nobody signed
+    /// contradicts nothing.
+    fn mismatches(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.kind != FaultKind::Untrusted)
+    }
+
     fn is_wanted(&self, options: &ListOptions) -> bool {
         // A row whose job is unknown may belong to any job and is never left out.
         let job = match &self.content {
@@ -317,6 +323,16 @@ async fn read_rows(
                 let status = ShownStatus::new(Status::Completed, Some(&fault));
                 let content = ListedContent::Unreadable { key, error: fault.why.clone() };
                 row(id.clone(), id.started(), status, content, Some(fault))
+            }
+            CatalogEntry::Untrusted { manifest: Some(manifest), why, .. } => {
+                let fault = BackupFault::untrusted(&why);
+                run_row(BackupRun::completed(&manifest, &place), None, Some(fault))
+            }
+            CatalogEntry::Untrusted { id, manifest: None, why } => {
+                let fault = BackupFault::untrusted(&why);
+                let status = ShownStatus::new(Status::Completed, Some(&fault));
+                let (key, error) = (layout::manifest(&id), fault.why.clone());
+                row(id.clone(), id.started(), status, ListedContent::Unreadable { key, error }, Some(fault))
             }
             CatalogEntry::Archived { id, key, why } => {
                 let content = ListedContent::Unreadable { key, error: why };

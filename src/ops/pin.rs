@@ -39,7 +39,7 @@ pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
     if store.head(&manifest).await?.is_none() {
         return Err(missing(&id));
     }
-    mark.write(store, &key).await?;
+    mark.write(store, &key, None).await?;
     // A cleanup writes its tombstone and then looks for a pin; this writes the pin and then looks for a tombstone. So at least
     // one of them sees the other. A cleanup that looked before the pin was written may still delete the backup.
     let doomed = store.head(&layout::tombstone(&id)).await?.is_some();

@@ -57,6 +57,8 @@ pub enum Rule {
     Oplog,
     /// The backup is dated in the future.
     Future,
+    /// Anybody may have written the backup. Only a person deletes it.
+    Untrusted,
     /// No backup is good, so a bad one may be all that is left of the data.
     NoneGood,
 }
@@ -76,6 +78,7 @@ impl Rule {
             Rule::Accepted => "accepted",
             Rule::Oplog => "oplog_days",
             Rule::Future => "dated_in_the_future",
+            Rule::Untrusted => "untrusted",
             Rule::NoneGood => "none_good",
         }
     }
@@ -270,6 +273,8 @@ fn decide(
     let bad = quality.words().map(|words| format!("; not good: {words}")).unwrap_or_default();
     let (action, rule, reason) = if let Some(pin) = &backup.pinned {
         (RetentionAction::Keep, Rule::Pinned, pin.to_string())
+    } else if let Quality::Untrusted(_) = quality {
+        (RetentionAction::Keep, Rule::Untrusted, "only a person deletes an untrusted backup".into())
     } else if let Quality::Future = quality {
         (RetentionAction::Keep, Rule::Future, "dated in the future".into())
     } else if age <= TimeDelta::days(policy.days.into()) {

@@ -97,7 +97,7 @@ pub fn outlook(
     let parts: BTreeMap<&BackupId, String> =
         backups.iter().filter_map(|backup| Some((&backup.id, backup.partial.clone()?))).collect();
     let begun = |backup: &RetainedBackup| {
-        let (id, wrong) = (backup.id.clone(), backup.unsound.clone());
+        let (id, wrong) = (backup.id.clone(), backup.unsound.clone().or_else(|| backup.untrusted.clone()));
         let partial = parts.get(&id).cloned();
         (id.clone(), Stay { id, until: None, rule: Rule::Days, wrong, partial })
     };
@@ -166,6 +166,7 @@ impl Simulation {
                 Quality::Future => backup.unsound.clone(),
                 other => other.words(),
             },
+            untrusted: backup.untrusted.clone(),
         };
         let size = |(backup, _): &(&RetainedBackup, Quality)| {
             (backup.id.clone(), sizes.get(&backup.id).copied().unwrap_or_default())
@@ -179,8 +180,15 @@ impl Simulation {
     fn add_backup(&mut self, started: DateTime<Utc>, bytes: u64) {
         let Some(like) = self.backups.last() else { return };
         let id: BackupId = format!("{}-zzzzzz", started.format("%Y%m%dT%H%M%SZ")).parse().expect("an id");
-        let (pinned, accepted, unsound) = (None, false, None);
-        let made = RetainedBackup { id: id.clone(), started, pinned, accepted, unsound, ..like.clone() };
+        let made = RetainedBackup {
+            id: id.clone(),
+            started,
+            pinned: None,
+            accepted: false,
+            unsound: None,
+            untrusted: None,
+            ..like.clone()
+        };
         self.backups.push(made);
         self.sizes.insert(id, bytes);
     }

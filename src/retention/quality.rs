@@ -1,4 +1,4 @@
-//! The quality of backups. A *good* backup is complete, not partial, not collapsed, of the same source, has passed its last verify, and
+//! The quality of backups. A *good* backup is trusted, complete, not partial, not collapsed, of the same source, has passed its last verify, and
 //! is not dated in the future. Each backup is compared with the last good one before it. A backup that a person accepted is
 //! good, and later backups are compared with it.
 
@@ -14,6 +14,8 @@ use crate::model::id::BackupId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Quality {
     Good,
+    /// Anybody may have written the backup: its signature is missing or wrong.
+    Untrusted(String),
     /// The stored data has a known fault.
     Unsound(String),
     /// The backup has only a part of its job: the part in words.
@@ -35,7 +37,7 @@ impl Quality {
     pub fn words(&self) -> Option<String> {
         match self {
             Quality::Good => None,
-            Quality::Unsound(why) | Quality::Elsewhere(why) => Some(why.clone()),
+            Quality::Untrusted(why) | Quality::Unsound(why) | Quality::Elsewhere(why) => Some(why.clone()),
             Quality::Partial(what) => Some(format!("it is partial ({what})")),
             Quality::Collapsed(why) => Some(format!("it collapsed: {why}")),
             Quality::Future => Some("it is dated in the future".into()),
@@ -63,6 +65,10 @@ pub(super) fn judge<'a>(
 }
 
 fn judge_one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: DateTime<Utc>) -> Quality {
+    // An untrusted backup says nothing about the server, the clocks or other backups.
+    if let Some(why) = &backup.untrusted {
+        return Quality::Untrusted(why.clone());
+    }
     if clock::is_future(backup.started, now) {
         return Quality::Future;
     }
@@ -87,7 +93,8 @@ fn judge_one(backup: &RetainedBackup, last_good: Option<&RetainedBackup>, now: D
 pub(super) fn doubts(newest_first: &[(&RetainedBackup, Quality)]) -> Vec<String> {
     let mut doubts = Vec::new();
     let accept = |id| format!("if that is right, use --accept {id}");
-    if let Some((backup, Quality::Future)) = newest_first.first()
+    let mut trusted = newest_first.iter().filter(|(_, quality)| !matches!(quality, Quality::Untrusted(_)));
+    if let Some((backup, Quality::Future)) = trusted.next()
         && !backup.accepted
     {
         let (id, started) = (&backup.id, backup.started.format("%FT%TZ"));
@@ -97,8 +104,10 @@ pub(super) fn doubts(newest_first: &[(&RetainedBackup, Quality)]) -> Vec<String>
         ));
     }
     // A backup whose stored data is lost, or of a part of the data, says nothing about all data on the server.
-    let says_nothing =
-        |quality: &Quality| matches!(quality, Quality::Future | Quality::Unsound(_) | Quality::Partial(_));
+    let says_nothing = |quality: &Quality| match quality {
+        Quality::Future | Quality::Untrusted(_) | Quality::Unsound(_) | Quality::Partial(_) => true,
+        Quality::Good | Quality::Collapsed(_) | Quality::Elsewhere(_) => false,
+    };
     let newest = newest_first.iter().find(|(_, quality)| !says_nothing(quality));
     if let Some((backup, Quality::Collapsed(why))) = newest {
         doubts.push(format!("the newest backup {} collapsed: {why}; {}", backup.id, accept(&backup.id)));

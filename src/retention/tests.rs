@@ -41,6 +41,7 @@ pub(super) fn backup(days: i64) -> RetainedBackup {
         accepted: false,
         partial: None,
         unsound: None,
+        untrusted: None,
     }
 }
 

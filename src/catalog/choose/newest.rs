@@ -68,6 +68,7 @@ pub async fn newest(
         counted,
         job,
         now: options.now,
+        trusts_all: options.trust.is_off(),
         jobs: BTreeSet::new(),
         skipped: vec![],
         faults: false,
@@ -77,10 +78,11 @@ pub async fn newest(
     search.refuse_several_jobs(store)?;
     let Some(entry) = found else { return Err(search.none(store).await?) };
     let entry = match entry {
-        CatalogEntry::Backup(summary) => match catalog::find(store, &summary.id).await? {
+        CatalogEntry::Backup(summary) => match catalog::find(store, &summary.id, &options.trust).await? {
             Some(entry) => entry,
             None => return Err(search.none(store).await?),
         },
+        CatalogEntry::Untrusted { .. } => return Err(search.none(store).await?),
         CatalogEntry::Damaged { id, key, why } => CatalogEntry::Damaged { id, key, why },
         CatalogEntry::Archived { id, key, why } => CatalogEntry::Archived { id, key, why },
     };
@@ -92,6 +94,8 @@ struct Search<'a> {
     counted: Counted,
     job: Option<&'a str>,
     now: DateTime<Utc>,
+    /// True if there are no trusted keys.
+    trusts_all: bool,
     /// The jobs of the manifests that were read.
     jobs: BTreeSet<String>,
     skipped: Vec<SkippedBackup>,
@@ -133,7 +137,11 @@ impl Search<'_> {
             let wanted = self.job.or(self.jobs.first().map(String::as_str));
             // A damaged manifest may belong to this job.
             let is_mine = |entry: &CatalogEntry| {
-                job_of(entry).is_none_or(|job| wanted.is_none_or(|wanted| job == wanted))
+                let job = match entry {
+                    CatalogEntry::Untrusted { manifest: Some(manifest), .. } => Some(manifest.job.as_str()),
+                    entry => job_of(entry),
+                };
+                job.is_none_or(|job| wanted.is_none_or(|wanted| job == wanted))
             };
             let now = self.now;
             let past = |entry: &CatalogEntry| !clock::is_future(entry.started(), now);
@@ -144,6 +152,13 @@ impl Search<'_> {
 
     /// Returns true if the search ends with this backup. A backup with a fault is added to `skipped`.
     async fn counts(&mut self, entry: &CatalogEntry) -> Result<bool> {
+        if let Some(reason) = self.distrust(entry) {
+            if self.counted.by().is_none_or(|by| entry.started() <= by) {
+                self.faults = true;
+                self.skipped.push(SkippedBackup { id: entry.id().clone(), reason });
+            }
+            return Ok(false);
+        }
         let Counted::Good(by) = self.counted else { return Ok(true) };
         let CatalogEntry::Backup(summary) = entry else {
             return Ok(by.is_none_or(|by| entry.started() <= by));
@@ -157,6 +172,18 @@ impl Search<'_> {
         let counts = reason.is_none();
         self.skipped.extend(reason.map(|reason| SkippedBackup { id: summary.id.clone(), reason }));
         Ok(counts)
+    }
+
+    /// Returns the reason why a backup is not trusted. Everybody who can write to the store could hide the backups before a
+    /// planted manifest, also before one in an archive class.
+    fn distrust(&self, entry: &CatalogEntry) -> Option<String> {
+        match entry {
+            CatalogEntry::Untrusted { why, .. } => Some(BackupFault::untrusted(why).why),
+            CatalogEntry::Archived { .. } if !self.trusts_all => {
+                Some("its manifest is archived, so that its signature cannot be checked".into())
+            }
+            _ => None,
+        }
     }
 
     /// Returns the reason why a backup must not be restored without being named.
@@ -239,7 +266,7 @@ impl Search<'_> {
             CatalogEntry::Backup(summary) => {
                 Some(summary).filter(|one| one.finished_at > by && self.job.is_none_or(|job| one.job == job))
             }
-            CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
+            _ => None,
         }))
     }
 }
@@ -252,12 +279,13 @@ fn rank(entry: &CatalogEntry) -> DateTime<Utc> {
         CatalogEntry::Damaged { id, .. } => id.started() + TimeDelta::seconds(1),
         // If the newest backup is archived, no older one is chosen in its place.
         CatalogEntry::Archived { id, .. } => id.started(),
+        CatalogEntry::Untrusted { .. } => entry.started(),
     }
 }
 
 fn job_of(entry: &CatalogEntry) -> Option<&str> {
     match entry {
         CatalogEntry::Backup(manifest) => Some(&manifest.job),
-        CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } => None,
+        CatalogEntry::Damaged { .. } | CatalogEntry::Archived { .. } | CatalogEntry::Untrusted { .. } => None,
     }
 }

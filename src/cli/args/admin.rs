@@ -342,15 +342,20 @@ pub struct NotifyArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    about = "Make a key for encrypted backups",
-    long_about = "Make a key for encrypted backups: an X25519 identity of age.\n\n\
-The secret key is written to a new file that only its owner can read. The recipient, which is public, is printed on the first line of \
-standard output. Stock `age` reads both.",
+    about = "Make a key for encrypted or signed backups",
+    long_about = "Make a key for encrypted backups, an X25519 identity of age, or with --signing a key that signs backups, an Ed25519 key \
+of minisign without a passphrase.\n\n\
+The secret key is written to a new file that only its owner can read. The recipient or the public key is printed on the first line of \
+standard output. Stock `age` and `minisign` read both.",
     after_help = "Examples:\n  uzima-backup keygen --out /media/usb/backup.key\n  \
-uzima-backup keygen --out ./backup.key --json | jq -r .recipient\n\n\
+uzima-backup keygen --out ./backup.key --json | jq -r .recipient\n  \
+uzima-backup keygen --signing --out /etc/uzima-backup/signing.key\n\n\
 Exit codes: 0 the key is written · 1 the file could not be written · 2 wrong usage, or the file exists already"
 )]
 pub struct KeygenArgs {
+    /// Make a key that signs backups
+    #[arg(long)]
+    pub signing: bool,
     /// Write the secret key to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,

@@ -9,6 +9,7 @@ use super::{BackupsOf, completed, percent, whole};
 use crate::catalog::choose::WhichBackup;
 use crate::cli::units;
 use crate::config::choices::{ConsistencyChoice, EngineChoice, NAMES};
+use crate::model::id::BackupId;
 
 #[derive(Debug, Default, Args)]
 #[command(
@@ -137,7 +138,7 @@ pub struct RestoreArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         value_name = "latest|ID",
-        required_unless_present_any = ["from", "at", "before"],
+        required_unless_present_any = ["from", "at", "before", "allow_unsigned"],
         value_parser = completed::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]
@@ -150,6 +151,9 @@ pub struct RestoreArgs {
     /// The file with the secret keys of an encrypted backup and of encrypted oplog slices
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub identity: Option<PathBuf>,
+    /// Restore this backup although its signature is missing or wrong
+    #[arg(long, value_name = "ID", conflicts_with = "from")]
+    pub allow_unsigned: Option<BackupId>,
     /// The server to restore into, without a password: set RESTORE_URI for a URI with one
     #[arg(long, value_name = "URI")]
     pub to_uri: Option<String>,
@@ -259,6 +263,9 @@ pub struct VerifyArgs {
     /// The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// Verify this backup although its signature is missing or wrong
+    #[arg(long, value_name = "ID", conflicts_with_all = ["all", "oplog"])]
+    pub allow_unsigned: Option<BackupId>,
     /// Drill on this server, without a password: set DRILL_URI for a URI with one
     #[arg(long, value_name = "URI", requires = "drill")]
     pub to_uri: Option<String>,

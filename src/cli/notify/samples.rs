@@ -175,6 +175,7 @@ impl Samples {
             accepted: false,
             partial: None,
             unsound: None,
+            untrusted: None,
         };
         (0..nights).map(backup).collect()
     }

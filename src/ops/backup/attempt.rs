@@ -13,6 +13,7 @@ use crate::artifact::seal::Sealing;
 use crate::artifact::sealed::SealedBegin;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
+use crate::base::minisign::SigningKey;
 use crate::base::progress::Phase;
 use crate::base::units;
 use crate::base::waits::{Waits, WaitsFor};
@@ -40,6 +41,7 @@ pub(super) async fn attempt(
     plan: AttemptPlan,
     seen: &mut Seen,
 ) -> Result<BackupReport> {
+    let signing = options.settings.signing.key()?;
     resources.meter.enter(Phase::AskingServer);
     let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
     // There is nothing to clean up yet, so a cancelled run ends at once.
@@ -91,8 +93,20 @@ pub(super) async fn attempt(
     let upload = ArtifactUpload::begin(resources, options, &known, &id).await?;
     resources.meter.expect(Phase::Reading, known.description.raw_bytes, entries as u64);
     let (tolerant, gone) = (plan.tolerant, Gone::default());
-    let mut work =
-        Work { resources, options, id, started, engine, known, upload, sealed, tolerant, gone, warnings };
+    let mut work = Work {
+        resources,
+        options,
+        id,
+        started,
+        engine,
+        known,
+        upload,
+        sealed,
+        signing,
+        tolerant,
+        gone,
+        warnings,
+    };
     let checked = match work.write(sealing).await {
         Ok(checked) => checked,
         Err(error) => {
@@ -130,6 +144,8 @@ struct Work<'a> {
     upload: ArtifactUpload,
     /// The first bytes of the encrypted artifact, and its encryption; `None` without recipients.
     sealed: Option<SealedBegin>,
+    /// The key that signs the manifest.
+    signing: Option<SigningKey>,
     tolerant: bool,
     /// The collections that the native engine did not find.
     gone: Gone,
@@ -152,9 +168,16 @@ impl Work<'_> {
         let Resources { meter, cancel, clock, .. } = self.resources;
         let clock = *clock;
         let waits = Waits::new(move || (clock.now() - clock.started()).to_std().unwrap_or_default());
-        let (written, bounds) =
-            data_path::run((spec, sealing), self.reader(), &self.upload, settings, meter, cancel, &waits)
-                .await?;
+        let (written, bounds) = data_path::run(
+            (spec, sealing, self.signing.is_some()),
+            self.reader(),
+            &self.upload,
+            settings,
+            meter,
+            cancel,
+            &waits,
+        )
+        .await?;
         meter.enter(Phase::Proving);
         let waiting = waits.begin(WaitsFor::Mongodb);
         let changes = cancel.or(self.prove_consistent(&written)).await?;
@@ -273,7 +296,7 @@ impl Work<'_> {
         if let Some(error) = cancel.error() {
             return Err(error);
         }
-        catalog::commit(store, &manifest).await?;
+        catalog::commit(store, &manifest, self.signing.as_ref()).await?;
         log::debug!("the backup {} exists: its manifest was written", self.id);
         let complete = index.manifest.take();
         let warnings = &complete.as_deref().unwrap_or(&manifest).warnings;
@@ -305,7 +328,7 @@ impl Work<'_> {
     async fn compare_speed(&self, manifest: &mut Manifest) {
         let Resources { store, cancel, clock, .. } = self.resources;
         let state_dir = self.options.settings.state_dir.clone();
-        let reading = CatalogOptions::remembering(state_dir, clock.now());
+        let reading = CatalogOptions::remembering(state_dir, clock.now(), &self.options.settings.signing);
         let found = cancel.or(slowdown::find(&**store, manifest, &reading));
         // A slow store must not delay the manifest of a complete backup for long.
         let found = tokio::time::timeout(COMPARING, found).await;
@@ -331,7 +354,9 @@ impl Work<'_> {
         }
         let (encrypted, format) = (self.sealed.is_some(), self.options.settings.format);
         let keys = [layout::index(&self.id, encrypted), layout::artifact(&self.id, format, encrypted)];
-        for key in encrypted.then(|| layout::recovery(&self.id)).into_iter().chain(keys) {
+        let recovery = encrypted.then(|| layout::recovery(&self.id));
+        let signature = self.signing.is_some().then(|| layout::signature(&layout::manifest(&self.id)));
+        for key in signature.into_iter().chain(recovery).chain(keys) {
             store.delete(&key).await.map_or_else(stays, drop);
         }
     }
@@ -403,6 +428,7 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
             size: written.whole.size,
             crc64nvme: format!("{:016x}", written.whole.crc64nvme),
             part_size: work.upload.part_size,
+            blake3: written.blake3.map(|hash| hash.to_hex().to_string()),
         },
         index: manifest::IndexObject::default(),
         encryption: None,
@@ -416,6 +442,10 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         warnings: work.warnings.iter().cloned().chain(changes).collect(),
         notes: work.resources.notes.lines(),
         losses: None,
+        signature: work.signing.as_ref().map(|key| manifest::ManifestSignature {
+            key: key.public().number(),
+            previous: known.previous.clone(),
+        }),
     }
 }
 

@@ -36,13 +36,13 @@ use crate::store::{Upload, UploadSpec};
 /// Reads the source into a sink, and returns the times of the oplog slice if there is one. Blocks.
 pub(super) type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
 
-/// Runs the data path until everything is uploaded, but not completed. With a sealing, the artifact is encrypted. The time in which a stage is blocked is added to
-/// `waits`.
+/// Runs the data path until everything is uploaded, but not completed. With a sealing, the artifact is encrypted, and if it is
+/// `hashed`, its BLAKE3 is computed. The time in which a stage is blocked is added to `waits`.
 ///
 /// # Errors
 /// Returns the error of the step that failed first. If the run is cancelled, the reading thread gets time to end.
 pub(super) async fn run(
-    (spec, sealing): (ArtifactSpec, Option<Sealing>),
+    (spec, sealing, hashed): (ArtifactSpec, Option<Sealing>, bool),
     read: Reader,
     upload: &ArtifactUpload,
     settings: &JobSettings,
@@ -57,7 +57,10 @@ pub(super) async fn run(
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
     let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
     let (parts, sending) = mpsc::channel(1);
-    let out = Out::new(codec, sealing, upload.part_size, parts, waits.clone())?;
+    let mut out = Out::new(codec, sealing, upload.part_size, parts, waits.clone())?;
+    if hashed {
+        out.hash();
+    }
 
     let (mut packer, steps) = Packer::new(pool, compressors * 16, waits.clone());
     let (read_to_end, written_to_end) = (waits.clone(), waits.clone());

@@ -309,7 +309,8 @@ async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option
         KnownBackups::update(state_dir.as_deref(), &place, |known| known.backups.clear());
         return Ok(None);
     };
-    let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now());
+    let signing = &options.settings.signing;
+    let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now(), signing);
     match catalog::missing_backups(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
         Some(absent) => Ok(Some(absent.message())),
@@ -327,6 +328,7 @@ fn part(settings: &JobSettings) -> Option<String> {
 /// # Errors
 /// Returns an error if a backup would fail before it reads a document.
 pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<BackupPlan> {
+    settings.signing.key()?;
     let (uri, notes) = (&settings.mongo_uri, Notes::default());
     let server = Server::connect(uri, &settings.patience, settings.stall, &notes).await?;
     let engine = engine::choose(settings).await?;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::{BackupOptions, Resources};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Phase;
+use crate::catalog::trust::Trust;
 use crate::catalog::{self, CatalogEntry, layout};
 use crate::config::choices::ConsistencyChoice;
+use crate::model::id::BackupId;
 use crate::model::manifest::{ChainBase, Manifest};
 use crate::model::optime::OpTime;
 use crate::model::server::Topology;
@@ -28,6 +30,8 @@ pub(super) struct Preflight {
     pub description: Description,
     /// The newest backup of the job that this one is compared with.
     pub before: Option<Box<Manifest>>,
+    /// The newest trusted backup of the job.
+    pub previous: Option<BackupId>,
 }
 
 impl Preflight {
@@ -41,37 +45,41 @@ impl Preflight {
         let mut description =
             describe::describe_for_backup(&server, &settings.selection, options.allow_empty).await?;
         resources.meter.enter(Phase::AskingStore);
-        let before = last_of_job(resources, options).await?;
+        let (before, previous) = last_of_job(resources, options).await?;
         resources.meter.enter(Phase::AskingServer);
         let set_id = server.replica_set_id().await;
         consistency.choose_instant(&server, options, &mut description, notes).await?;
-        Ok(Preflight { server, version, set_id, consistency, description, before })
+        Ok(Preflight { server, version, set_id, consistency, description, before, previous })
     }
 }
 
 /// The newest backup of the job to compare with. A collapsed backup is skipped unless it was accepted, so that each further
 /// backup warns until the collapse is repaired or accepted. Partial backups and
-/// backups that a wrong clock dated in the future are skipped, too.
-async fn last_of_job(resources: &Resources, options: &BackupOptions) -> Result<Option<Box<Manifest>>> {
-    let store = &*resources.store;
+/// backups that a wrong clock dated in the future are skipped, too. Also returns the newest backup of the job, with which
+/// the new one need not be compared. Untrusted backups are neither.
+async fn last_of_job(
+    resources: &Resources,
+    options: &BackupOptions,
+) -> Result<(Option<Box<Manifest>>, Option<BackupId>)> {
+    let (store, trust, mut newest) = (&*resources.store, Trust::from(&options.settings.signing), None);
     let folders = catalog::folders(store).await?;
     let latest = resources.clock.now() + CLOCK_TOLERANCE;
     for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {
         let accepted = folders[&id].contains_key(layout::ACCEPTED);
-        match catalog::find(store, &id).await? {
-            Some(CatalogEntry::Backup(m))
-                if m.job == options.settings.job
-                    && m.started_at <= latest
-                    && !m.partial
-                    && (accepted || !m.collapsed()) =>
-            {
-                return Ok(Some(m));
+        match catalog::find(store, &id, &trust).await? {
+            Some(CatalogEntry::Backup(m)) if m.job == options.settings.job && m.started_at <= latest => {
+                newest.get_or_insert_with(|| m.id.clone());
+                let fits = !m.collapsed() || accepted && catalog::is_accepted(store, &id, &trust).await?;
+                if fits && !m.partial {
+                    return Ok((Some(m), newest));
+                }
             }
             Some(CatalogEntry::Backup(_) | CatalogEntry::Archived { .. }) | None => {}
             Some(CatalogEntry::Damaged { key, why, .. }) => log::warn!("{key} cannot be parsed: {why}"),
+            Some(CatalogEntry::Untrusted { why, .. }) => log::warn!("the backup {id} is untrusted: {why}"),
         }
     }
-    Ok(None)
+    Ok((None, newest))
 }
 
 /// How the data of a backup becomes consistent.

@@ -123,7 +123,8 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
     if error.kind() != Kind::Missing || !named_after_selection {
         return false;
     }
-    let reading = CatalogOptions::remembering(options.settings.state_dir.clone(), resources.clock.now());
+    let JobSettings { state_dir, signing, .. } = &options.settings;
+    let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now(), signing);
     let entries = async {
         let catalog = Catalog::read(&*resources.store, &reading).await?;
         let entries = catalog.summaries(&catalog.existing()).await;
@@ -134,7 +135,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
     let may_be_of_job = |entry: &CatalogEntry| match entry {
         CatalogEntry::Backup(manifest) => manifest.job == *job,
         CatalogEntry::Archived { .. } => true,
-        CatalogEntry::Damaged { .. } => false,
+        CatalogEntry::Damaged { .. } | CatalogEntry::Untrusted { .. } => false,
     };
     // If the store cannot be read, the job may exist. Then its database was dropped.
     resources.cancel.or(entries).await.is_ok_and(|entries| !entries.iter().any(may_be_of_job))
@@ -230,7 +231,7 @@ async fn record_completed(
     records.write(&BackupRun::completed(&report.manifest, &place)).await?;
     let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
     let context = RunContext { now: resources.clock.now(), held };
-    let reading = CatalogOptions::remembering(settings.state_dir.clone(), context.now);
+    let reading = CatalogOptions::remembering(settings.state_dir.clone(), context.now, &settings.signing);
     let known = KnownBackups::load(settings.state_dir.as_deref(), &place).unwrap_or_default();
     let by_hand = options.expected == Expected::Nothing;
     let deleted = Deletions { backups: known.deleted, by_hand };

@@ -269,8 +269,10 @@ pub(super) fn find_orphans(state: &StoreState, clock: DateTime<Utc>) -> Vec<Orph
             let Some((id, _)) = layout::parse(&object.key) else { continue };
             let others = [layout::recovery(&id), layout::accepted(&id)];
             let beside = |(file, object): (&String, &StoredObject)| {
-                let goes =
-                    others.contains(&object.key) || layout::is_index(file) || layout::is_verified(file);
+                let goes = others.contains(&object.key)
+                    || layout::is_index(file)
+                    || layout::is_verified(file)
+                    || layout::is_signature(file);
                 goes.then(|| object.key.clone())
             };
             let kept = if folder.contains_key(layout::PIN) {

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::lock::{LockOutcome, Operation};
 use crate::base::units::several;
@@ -213,7 +213,8 @@ pub async fn cleanup(
     store.check().await?;
     let notes = if dry_run { Vec::new() } else { leftovers::sweep(state_dir, store).await };
     let store_clock = store.clock().await?;
-    let reading = CatalogOptions { recorded, ..CatalogOptions::remembering(settings.state_dir.clone(), now) };
+    let reading = CatalogOptions::remembering(settings.state_dir.clone(), now, &settings.signing);
+    let reading = CatalogOptions { recorded, ..reading };
     let mut state = StoreState::read(store, job, &reading).await?;
     accept(store, &mut state, settings, request, now).await?;
     let unreadable = state.unreadable.clone();
@@ -290,7 +291,21 @@ async fn accept(
     request: &CleanupRequest,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    if request.accept.is_empty() {
+        return Ok(());
+    }
+    let signing = settings.signing.key()?;
+    if signing.is_none() && !settings.signing.trusted.is_empty() {
+        return Err(Error::usage(
+            "an acceptance that is not signed does not count, because there are trusted keys",
+        )
+        .hint("Set signing_key_file (BACKUP_SIGNING_KEY_FILE)"));
+    }
     for id in &request.accept {
+        if let Some(why) = state.distrust(id) {
+            return Err(Error::new(Kind::Mismatch, format!("the backup {id} cannot be accepted: {why}"))
+                .hint("Set trusted_before (BACKUP_TRUSTED_BEFORE) if it is from before signing began"));
+        }
         if !state.accept(id) {
             return Err(Error::failed(format!("the job {} has no backup {id} to accept", settings.job))
                 .hint("`uzima-backup list` shows the backups and their jobs"));
@@ -299,7 +314,7 @@ async fn accept(
     for id in request.accept.iter().filter(|_| !request.dry_run) {
         let host = settings.host.clone();
         let mark = Mark { format: marks::FORMAT, id: id.clone(), at: now, host, reason: None };
-        mark.write(store, &layout::accepted(id)).await?;
+        mark.write(store, &layout::accepted(id), signing.as_ref()).await?;
     }
     Ok(())
 }

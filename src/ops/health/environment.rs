@@ -26,6 +26,7 @@ const MAIL_LIMIT: Duration = Duration::from_secs(30);
 /// Shows the resolved settings, and warns about misspelt and exposed ones.
 pub(super) async fn configuration(context: &Context) -> Result<Finding> {
     let subject = &context.subject;
+    subject.settings.signing.key()?;
     let days = subject.settings.retention.days;
     let (span, min) =
         (several(days.into(), "day"), several(subject.settings.retention.min as u64, "good backup"));
@@ -38,6 +39,12 @@ pub(super) async fn configuration(context: &Context) -> Result<Finding> {
          {min}{misspelt}{exposed}",
         subject.settings.job, subject.settings.format
     );
+    if subject.settings.signing.trusted_before.is_some_and(|before| before > context.time()) {
+        return Finding::warning(
+            format!("{detail}; trusted_before is in the future, so that every unsigned backup is trusted"),
+            "Set BACKUP_TRUSTED_BEFORE (trusted_before) to the day on which signing began",
+        );
+    }
     // Another program may need to read the file, but no other user needs to write the settings.
     match subject.exposed.iter().find(|file| matches!(file, Exposed::Configuration(_))) {
         Some(writable) => Finding::warning(detail, writable.remedy()),

@@ -70,8 +70,8 @@ pub(super) async fn backups(context: &Context) -> Result<Finding> {
     let Some((id, fault)) = faults.first() else {
         return match state.manifests().count() as u64 {
             0 => Finding::skipped("there is no backup yet"),
-            _ if !state.future.is_empty() => Finding::warning(
-                state.future.join("; "),
+            _ if !state.ignored.is_empty() => Finding::warning(
+                state.ignored.join("; "),
                 "Delete these objects, find out who wrote them, and verify the backups again",
             ),
             n => Finding::ok(format!("{}, no damage known", several(n, "backup"))),
@@ -89,6 +89,7 @@ pub(super) async fn backups(context: &Context) -> Result<Finding> {
         FaultKind::UnreadableManifest => {
             "restore its manifest from a copy; without a copy, move its objects elsewhere".into()
         }
+        FaultKind::Untrusted | FaultKind::WrongSignature => fault.next_step(id).unwrap_or_default(),
         _ => format!("{}; otherwise cleanup deletes it by age", fault.next_step(id).unwrap_or_default()),
     };
     Err(Error::failed(format!("{}{more}", named.join("; ")))

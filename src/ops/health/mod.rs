@@ -256,11 +256,11 @@ impl Context {
     async fn state(&self) -> Result<Option<&StoreState>> {
         let read = || async {
             let Some(store) = self.store().await? else { return Ok(None) };
-            let JobSettings { state_dir, records, host, job, .. } = &self.subject.settings;
+            let JobSettings { state_dir, records, host, job, signing, .. } = &self.subject.settings;
             let recorded =
                 records::expected_backups(records, state_dir.as_deref(), &store.place(), host).await;
-            let reading =
-                CatalogOptions { recorded, ..CatalogOptions::remembering(state_dir.clone(), self.time()) };
+            let reading = CatalogOptions::remembering(state_dir.clone(), self.time(), signing);
+            let reading = CatalogOptions { recorded, ..reading };
             StoreState::read(store, job, &reading).await.map(Some)
         };
         Ok(self.state.get_or_try_init(read).await?.as_ref())

@@ -124,7 +124,8 @@ pub(super) async fn disk(context: &Context) -> Result<Finding> {
     };
     // The next nightly backup is as large as the last complete one.
     let newest = context.state().await?.and_then(|state| {
-        state.manifests().rfind(|manifest| !manifest.partial).or(state.manifests().next_back())
+        let manifests = || state.trusted_manifests();
+        manifests().rfind(|manifest| !manifest.partial).or(manifests().next_back())
     });
     let last = newest.map(|manifest| manifest.artifact.size);
     let (root, min_free) = (dir.root.clone(), dir.min_free);

@@ -11,6 +11,7 @@ use crate::base::keys::Identities;
 use crate::catalog::choose::{self, WhichBackup};
 use crate::catalog::marks::{FailedRun, Mark};
 use crate::catalog::run::BackupRun;
+use crate::catalog::trust::Trust;
 use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
@@ -46,7 +47,7 @@ pub struct BackupDetails {
 impl BackupDetails {
     /// The exit code: 4 if the backup has a fault.
     pub fn exit(&self) -> Exit {
-        if self.backup.fault.is_some() { Exit::Mismatch } else { Exit::Done }
+        if self.backup.mismatches() { Exit::Mismatch } else { Exit::Done }
     }
 }
 
@@ -84,7 +85,9 @@ pub async fn details(
     {
         return Err(Error::usage(format!("the backup {id} is of the job {}", run.job)));
     }
-    let manifest = match catalog::find(store, id).await? {
+    // An untrusted manifest is shown as well: its status says so.
+    let found = catalog::find(store, id, &Trust::default()).await?;
+    let manifest = match found {
         Some(CatalogEntry::Backup(manifest)) if manifest.encryption.is_some() => {
             Some(Box::new(decrypted(store, *manifest, keys().await?).await?))
         }
@@ -102,7 +105,7 @@ pub async fn details(
         manifest,
         verdict,
         pin: catalog.mark(id, layout::PIN).await?,
-        accepted: has(layout::ACCEPTED),
+        accepted: catalog.accepted(ids).await?.contains(id),
         acceptance: catalog.mark(id, layout::ACCEPTED).await?,
         being_deleted: has(layout::TOMBSTONE),
         failure,

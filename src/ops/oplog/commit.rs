@@ -48,6 +48,7 @@ impl Capture<'_> {
             events: None,
             barriers: packed.barriers.clone(),
             gap: at.gap.clone(),
+            signature: None,
         }
     }
 
@@ -75,11 +76,18 @@ impl Capture<'_> {
             if let Some(events) = &events {
                 manifest.events = Some(upload.events(events).await?);
             }
-            match (self.cancel.error(), sealed) {
-                (Some(error), _) => Err(error),
-                (None, None) => manifest.encode(),
-                (None, Some(_)) => manifest.readable().encode(),
+            if let Some(error) = self.cancel.error() {
+                return Err(error);
             }
+            manifest.signature = self.signing.as_ref().map(|_| upload.signature());
+            let encoded = match sealed {
+                None => manifest.encode()?,
+                Some(_) => manifest.readable().encode()?,
+            };
+            if let Some(signing) = &self.signing {
+                upload.sign(&encoded, signing).await?;
+            }
+            Ok(encoded)
         };
         let encoded = match objects.await {
             Ok(encoded) => encoded,

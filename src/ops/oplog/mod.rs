@@ -24,8 +24,11 @@ use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::lock::{LockOutcome, Operation};
+use crate::base::minisign::SigningKey;
 use crate::base::units;
 use crate::catalog::chain::{self, JobSlices, RememberedTip, SliceEntry};
+use crate::catalog::trust::Trust;
+use crate::catalog::{layout, slice_reader};
 use crate::config::JobSettings;
 use crate::config::choices::Codec;
 use crate::model::optime::OpTime;
@@ -110,6 +113,8 @@ struct Capture<'a> {
     /// Always with `asked`.
     selection: KnownSelection,
     dry_run: bool,
+    signing: Option<SigningKey>,
+    trust: Trust,
 }
 
 /// Stores the oplog, without lock and notices.
@@ -123,6 +128,7 @@ pub async fn capture(
     cancel: &Cancel,
     clock: Clock,
 ) -> Result<OplogReport> {
+    let (signing, trust) = (settings.signing.key()?, Trust::from(&settings.signing));
     let notes = Notes::default();
     let JobSettings { mongo_uri, patience, stall, state_dir, job, .. } = settings;
     let ready = async {
@@ -145,7 +151,8 @@ pub async fn capture(
     let member = server.hello.address.clone();
     let mut report = OplogReport::empty(job, store.place(), request.dry_run, member);
     let dry_run = request.dry_run;
-    let capture = Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run };
+    let capture =
+        Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run, signing, trust };
     let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     let state = match report.slices.len() {
@@ -271,18 +278,25 @@ impl Capture<'_> {
         Ok(())
     }
 
+    /// The trusted slices of the job.
+    async fn slices(&self) -> Result<JobSlices> {
+        let JobSettings { job, state_dir, .. } = self.settings;
+        slice_reader::list_trusted(self.store, job, &self.trust, state_dir.as_deref()).await
+    }
+
     /// Finds where the run begins, and when all slices were last listed. May go to another member.
     async fn position(&self, server: &mut Server, state: &mut OplogState) -> Result<(Position, u32)> {
         let (state_dir, place) = (self.settings.state_dir.as_deref(), self.store.place());
         let remembered = RememberedTip::load(state_dir, &place, &self.settings.job);
-        let found =
-            chain::find_tip(self.store, &self.settings.job, &self.set_id, remembered.as_ref()).await?;
+        let (job, remembered_tip) = (&self.settings.job, remembered.as_ref());
+        let list = async || self.slices().await;
+        let found = chain::find_tip(self.store, job, &self.set_id, remembered_tip, &self.trust, list).await?;
         let Some(mut tip) = found else {
             return Ok((start::new_chain(self, server, state, None).await?, 0));
         };
         // Another machine may have begun a new chain after this one became unreadable.
         if matches!(tip.slice, SliceEntry::Unreadable { .. }) {
-            let slices = JobSlices::list(self.store, &self.settings.job).await?;
+            let slices = self.slices().await?;
             tip = chain::tip_of(self.store, &slices, &self.set_id).await?.unwrap_or(tip);
         }
         let SliceEntry::Slice(slice) = &tip.slice else {
@@ -321,7 +335,7 @@ impl Capture<'_> {
             }
         }
         // Another machine may have begun a new chain.
-        let slices = JobSlices::list(self.store, &self.settings.job).await?;
+        let slices = self.slices().await?;
         if let Some(tip) = chain::tip_of(self.store, &slices, &self.set_id).await?
             && tip.chain > at.chain
             && let SliceEntry::Slice(slice) = &tip.slice
@@ -445,7 +459,16 @@ impl Capture<'_> {
 
     /// The position after the slice that another run stored at the same start.
     async fn winner(&self, at: &Position) -> Result<Option<Position>> {
-        let found = chain::read_slice(self.store, &self.settings.job, &at.chain, at.start).await?;
+        let (store, job) = (self.store, &self.settings.job);
+        if let Some(why) = chain::distrust(store, job, &at.chain, at.start, &self.trust).await? {
+            let key = layout::slice(job, &at.chain, at.start);
+            let what = format!("{key} has the name of the next slice, but is untrusted: {why}");
+            return Err(Error::new(Kind::Mismatch, what).hint(
+                "Find out who wrote it, and delete it; the next run then stores the slice. Slices from before signing began \
+                 need trusted_before (BACKUP_TRUSTED_BEFORE)",
+            ));
+        }
+        let found = chain::read_slice(store, job, &at.chain, at.start).await?;
         match found {
             Some(SliceEntry::Slice(slice)) if same_entry(slice.after.as_ref(), at.after.as_ref()) => {
                 self.notes.count("another run stored the same oplog slice first".into());

@@ -90,7 +90,7 @@ pub(super) async fn new_chain(
     ended: Option<EndedChain>,
 ) -> Result<Position> {
     let (settings, now) = (capture.settings, capture.clock.now());
-    let options = CatalogOptions::remembering(settings.state_dir.clone(), now);
+    let options = CatalogOptions::remembering(settings.state_dir.clone(), now, &settings.signing);
     let stored = StoreState::read(capture.store, &settings.job, &options).await?;
     // An empty folder may be the mount point of a disk that is not mounted.
     if let Some(missing) = &stored.missing {
@@ -149,7 +149,7 @@ fn newest_base<'a>(stored: &'a StoreState, capture: &Capture<'_>) -> Option<(&'a
             && manifest.source.set_id.as_deref() == Some(&capture.set_id)
             && manifest.known_selection().is(&capture.selection) == Some(true)
     };
-    let based = stored.manifests().filter(good).filter_map(|manifest| {
+    let based = stored.trusted_manifests().filter(good).filter_map(|manifest| {
         let consistency = &manifest.consistency;
         Some((consistency.base.as_ref()?, consistency.at?))
     });

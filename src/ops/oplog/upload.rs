@@ -13,6 +13,7 @@ use crate::artifact::sealed::prove_begin;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::base::keys::Recipients;
+use crate::base::minisign::SigningKey;
 use crate::catalog::layout;
 use crate::config::choices::Codec;
 use crate::model::manifest::TOOL;
@@ -179,6 +180,17 @@ impl SliceUpload<'_> {
         Ok(SliceEvents { key, size, blake3 })
     }
 
+    /// The key of the signature.
+    pub(super) fn signature(&self) -> String {
+        layout::slice_signature(self.job, &self.chain, self.start, &self.random)
+    }
+
+    /// Stores the signature of the encoded manifest.
+    pub(super) async fn sign(&self, manifest: &[u8], signing: &SigningKey) -> Result<()> {
+        let comment = format!("manifest of the oplog slice after {}", self.start);
+        Ok(self.store.create(&self.signature(), signing.sign(manifest, &comment).into()).await?)
+    }
+
     /// Writes the encoded manifest. With this, the slice exists, unless another run has stored a slice with the same start.
     ///
     /// # Errors
@@ -192,11 +204,12 @@ impl SliceUpload<'_> {
         }
     }
 
-    /// Deletes the body and the events of a slice whose manifest was not sent, or lost against the manifest of another run.
+    /// Deletes the body, the events and the signature of a slice whose manifest was not sent, or lost against the manifest of
+    /// another run.
     pub(super) async fn remove(&self) {
         let stays = |e| log::warn!("the body of a slice that was not stored stays as an orphan: {e}");
         let (body, events) = self.keys();
-        for key in [body, events] {
+        for key in [body, events, self.signature()] {
             self.store.delete(&key).await.map_or_else(stays, drop);
         }
     }

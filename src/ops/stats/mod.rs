@@ -395,7 +395,10 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
     // Runs for a part of the job say nothing about the schedule and the success of the job.
     let whole: Vec<&BackupRun> = runs.iter().copied().filter(|run| run.partial.is_none()).collect();
     // Deleted backups still show how the size of the data changed.
-    let history: Vec<&BackupRun> = whole.iter().copied().filter(|run| made(run)).collect();
+    let distrusted =
+        |run: &BackupRun| known.faults.get(&run.id).is_some_and(|fault| fault.kind.is_distrust());
+    let history: Vec<&BackupRun> =
+        whole.iter().copied().filter(|run| made(run) && !distrusted(run)).collect();
     let trend = |value: fn(&BackupRun) -> Option<f64>| {
         figures::trend(history.iter().filter_map(|run| Some((run.started_at, value(run)?))))
     };

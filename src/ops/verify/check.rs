@@ -4,6 +4,7 @@
 //! and hash its regions; and a thread reads the decompressed regions in their order like stock tools do
 //! ([`structure`]). An encrypted artifact is decrypted on the way. Without a key, only its stored bytes are checked.
 
+mod hashes;
 mod structure;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,6 @@ use std::thread;
 use bson::RawDocument;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use crc_fast::CrcAlgorithm::Crc64Nvme;
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +38,7 @@ use crate::model::manifest::{self, Manifest};
 use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
 use crate::store::{self, Store};
+use hashes::StoredHashes;
 
 /// The size of a range request in bytes.
 const REQUEST: u64 = 8 << 20;
@@ -162,18 +163,18 @@ async fn check_stored(
     let key = &manifest.artifact.key;
     let whole = requests(manifest.artifact.size);
     let mut answers = stream::iter(whole).map(|range| store.get_range(key, range)).buffered(REQUESTS);
-    let (mut digest, mut first) = (crc_fast::Digest::new(Crc64Nvme), true);
+    let (mut hashes, mut first) = (StoredHashes::of(manifest), true);
     while let Some(bytes) = answers.next().await {
         let bytes = bytes?;
         if std::mem::take(&mut first) && !bytes.starts_with(MAGIC) {
             let what = format!("{key} does not begin with the header of an age file");
             check.findings.push(VerifyFinding::of_backup(what));
         }
-        digest.update(&bytes);
+        hashes.update(&bytes);
         meter.add(0, bytes.len() as u64);
     }
     check.stored_bytes = manifest.artifact.size;
-    check.findings.extend(compare_checksum(manifest, digest.finalize()));
+    check.findings.extend(hashes.compare(manifest));
     Ok(())
 }
 
@@ -192,16 +193,6 @@ async fn missing_or_short(store: &dyn Store, manifest: &Manifest) -> Result<Opti
     let has = |n| format!("has {}, but the manifest says {}", several(n, "byte"), count(artifact.size));
     let what = stored.map_or("is missing".into(), has);
     Ok(Some(format!("{} {what}", artifact.key)))
-}
-
-fn compare_checksum(manifest: &Manifest, crc64nvme: u64) -> Option<VerifyFinding> {
-    let artifact = &manifest.artifact;
-    (format!("{crc64nvme:016x}") != artifact.crc64nvme).then(|| {
-        VerifyFinding::of_backup(format!(
-            "the checksum of {} is {crc64nvme:016x}, but the manifest says {}",
-            artifact.key, artifact.crc64nvme
-        ))
-    })
 }
 
 /// Compares the stored manifest with its digest in the index. Returns the fault, if there is one.
@@ -260,13 +251,12 @@ async fn check_artifact(
     let reader = structure::start(in_order, manifest.clone(), format.container, described)?;
     let regions = read::regions(index, manifest);
     let work = FetchWork { store, manifest, opener: opener.as_ref(), meter };
-    let ((tallies, findings), crc64nvme) =
-        read_regions(&work, regions, format.codec, workers, ordered).await?;
+    let ((tallies, findings), hashes) = read_regions(&work, regions, format.codec, workers, ordered).await?;
     check.findings.extend(findings);
     let fault = reader.await.map_err(|_| thread_panicked())?;
     check.findings.extend(fault.map(VerifyFinding::of_backup));
     check.stored_bytes = artifact.size;
-    check.findings.extend(compare_checksum(manifest, crc64nvme));
+    check.findings.extend(hashes.compare(manifest));
     check.findings.extend(compare_tallies(&tallies, manifest));
     // The manifest and `list` do not count the oplog slice. It has the place after the namespaces.
     let counted = || tallies.range(..manifest.namespaces.len()).map(|(_, tally)| tally);
@@ -308,19 +298,19 @@ pub(super) fn thread_panicked() -> Error {
 }
 
 /// Fetches the artifact, hashes its regions on `workers` threads, and sends the decompressed regions to
-/// `ordered`. Returns the results of the workers, and the CRC-64/NVME of the artifact.
+/// `ordered`. Returns the results of the workers, and the checksums of the artifact.
 async fn read_regions(
     work: &FetchWork<'_>,
     regions: Vec<Region>,
     codec: Codec,
     workers: usize,
     ordered: SyncSender<Pieces>,
-) -> Result<(Sums, u64)> {
+) -> Result<(Sums, StoredHashes)> {
     // Each worker has a region in hand, and one region waits.
     let (fetched, taken) = mpsc::channel(1);
     let workers = start_workers(workers, codec, taken)?;
     let mut sums = Sums::default();
-    let crc64nvme = fetch(work, regions, &fetched, &ordered, &mut sums.1).await;
+    let hashes = fetch(work, regions, &fetched, &ordered, &mut sums.1).await;
     drop((fetched, ordered));
     for answer in workers {
         let (tallies, findings) = answer.await.map_err(|_| thread_panicked())?;
@@ -330,7 +320,7 @@ async fn read_regions(
         sums.1.extend(findings);
     }
     // The error of a store that failed in the middle comes before the faults that follow from it.
-    Ok((sums, crc64nvme?))
+    Ok((sums, hashes?))
 }
 
 /// The artifact to fetch.
@@ -376,22 +366,22 @@ impl FetchWork<'_> {
     }
 }
 
-/// Fetches the artifact and returns its CRC-64/NVME.
+/// Fetches the artifact and returns its checksums.
 async fn fetch(
     work: &FetchWork<'_>,
     regions: Vec<Region>,
     fetched: &mpsc::Sender<FetchedRegion>,
     ordered: &SyncSender<Pieces>,
     findings: &mut Vec<VerifyFinding>,
-) -> Result<u64> {
+) -> Result<StoredHashes> {
     let key = work.manifest.artifact.key.as_str();
     let request = |(stored, plain)| async move { (work.store.get_range(key, stored).await, plain) };
     let mut answers = stream::iter(work.ranges()).map(request).buffered(REQUESTS);
-    let (mut digest, mut waiting) = (crc_fast::Digest::new(Crc64Nvme), BytesMut::new());
+    let (mut hashes, mut waiting) = (StoredHashes::of(work.manifest), BytesMut::new());
     let mut regions = regions.into_iter().peekable();
     while let Some((answer, plain)) = answers.next().await {
         let stored: Bytes = answer?;
-        digest.update(&stored);
+        hashes.update(&stored);
         work.meter.add(0, stored.len() as u64);
         let mut bytes = work.open(plain, stored, findings).await?;
         while let Some(region) = regions
@@ -409,7 +399,7 @@ async fn fetch(
         }
         waiting.extend_from_slice(&bytes);
     }
-    Ok(digest.finalize())
+    Ok(hashes)
 }
 
 /// Starts the threads that decompress and hash regions until there are no more.

@@ -19,6 +19,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::base::keys::Identities;
+use crate::base::minisign::SigningKey;
 use crate::base::progress::Meter;
 use crate::base::secret::Redactor;
 use crate::base::units;
@@ -47,7 +48,7 @@ pub enum VerifySelection {
     None,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct VerifyOptions {
     pub selection: VerifySelection,
     /// Only backups and slices of this job.
@@ -63,6 +64,8 @@ pub struct VerifyOptions {
     pub host: String,
     /// The identities for encrypted backups. Without them, only the stored bytes of such backups are checked.
     pub keys: Option<Arc<Identities>>,
+    /// The key that signs the results.
+    pub signing: Option<SigningKey>,
 }
 
 #[derive(Debug)]
@@ -138,6 +141,10 @@ impl VerifyReport {
             }
             CatalogEntry::Archived { id, key, why } => {
                 self.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
+            }
+            CatalogEntry::Untrusted { id, why, .. } => {
+                let error = choose::untrusted_error(&id, &why).chain_with_step();
+                self.damaged.push(UnverifiedBackup { id, error });
             }
         }
         None
@@ -256,6 +263,7 @@ async fn choose_one(
         CatalogEntry::Archived { id, key, why } => {
             Err(choose::archived_manifest(store, &id, &key, &why).await?)
         }
+        CatalogEntry::Untrusted { id, why, .. } => Err(choose::untrusted_error(&id, &why)),
         entry => Ok(report.manifest_of(entry).map(|manifest| (manifest.id.clone(), Some(manifest)))),
     }
 }
@@ -307,7 +315,7 @@ async fn verify_one(
         Some(manifest) => Some(manifest),
         // `None` if a cleanup has deleted the backup since it was listed.
         None => {
-            let found = cancel.or(catalog::find(&**store, id)).await?;
+            let found = cancel.or(catalog::find(&**store, id, &options.reading.trust)).await?;
             found.and_then(|entry| report.manifest_of(entry))
         }
     };
@@ -332,7 +340,7 @@ async fn verify_one(
         }
     }
     let kept = if manifest.encryption.is_some() { verdict.readable() } else { verdict.clone() };
-    let problems = cancel.or(async { Ok(keep(resources, &kept).await) }).await?;
+    let problems = cancel.or(async { Ok(keep(resources, options, &kept).await) }).await?;
     report.backups.push(VerifiedBackup::new(verdict, &manifest.job, problems));
     Ok(())
 }
@@ -357,9 +365,16 @@ fn verdict(check: BackupCheck, id: &BackupId, host: &str) -> Verdict {
 }
 
 /// Stores the result next to the backup and in its record. Returns the problems.
-async fn keep(resources: &VerifyResources<'_>, verdict: &Verdict) -> Vec<String> {
+async fn keep(resources: &VerifyResources<'_>, options: &VerifyOptions, verdict: &Verdict) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(e) = verdict.write(&*resources.store).await {
+    if options.signing.is_none() && !options.reading.trust.is_off() {
+        problems.push(
+            "the result does not count, because it is not signed; set signing_key_file (BACKUP_SIGNING_KEY_FILE), or look at \
+             this output"
+                .into(),
+        );
+    }
+    if let Err(e) = verdict.write(&*resources.store, options.signing.as_ref()).await {
         problems.push(format!("the result could not be stored next to the backup: {}", e.chain()));
     }
     let verified = Verified::from(verdict);

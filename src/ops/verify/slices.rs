@@ -26,7 +26,7 @@ use crate::base::progress::{Meter, Phase};
 use crate::base::units::{count, several};
 use crate::catalog::chain::{self, JobSlices, SliceEntry};
 use crate::catalog::reach::break_between;
-use crate::catalog::{Catalog, CatalogEntry};
+use crate::catalog::{Catalog, CatalogEntry, CatalogOptions, slice_reader};
 use crate::model::optime::OpTime;
 use crate::model::slice::{ChainId, SliceBody, SliceManifest};
 use crate::store::{self, Store, StoreErrorKind};
@@ -137,7 +137,9 @@ pub(super) async fn check_slices(
     let (store, cancel) = (&*resources.store, resources.cancel);
     let mut chains = Vec::new();
     for job in cancel.or(jobs(store, options)).await? {
-        let listed = cancel.or(JobSlices::list(store, &job)).await?;
+        let CatalogOptions { trust, state_dir, .. } = &options.reading;
+        let listing = slice_reader::list_trusted(store, &job, trust, state_dir.as_deref());
+        let listed = cancel.or(listing).await?;
         for chain in listed.chains() {
             log::info!("verifying the oplog slices of {job}, chain {chain}");
             let checker = SliceChecker { store, keys: options.keys.as_deref(), meter: resources.meter };

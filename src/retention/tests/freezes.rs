@@ -95,6 +95,30 @@ fn many_deletions_at_once_need_force() {
 }
 
 #[test]
+fn an_untrusted_backup_freezes_nothing_and_stays() {
+    let mut backups = nightly(1..34);
+    for (days, change) in [
+        (0, (|b| b.contents = contents(1)) as fn(&mut RetainedBackup)),
+        (-400, |_| {}),
+        (2, |b| b.source.member = "db9:27017".into()),
+        (100, |b| b.accepted = true),
+        (200, |b| b.unsound = Some("verify failed".into())),
+    ] {
+        let mut planted = RetainedBackup { untrusted: Some("it is not signed".into()), ..backup(days) };
+        change(&mut planted);
+        backups.push(planted);
+        assert_eq!(deleted_by(&backups, &POLICY), [30, 31, 32, 33][..], "{days}");
+    }
+    let decided = plan(&backups, &POLICY, &context());
+    let last = decided.decisions.last().unwrap();
+    assert_eq!((last.rule, last.action), (Rule::Untrusted, RetentionAction::Keep));
+    assert!(last.reason.ends_with("; not good: it is not signed"), "{last:?}");
+    // If only untrusted ones are left, they stay, too.
+    backups.drain(..33);
+    assert_eq!(deleted_by(&backups, &POLICY), Vec::<i64>::new());
+}
+
+#[test]
 fn unreadable_objects_freeze_the_plan() {
     let unreadable = vec!["manifest.json: not JSON".to_string()];
     frozen(&nightly(0..32), &PlanContext { unreadable, force: true, ..context() }, "not JSON");

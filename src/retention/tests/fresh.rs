@@ -38,8 +38,10 @@ fn a_backup_is_fresh_up_to_the_last_second() {
 
 #[test]
 fn bad_backups_are_not_fresh() {
-    let kinds: [fn(&mut RetainedBackup); 4] = [
+    let kinds: [fn(&mut RetainedBackup); 6] = [
         |b| b.unsound = Some("its artifact is missing".into()),
+        |b| b.untrusted = Some("it is not signed".into()),
+        |b| (b.untrusted, b.accepted) = (Some("it is not signed".into()), true),
         |b| b.contents = contents(1),
         |b| b.source.member = "db2:27017".into(),
         |b| b.started = now() + TimeDelta::days(3650),

@@ -99,6 +99,7 @@ impl Ledger {
                 accepted: made.accepted,
                 partial: None,
                 unsound: None,
+                untrusted: None,
             }
         };
         self.made.iter().filter(|made| made.listed).map(backup).collect()

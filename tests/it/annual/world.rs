@@ -15,6 +15,7 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
 use uzima_backup::base::secret::{ExposeSecret, Redactor, Secret};
+use uzima_backup::catalog::trust::Trust;
 use uzima_backup::catalog::{CatalogOptions, records};
 use uzima_backup::config::JobSettings;
 use uzima_backup::config::RecordsAt;
@@ -130,7 +131,7 @@ impl World {
 
     /// The options for reading the store, as of today.
     pub fn reading(&self) -> CatalogOptions {
-        CatalogOptions::remembering(Some(self.dir.path().join("state")), clock::machine())
+        CatalogOptions::remembering(Some(self.dir.path().join("state")), clock::machine(), Trust::default())
     }
 
     pub fn notifier(&self) -> Notifier {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::Utc;
+use uzima_backup::catalog::trust::Trust;
 use uzima_backup::catalog::{CatalogOptions, slowdown};
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::{COLLAPSED, Manifest};
@@ -25,7 +26,7 @@ fn backup(job: &str, days: i64, store_seconds: f64) -> Manifest {
 async fn note(place: &Place, now: &Manifest) -> Option<String> {
     let store: Arc<dyn Store> =
         Arc::new(DirStore::new(DirOptions::new(place.home.backups())).expect("a directory"));
-    let reading = CatalogOptions::remembering(None, Utc::now());
+    let reading = CatalogOptions::remembering(None, Utc::now(), Trust::default());
     slowdown::find(&*store, now, &reading).await.expect("the backups").map(|slow| slow.to_string())
 }
 

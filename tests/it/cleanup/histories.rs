@@ -1,5 +1,5 @@
 //! Random histories of two jobs: failed nights, outages of weeks, clock jumps, pins, lost manifests,
-//! collapses, another server. After each cleanup an oracle decides for each backup alone whether it had to
+//! collapses, another server, planted backups. After each cleanup an oracle decides for each backup alone whether it had to
 //! stay or to go. The oracle shares no code with the planner.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +11,7 @@ use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
 use uzima_backup::model::manifest::SourceServer;
 use uzima_backup::model::server::Topology;
-use uzima_backup::retention::{PlanContext, RetentionAction, plan};
+use uzima_backup::retention::{PlanContext, RetentionAction, RetentionDecision, plan};
 
 use super::oracle::Oracle;
 
@@ -32,6 +32,9 @@ enum HistoryEvent {
     Lose(prop::sample::Index),
     /// Verify finds a backup damaged.
     Unsound(prop::sample::Index),
+    /// Somebody plants an untrusted backup of each job: so many days from now, with so many documents, of this server, and
+    /// with a mark: 0 none, 1 a pin, 2 an acceptance, 3 a fault.
+    Plant(i16, u16, u8, u8),
     /// The server now holds so many documents.
     Holds(u16),
     /// The job reads another server.
@@ -52,6 +55,8 @@ fn event() -> impl Strategy<Value = HistoryEvent> {
         1 => index().prop_map(HistoryEvent::Pin),
         1 => index().prop_map(HistoryEvent::Lose),
         1 => index().prop_map(HistoryEvent::Unsound),
+        1 => (-100..100_i16, 0..2000_u16, 0..3_u8, 0..4_u8)
+            .prop_map(|(days, holds, server, mark)| HistoryEvent::Plant(days, holds, server, mark)),
         1 => prop_oneof![Just(0), 1..20_u16, 400..600_u16, Just(1000)].prop_map(HistoryEvent::Holds),
         1 => (0..2_u8).prop_map(HistoryEvent::Server),
         2 => Just(HistoryEvent::Accept),
@@ -122,6 +127,7 @@ impl History {
                 accepted: false,
                 partial: partial.then(|| "the database a".into()),
                 unsound: None,
+                untrusted: None,
             });
         }
     }
@@ -151,6 +157,7 @@ impl History {
                     self.backups[i].unsound = Some("verify failed".into());
                 }
             }
+            HistoryEvent::Plant(days, holds, server, mark) => self.plant(*days, *holds, *server, *mark),
             HistoryEvent::Holds(documents) => self.holds = (*documents).into(),
             HistoryEvent::Server(server) => self.server = *server,
             HistoryEvent::Accept => {
@@ -168,6 +175,20 @@ impl History {
         }
     }
 
+    fn plant(&mut self, days: i16, holds: u16, server: u8, mark: u8) {
+        let (before, world) = (self.backups.len(), (self.holds, self.server, self.now, self.jump));
+        (self.holds, self.server, self.jump) = (holds.into(), server, i64::from(days) - 1);
+        self.now -= TimeDelta::hours(1);
+        self.night(false);
+        (self.holds, self.server, self.now, self.jump) = world;
+        for planted in &mut self.backups[before..] {
+            planted.untrusted = Some("it is not signed".into());
+            planted.pinned = (mark == 1).then(Pin::default);
+            planted.accepted = mark == 2;
+            planted.unsound = (mark == 3).then(|| "verify failed".into());
+        }
+    }
+
     fn clean(&mut self, job: &str, off: TimeDelta, force: bool, policy: &Policy) {
         let (now, store_clock) = (self.now + TimeDelta::hours(1) + off, self.now + TimeDelta::hours(1));
         let around = PlanContext {
@@ -179,8 +200,15 @@ impl History {
             oplog: Default::default(),
             oplog_days: 7,
         };
-        let plan = plan(&self.backups, policy, &around);
-        let deleted: Vec<&RetainedBackup> = plan
+        let made = plan(&self.backups, policy, &around);
+        // Planted backups change nothing about the others, and stay.
+        let trusted: Vec<RetainedBackup> =
+            self.backups.iter().filter(|b| b.untrusted.is_none()).cloned().collect();
+        let without = plan(&trusted, policy, &around);
+        let is_trusted = |d: &&RetentionDecision| trusted.iter().any(|b| b.id == d.id);
+        assert_eq!(made.frozen, without.frozen);
+        assert!(made.decisions.iter().filter(is_trusted).eq(&without.decisions));
+        let deleted: Vec<&RetainedBackup> = made
             .deletions()
             .map(|d| self.backups.iter().find(|b| b.id == d.id).expect("a deleted backup existed"))
             .collect();
@@ -190,13 +218,13 @@ impl History {
         let want = oracle.going(off, force);
         let mut got: Vec<&str> = deleted.iter().map(|b| b.id.as_str()).collect();
         got.sort_unstable();
-        assert_eq!(got, want.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), "{:?}", plan.frozen);
+        assert_eq!(got, want.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), "{:?}", made.frozen);
         let decided =
-            plan.decisions.iter().filter(|d| d.action == RetentionAction::Keep).count() + want.len();
-        assert!(!plan.frozen.is_empty() || decided == oracle.mine.len(), "one decision for each");
+            made.decisions.iter().filter(|d| d.action == RetentionAction::Keep).count() + want.len();
+        assert!(!made.frozen.is_empty() || decided == oracle.mine.len(), "one decision for each");
         let left = oracle.good().iter().filter(|b| !got.contains(&b.id.as_str())).count();
         assert!(left >= oracle.good().len().min(policy.min), "keep_min");
-        let counted = [1, usize::from(!plan.frozen.is_empty()), got.len()];
+        let counted = [1, usize::from(!made.frozen.is_empty()), got.len()];
         std::iter::zip(&mut self.tally, counted).for_each(|(sum, n)| *sum += n);
         let gone: Vec<String> = got.into_iter().map(Into::into).collect();
         self.backups.retain(|b| !gone.iter().any(|id| id == b.id.as_str()));

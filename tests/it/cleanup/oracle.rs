@@ -8,7 +8,8 @@ use uzima_backup::config::choices::Policy;
 pub struct Oracle<'a> {
     /// The backups of the job, oldest first.
     pub mine: Vec<&'a RetainedBackup>,
-    /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound, 'p'artial.
+    /// One letter for each of them: 'g'ood, 'c'ollapsed, 'e'lsewhere, 'f'uture, 'u'nsound, 'p'artial,
+    /// untrusted ('x').
     letters: Vec<char>,
     now: DateTime<Utc>,
     policy: &'a Policy,
@@ -27,6 +28,7 @@ impl<'a> Oracle<'a> {
         for (i, b) in mine.iter().enumerate() {
             let before = (0..i).rev().find(|j| letters[*j] == 'g').map(|j| mine[j]);
             letters.push(match before {
+                _ if b.untrusted.is_some() => 'x',
                 _ if b.started > now + TimeDelta::minutes(10) => 'f',
                 _ if b.unsound.is_some() => 'u',
                 _ if b.partial.is_some() => 'p',
@@ -74,7 +76,7 @@ impl<'a> Oracle<'a> {
         let within = |newer: Option<usize>, count: usize| newer.is_some_and(|newer| newer < count);
         b.pinned.is_some()
             || young
-            || self.letters[i] == 'f'
+            || "fx".contains(self.letters[i])
             || self.good().is_empty()
             || self.letters[i] == 'g'
                 && (self.good().iter().rev().take(p.min.max(p.last)).any(|g| g.id == b.id)
@@ -92,11 +94,12 @@ impl<'a> Oracle<'a> {
     /// Returns true if nothing may be deleted until a person looks.
     pub fn frozen(&self, off: TimeDelta, force: bool) -> bool {
         let good = self.out().into_iter().filter(|i| self.letters[*i] == 'g').count();
-        let last = self.letters.iter().rposition(|letter| !"fup".contains(*letter));
+        let last = self.letters.iter().rposition(|letter| !"fupx".contains(*letter));
+        let newest = self.letters.iter().rposition(|letter| *letter != 'x');
         off.num_minutes().abs() > 10
             || self.letters.contains(&'e')
             || last.is_some_and(|i| self.letters[i] == 'c')
-            || (self.letters.last() == Some(&'f') && !self.mine[self.mine.len() - 1].accepted)
+            || newest.is_some_and(|i| self.letters[i] == 'f' && !self.mine[i].accepted)
             || (!force && good > 3 && good as f64 > self.good().len() as f64 * 0.25)
     }
 

@@ -67,6 +67,7 @@ pub fn chain(hours: &[i64]) -> Vec<SliceManifest> {
             events: None,
             barriers: vec![],
             gap: None,
+            signature: None,
         }
     };
     ends.windows(2).map(slice).collect()

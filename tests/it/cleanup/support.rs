@@ -168,6 +168,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             size: BODY.len() as u64,
             crc64nvme: "0".repeat(16),
             part_size: 8 << 20,
+            blake3: None,
         },
         index,
         encryption: None,
@@ -189,6 +190,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
         warnings: vec![],
         notes: vec![],
         losses: None,
+        signature: None,
         id,
     };
     hold(&mut manifest, 1000);

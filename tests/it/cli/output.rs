@@ -237,7 +237,7 @@ fn help_names_variables_examples_and_exit_codes() {
           timeline  Show which points in time can be restored, and what happened when
           health    Check that tonight's backup will work, and that there is a good one
           notify    Send a sample of each mail and signal, or write the mails to files
-          keygen    Make a key for encrypted backups
+          keygen    Make a key for encrypted or signed backups
           config    Show the merged settings and where each came from, without secrets
           help      Print this message or the help of the given subcommand(s)
 

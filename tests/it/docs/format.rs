@@ -76,6 +76,7 @@ fn full_manifest() -> serde_json::Value {
             size: 1,
             crc64nvme: text(),
             part_size: 1,
+            blake3: Some(text()),
         },
         index: IndexObject { key: text(), size: 1, blake3: text() },
         encryption: Some(Encryption {
@@ -90,6 +91,10 @@ fn full_manifest() -> serde_json::Value {
         warnings: vec![],
         notes: vec![],
         losses: Some(losses),
+        signature: Some(ManifestSignature {
+            key: text(),
+            previous: Some("20261122T030000Z-7k3q9d".parse().unwrap()),
+        }),
     };
     serde_json::to_value(manifest).unwrap()
 }
@@ -163,6 +168,7 @@ fn full_slice() -> (uzima_backup::model::slice::SliceManifest, uzima_backup::mod
         events: Some(SliceEvents { key: text(), size: 1, blake3: text() }),
         barriers: vec![Barrier { at, why: text() }],
         gap: Some(OplogGap { from: at, why: text() }),
+        signature: Some(text()),
     };
     let minute = MinuteWrites { minute: 0, ns: text(), inserts: 1, updates: 1, deletes: 1 };
     let change = NamespaceChange {

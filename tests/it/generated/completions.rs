@@ -73,7 +73,9 @@ fn with_offers_in_zsh(text: &str) -> String {
     );
     let text = text.replace(":(latest)' \\\n", ": _uzima_backup_offers latest' \\\n");
     let with_values = |line: &str| match line.split_once("]:") {
-        Some((flag, name)) if flag.starts_with("'--job=") || flag.starts_with("'*--accept=") => {
+        Some((flag, name))
+            if ["'--job=", "'*--accept=", "'--allow-unsigned="].iter().any(|of| flag.starts_with(of)) =>
+        {
             format!("{flag}]:{}", name.replace(":'", ": _uzima_backup_offers'")) + "\n"
         }
         _ => format!("{line}\n"),
@@ -94,7 +96,10 @@ end
 
 fn with_offers_in_fish(text: &str) -> String {
     let offers = "-a \"(__uzima_backup_offers)\"";
-    let with_values = |line: &str| match line.contains(" -l job ") || line.contains(" -l accept ") {
+    let with_values = |line: &str| match [" -l job ", " -l accept ", " -l allow-unsigned "]
+        .iter()
+        .any(|flag| line.contains(flag))
+    {
         true => format!("{line} {offers}\n"),
         false => format!("{line}\n"),
     };

@@ -59,6 +59,8 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "format",
             "consistency",
             "recipients",
+            "signing_key_file",
+            "trusted_keys",
             "min_free",
             "records",
         ],
@@ -74,8 +76,10 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "oplog_ping_url",
             "state_dir",
         ],
-        "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir", "identity_file"],
-        "verify" => &["s3.bucket", "dir", "identity_file", "drill_uri", "mongod_path", "records"],
+        "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir", "identity_file", "trusted_keys"],
+        "verify" => {
+            &["s3.bucket", "dir", "identity_file", "trusted_keys", "drill_uri", "mongod_path", "records"]
+        }
         "list" | "pin" | "unpin" => &["s3.bucket", "dir", "records"],
         "cleanup" => &[
             "s3.bucket",

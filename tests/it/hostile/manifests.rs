@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use uzima_backup::base::clock::Clock;
 use uzima_backup::base::progress::Meter;
+use uzima_backup::catalog::trust::Trust;
 use uzima_backup::catalog::{self, CatalogEntry, layout};
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::manifest::Manifest;
@@ -76,9 +77,14 @@ fn plausible(manifest: &Value) -> Vec<(String, Value)> {
 }
 
 async fn findings(store: &Arc<dyn Store>, manifest: &Manifest) -> Vec<String> {
-    match catalog::find(&**store, &manifest.id).await.expect("the store answers").expect("a manifest") {
+    match catalog::find(&**store, &manifest.id, &Trust::default())
+        .await
+        .expect("the store answers")
+        .expect("a manifest")
+    {
         CatalogEntry::Damaged { why, .. } => vec![why],
         CatalogEntry::Archived { .. } => unreachable!("a directory has no archive"),
+        CatalogEntry::Untrusted { .. } => unreachable!("there are no trusted keys"),
         CatalogEntry::Backup(manifest) => {
             let report = check_backup(store, &manifest, None, 2, Clock::start(), &Meter::default())
                 .await

@@ -16,6 +16,7 @@ use uzima_backup::base::exit::Exit;
 use uzima_backup::base::progress::Meter;
 use uzima_backup::base::retry::Patience;
 use uzima_backup::catalog::CatalogOptions;
+use uzima_backup::catalog::trust::Trust;
 use uzima_backup::config::JobSettings;
 use uzima_backup::config::choices::EngineChoice;
 use uzima_backup::config::machine::Machine;
@@ -102,7 +103,7 @@ impl Shelf {
             &*self.store(),
             &[],
             &list::ListOptions::default(),
-            &CatalogOptions::remembering(None, Utc::now()),
+            &CatalogOptions::remembering(None, Utc::now(), Trust::default()),
         )
         .await
         .expect("a list");

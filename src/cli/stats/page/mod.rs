@@ -292,6 +292,7 @@ fn kept_row(stay: &Stay, report: &StatsReport, clean: impl Fn(&str) -> String) -
                 days => format!("{} (in {days} days)", at.format("%F")),
             },
             (None, Rule::Pinned) => "it is unpinned".into(),
+            (None, Rule::Untrusted) => "a person deletes it".into(),
             (None, _) => format!("later than in {HORIZON} days"),
         },
         why: stay.rule.word().into(),

@@ -156,6 +156,7 @@ fn backup(run: &BackupRun) -> RetainedBackup {
         accepted: false,
         partial: None,
         unsound: None,
+        untrusted: None,
     }
 }
 
