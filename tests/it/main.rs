@@ -30,6 +30,7 @@ mod records;
 mod replay;
 mod restore;
 mod signals;
+mod signing;
 mod store;
 mod symptoms;
 mod verify;

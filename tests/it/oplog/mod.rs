@@ -10,6 +10,6 @@ mod notices;
 mod old_server;
 mod overflow;
 mod stores;
-mod support;
+pub mod support;
 mod timeline;
 mod verified;

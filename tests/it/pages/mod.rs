@@ -36,6 +36,17 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/point-in-time.md", "The worst day", "pages::point_in_time::of_the_page"),
     ("docs/point-in-time.md", "One collection", "pages::point_in_time::of_the_page"),
     ("docs/point-in-time.md", "Join the slices", "pages::point_in_time::of_the_page"),
+    ("docs/signing.md", "Set-up", "signing::page::the_commands_of_the_page_prove_a_backup_and_a_slice"),
+    (
+        "docs/signing.md",
+        "Check a backup",
+        "signing::page::the_commands_of_the_page_prove_a_backup_and_a_slice",
+    ),
+    (
+        "docs/signing.md",
+        "Check a slice",
+        "signing::page::the_commands_of_the_page_prove_a_backup_and_a_slice",
+    ),
 ];
 
 /// The first code block of a language after a heading.
