@@ -46,6 +46,8 @@ pub struct JobSlices {
     chains: BTreeMap<ChainId, BTreeMap<OpTime, SliceFolder>>,
     /// Messages about slices that are left out, because they are not trusted.
     untrusted: Vec<String>,
+    /// Which slices count, if the others are left out.
+    trust: Trust,
 }
 
 /// The object under the key of a slice's manifest.
@@ -78,11 +80,12 @@ impl JobSlices {
                 chains.entry(chain).or_default().entry(start).or_default().insert(file, object);
             }
         }
-        JobSlices { job: job.into(), chains, untrusted: Vec::new() }
+        JobSlices { job: job.into(), chains, ..JobSlices::default() }
     }
 
     /// Leaves out slices with all their objects, as if they did not exist.
-    pub(super) fn without(mut self, untrusted: &[(ChainId, OpTime, Distrust)]) -> JobSlices {
+    pub(super) fn without(mut self, untrusted: &[(ChainId, OpTime, Distrust)], trust: &Trust) -> JobSlices {
+        self.trust = trust.clone();
         for (chain, start, why) in untrusted {
             let Some(slices) = self.chains.get_mut(chain) else { continue };
             slices.remove(start);
@@ -90,6 +93,11 @@ impl JobSlices {
             self.untrusted.push(format!("the oplog slice {key} is untrusted and ignored: {why}"));
         }
         self
+    }
+
+    /// Which slices count. A slice may be replaced after its signature was checked.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Messages about the slices that are left out, because they are not trusted.
@@ -142,7 +150,7 @@ impl JobSlices {
     pub async fn find_orphans(&self, store: &dyn Store, clock: DateTime<Utc>) -> Result<Vec<StoredObject>> {
         let mut named = BTreeSet::new();
         for (chain, start) in self.crowded() {
-            match read_slice(store, &self.job, chain, start).await? {
+            match read_trusted(store, &self.job, chain, start, &self.trust).await? {
                 Some(SliceEntry::Slice(slice)) => {
                     named.extend(slice.body.map(|body| body.key));
                     named.extend(slice.events.map(|events| events.key));
@@ -191,7 +199,7 @@ fn exists(folder: &SliceFolder) -> bool {
     folder.contains_key(layout::SLICE)
 }
 
-/// Reads the manifest of a slice. Returns `None` if it does not exist.
+/// Reads the manifest of a slice, or the reason why it is not trusted. Returns `None` if it does not exist.
 ///
 /// # Errors
 /// Returns an error if the store does not answer.
@@ -200,9 +208,10 @@ pub async fn read_slice(
     job: &str,
     chain: &ChainId,
     start: OpTime,
-) -> Result<Option<SliceEntry>> {
-    let found = read_signed_slice(store, job, chain, start, &Trust::default()).await?;
-    Ok(found.map(|(entry, _)| entry))
+    trust: &Trust,
+) -> Result<Option<Result<SliceEntry, Distrust>>> {
+    let found = read_signed_slice(store, job, chain, start, trust).await?;
+    Ok(found.map(|(entry, signed)| signed.map(|_| entry)))
 }
 
 /// Reads the manifest of a slice and its signature. Returns the key that signed it, too.
@@ -240,30 +249,17 @@ pub(super) async fn read_signed_slice(
 }
 
 /// Reads the manifest of a slice. Returns `None` if it does not exist or is not trusted.
-async fn read_trusted(
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn read_trusted(
     store: &dyn Store,
     job: &str,
     chain: &ChainId,
     start: OpTime,
     trust: &Trust,
 ) -> Result<Option<SliceEntry>> {
-    let found = read_signed_slice(store, job, chain, start, trust).await?;
-    Ok(found.and_then(|(entry, signed)| signed.is_ok().then_some(entry)))
-}
-
-/// Returns why the slice with this start is not trusted; `None` if it is, or does not exist.
-///
-/// # Errors
-/// Returns an error if the store does not answer.
-pub async fn distrust(
-    store: &dyn Store,
-    job: &str,
-    chain: &ChainId,
-    start: OpTime,
-    trust: &Trust,
-) -> Result<Option<Distrust>> {
-    let found = read_signed_slice(store, job, chain, start, trust).await?;
-    Ok(found.and_then(|(_, signed)| signed.err()))
+    Ok(read_slice(store, job, chain, start, trust).await?.and_then(Result::ok))
 }
 
 /// Decodes a manifest. It must belong to its key, and may name only objects in its own folder, because these are read, and
@@ -332,7 +328,7 @@ pub async fn find_tip(
 pub async fn tip_of(store: &dyn Store, slices: &JobSlices, set_id: &str) -> Result<Option<ChainTip>> {
     let Some(chain) = slices.newest_of(set_id) else { return Ok(None) };
     let Some(start) = slices.newest_slice(chain) else { return Ok(None) };
-    let slice = read_slice(store, &slices.job, chain, start).await?;
+    let slice = read_trusted(store, &slices.job, chain, start, &slices.trust).await?;
     Ok(slice.map(|slice| {
         let listed = match &slice {
             SliceEntry::Slice(slice) => slice.end.at.t,

@@ -50,7 +50,7 @@ pub(super) async fn trusted(
     let found: Vec<_> = stream::iter(checking).buffered(FETCHING).try_collect().await?;
     reader.save();
     let untrusted: Vec<(ChainId, OpTime, Distrust)> = found.into_iter().flatten().collect();
-    let slices = slices.without(&untrusted);
+    let slices = slices.without(&untrusted, trust);
     if let Some(first) = slices.untrusted().first() {
         let more = match slices.untrusted().len() - 1 {
             0 => String::new(),
@@ -101,7 +101,8 @@ impl<'a> SliceReader<'a> {
         if let Some(CachedContent::Slice(slice)) = object.and_then(|object| self.cache().get(object)) {
             return Ok(Some(SliceEntry::Slice(slice)));
         }
-        let found = chain::read_slice(self.store, self.slices.job(), chain, start).await?;
+        let found =
+            chain::read_trusted(self.store, self.slices.job(), chain, start, self.slices.trust()).await?;
         if let (Some(object), Some(SliceEntry::Slice(slice))) = (object, &found) {
             self.cache().put(object, CachedContent::Slice(slice.clone()));
         }

@@ -60,7 +60,24 @@ impl Signing {
         }
         Ok(Some(key))
     }
+
+    /// Like [`key`](Signing::key), for backups and slices.
+    ///
+    /// # Errors
+    /// Also returns a usage error if there are trusted keys and no signing key: then nothing that this machine stores would
+    /// count.
+    pub fn writing_key(&self) -> Result<Option<SigningKey>> {
+        match &self.key_file {
+            None if !self.trusted.is_empty() => Err(Error::usage(UNSIGNED).hint(
+                "Set signing_key_file (BACKUP_SIGNING_KEY_FILE), or remove trusted_keys from these settings",
+            )),
+            _ => self.key(),
+        }
+    }
 }
+
+/// Why a machine with trusted keys and without a signing key stores nothing.
+pub const UNSIGNED: &str = "there are trusted keys, but no key signs, so that new backups would be untrusted";
 
 /// Parses a date or a time.
 fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
@@ -114,6 +131,10 @@ mod tests {
         let error = signing(vec![generate().unwrap().1]).key().unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.to_string().contains("not among the trusted keys"), "{error}");
-        assert!(Signing::default().key().unwrap().is_none());
+        assert!(Signing::default().writing_key().unwrap().is_none());
+        let trusting = Signing { trusted: vec![generate().unwrap().1], ..Signing::default() };
+        assert!(trusting.key().unwrap().is_none());
+        let error = trusting.writing_key().unwrap_err();
+        assert_eq!((error.exit(), error.to_string()), (Exit::Usage, UNSIGNED.into()));
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn attempt(
     plan: AttemptPlan,
     seen: &mut Seen,
 ) -> Result<BackupReport> {
-    let signing = options.settings.signing.key()?;
+    let signing = options.settings.signing.writing_key()?;
     resources.meter.enter(Phase::AskingServer);
     let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
     // There is nothing to clean up yet, so a cancelled run ends at once.

@@ -328,7 +328,7 @@ fn part(settings: &JobSettings) -> Option<String> {
 /// # Errors
 /// Returns an error if a backup would fail before it reads a document.
 pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<BackupPlan> {
-    settings.signing.key()?;
+    settings.signing.writing_key()?;
     let (uri, notes) = (&settings.mongo_uri, Notes::default());
     let server = Server::connect(uri, &settings.patience, settings.stall, &notes).await?;
     let engine = engine::choose(settings).await?;

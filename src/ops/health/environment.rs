@@ -15,6 +15,7 @@ use crate::base::room;
 use crate::base::units::several;
 use crate::catalog::records::{PATIENCE, Records};
 use crate::config::RecordsAt;
+use crate::config::signing::UNSIGNED;
 use crate::config::warnings::Exposed;
 use crate::model::versions::{self, Support};
 use crate::notify::resend::{KeyCheck, Mailer};
@@ -26,7 +27,8 @@ const MAIL_LIMIT: Duration = Duration::from_secs(30);
 /// Shows the resolved settings, and warns about misspelt and exposed ones.
 pub(super) async fn configuration(context: &Context) -> Result<Finding> {
     let subject = &context.subject;
-    subject.settings.signing.key()?;
+    let signing = &subject.settings.signing;
+    signing.key()?;
     let days = subject.settings.retention.days;
     let (span, min) =
         (several(days.into(), "day"), several(subject.settings.retention.min as u64, "good backup"));
@@ -39,7 +41,13 @@ pub(super) async fn configuration(context: &Context) -> Result<Finding> {
          {min}{misspelt}{exposed}",
         subject.settings.job, subject.settings.format
     );
-    if subject.settings.signing.trusted_before.is_some_and(|before| before > context.time()) {
+    if signing.key_file.is_none() && !signing.trusted.is_empty() {
+        return Finding::warning(
+            format!("{detail}; {UNSIGNED}"),
+            "Set BACKUP_SIGNING_KEY_FILE (signing_key_file) if this machine makes backups",
+        );
+    }
+    if signing.trusted_before.is_some_and(|before| before > context.time()) {
         return Finding::warning(
             format!("{detail}; trusted_before is in the future, so that every unsigned backup is trusted"),
             "Set BACKUP_TRUSTED_BEFORE (trusted_before) to the day on which signing began",

@@ -128,7 +128,7 @@ pub async fn capture(
     cancel: &Cancel,
     clock: Clock,
 ) -> Result<OplogReport> {
-    let (signing, trust) = (settings.signing.key()?, Trust::from(&settings.signing));
+    let (signing, trust) = (settings.signing.writing_key()?, Trust::from(&settings.signing));
     let notes = Notes::default();
     let JobSettings { mongo_uri, patience, stall, state_dir, job, .. } = settings;
     let ready = async {
@@ -460,7 +460,8 @@ impl Capture<'_> {
     /// The position after the slice that another run stored at the same start.
     async fn winner(&self, at: &Position) -> Result<Option<Position>> {
         let (store, job) = (self.store, &self.settings.job);
-        if let Some(why) = chain::distrust(store, job, &at.chain, at.start, &self.trust).await? {
+        let found = chain::read_slice(store, job, &at.chain, at.start, &self.trust).await?;
+        if let Some(Err(why)) = &found {
             let key = layout::slice(job, &at.chain, at.start);
             let what = format!("{key} has the name of the next slice, but is untrusted: {why}");
             return Err(Error::new(Kind::Mismatch, what).hint(
@@ -468,8 +469,7 @@ impl Capture<'_> {
                  need trusted_before (BACKUP_TRUSTED_BEFORE)",
             ));
         }
-        let found = chain::read_slice(store, job, &at.chain, at.start).await?;
-        match found {
+        match found.and_then(Result::ok) {
             Some(SliceEntry::Slice(slice)) if same_entry(slice.after.as_ref(), at.after.as_ref()) => {
                 self.notes.count("another run stored the same oplog slice first".into());
                 Ok(Some(Position::after(&slice, &self.selection)))

@@ -184,7 +184,8 @@ impl SliceChecker<'_> {
         let mut before: Option<SliceManifest> = None;
         for start in listed.starts(chain) {
             // A cleanup may have deleted it since the listing.
-            let Some(entry) = chain::read_slice(self.store, job, chain, start).await? else { continue };
+            let found = chain::read_trusted(self.store, job, chain, start, listed.trust()).await?;
+            let Some(entry) = found else { continue };
             checked.slices += 1;
             let slice = match entry {
                 SliceEntry::Slice(slice) => *slice,

@@ -33,6 +33,9 @@ fn config_prints_every_setting_with_its_origin() {
         check_compression = false  (default)
         recipients is not set  (BACKUP_RECIPIENTS: encrypt backups to these public keys of age or SSH)
         identity_file is not set  (BACKUP_IDENTITY_FILE: the secret key that decrypts backups)
+        signing_key_file is not set  (BACKUP_SIGNING_KEY_FILE: the secret key that signs backups)
+        trusted_keys is not set  (BACKUP_TRUSTED_KEYS: only backups signed by these public keys of minisign count)
+        trusted_before is not set  (BACKUP_TRUSTED_BEFORE: unsigned backups from before this date count, too)
         stall_timeout = 600 seconds  (default)
         patience = 2 seconds  (environment, BACKUP_PATIENCE)
         dir = [HOME]/backups  (environment, BACKUP_DIR)
@@ -108,6 +111,9 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "check_compression", "env": "BACKUP_CHECK_COMPRESSION", "value": "false", "origin": "default"},
             {"key": "recipients", "env": "BACKUP_RECIPIENTS", "value": null, "origin": null},
             {"key": "identity_file", "env": "BACKUP_IDENTITY_FILE", "value": null, "origin": null},
+            {"key": "signing_key_file", "env": "BACKUP_SIGNING_KEY_FILE", "value": null, "origin": null},
+            {"key": "trusted_keys", "env": "BACKUP_TRUSTED_KEYS", "value": null, "origin": null},
+            {"key": "trusted_before", "env": "BACKUP_TRUSTED_BEFORE", "value": null, "origin": null},
             {"key": "stall_timeout", "env": "BACKUP_STALL_TIMEOUT", "value": "600", "origin": "default"},
             {"key": "patience", "env": "BACKUP_PATIENCE", "value": "2", "origin": "environment, BACKUP_PATIENCE"},
             {

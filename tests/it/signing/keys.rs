@@ -74,6 +74,13 @@ fn wrong_settings_are_named_and_a_secret_key_is_never_shown() {
     with(&[("BACKUP_SIGNING_KEY_FILE", "/nonexistent.key")], &["backup"])
         .ends(6)
         .says(&["cannot use the signing key /nonexistent.key", "next step: "]);
+    let trusting = [("BACKUP_TRUSTED_KEYS", signer.public.as_str())];
+    with(&trusting, &["backup"]).ends(2).says(&["no key signs, so that new backups would be untrusted"]);
+    let health = with(&trusting, &["health", "--only", "configuration"]);
+    assert!(health.stdout.contains("no key signs"), "{}", health.stdout);
+    let future = [("BACKUP_SIGNING_KEY_FILE", file), trusting[0], ("BACKUP_TRUSTED_BEFORE", "2999-01-01")];
+    let health = with(&future, &["health", "--only", "configuration"]);
+    assert!(health.stdout.contains("trusted_before is in the future"), "{}", health.stdout);
     with(&[("BACKUP_TRUSTED_BEFORE", "2026-12-01")], &["list"])
         .ends(2)
         .says(&["no effect without trusted_keys"]);
