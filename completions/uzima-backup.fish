@@ -118,6 +118,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l fr
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret keys of an encrypted backup and of encrypted oplog slices' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l allow-unsigned -d 'Restore this backup although its signature is missing or wrong' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
@@ -197,6 +198,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -s h -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l sample -d 'With --all: only a random sample of this size' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l at -d 'With --drill: restore this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds:ordinal; or newest' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l identity -d 'The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l allow-unsigned -d 'Verify this backup although its signature is missing or wrong' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"

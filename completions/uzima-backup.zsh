@@ -113,6 +113,7 @@ _arguments "${_arguments_options[@]}" : \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '(--from)--identity=[The file with the secret keys of an encrypted backup and of encrypted oplog slices]:FILE:_files' \
+'(--from)--allow-unsigned=[Restore this backup although its signature is missing or wrong]:ID:' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
 '*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
 '*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
@@ -219,6 +220,7 @@ _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: only a random sample of this size]:N%:' \
 '--at=[With --drill\: restore this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
 '--identity=[The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked]:FILE:_files' \
+'(--all --oplog)--allow-unsigned=[Verify this backup although its signature is missing or wrong]:ID:' \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \

@@ -204,14 +204,14 @@ impl StoreState {
         }
         self.ignored.extend(verdicts.future);
         // What lies beside an untrusted backup says nothing.
-        let verdicts = verdicts.newest.filter(|_| distrust.is_none());
-        let verdict = verdicts.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
+        let keyed_at = verdicts.keyed_at.filter(|_| distrust.is_none());
+        let newest = verdicts.newest.filter(|_| distrust.is_none());
+        let verdict = newest.and_then(|verdict| verdict.map_err(|why| self.unreadable.push(why)).ok());
         let fault = match &distrust {
             Some(why) => Some(BackupFault::untrusted(why)),
             None => BackupFault::find(&manifest, &folder, verdict.as_ref()),
         };
         let drill = verdict.and_then(|verdict| verdict.drill);
-        let keyed_at = verdicts.keyed_at;
         let found = FoundBackup { manifest, folder, pin, accepted, fault, drill, keyed_at };
         self.found.insert(found.manifest.id.clone(), found);
     }

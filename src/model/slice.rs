@@ -419,7 +419,8 @@ impl EventsFile {
     /// Returns an error if there is none, or if the manifest in the store is not its readable part.
     pub fn take_slice(&mut self, slice: &SliceManifest) -> Result<SliceManifest, String> {
         let whole = self.slice.take().ok_or("the encrypted events have no manifest of their slice")?;
-        let whole = SliceManifest { events: slice.events.clone(), signature: slice.signature.clone(), ..*whole };
+        let whole =
+            SliceManifest { events: slice.events.clone(), signature: slice.signature.clone(), ..*whole };
         if whole.readable() != *slice {
             let why =
                 "the manifest of the slice was changed: it differs from the one in the encrypted events";
