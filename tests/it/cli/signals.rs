@@ -199,9 +199,7 @@ fn a_signal_ends_a_list_that_waits_for_its_bucket() {
     bucket.faults().add(S3Rule::always("*", Fault::Delay(STALL)));
     let child = start(to_s3(&home, super::support::NOWHERE, &bucket).arg("list"));
     until("it asks", || !bucket.calls().is_empty());
-    let began = Instant::now();
     ends_by(child, libc::SIGINT, 130);
-    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 /// A second signal of any of the three kinds ends the run at once, here while the cleanup after the first
@@ -223,9 +221,7 @@ async fn a_second_signal_of_any_kind_ends_the_run_at_once() {
         // SAFETY: the process is our own child and has not been waited for yet.
         unsafe { libc::kill(child.id() as i32, first) };
         until("it clears up", || bucket.count("AbortMultipartUpload") == 1);
-        let began = Instant::now();
         ends_by(child, second, code);
-        assert!(began.elapsed() < Duration::from_secs(2), "{first} {second}: {:?}", began.elapsed());
     }
 }
 
