@@ -62,8 +62,8 @@ fn an_old_end_a_barrier_a_break_and_a_chain_without_a_base_are_found() {
         slices.remove(1);
     });
     check(&missing).only("oplog", &["are missing", "Run `uzima-backup backup`"], &[]);
-    let unreadable = with_slices(|_| {});
-    let slices = chain(&[30, 20, 10, 0]);
+    let mut slices = Vec::new();
+    let unreadable = with_slices(|made| slices.clone_from(made));
     unreadable.put(&layout::slice(JOB, &slices[0].chain, slices[1].start), b"{");
     check(&unreadable).only("oplog", &["cannot be understood"], &[]);
     let no_base = Place::dir();
@@ -78,8 +78,8 @@ fn an_old_end_a_barrier_a_break_and_a_chain_without_a_base_are_found() {
 /// The listing shows it: no body is read.
 #[test]
 fn a_missing_and_a_shortened_body_are_found_and_lost_events_are_a_warning() {
-    let slices = chain(&[30, 20, 10, 0]);
-    let place = with_slices(|_| {});
+    let mut slices = Vec::new();
+    let place = with_slices(|made| slices.clone_from(made));
     let body = |n: usize| slices[n].body.as_ref().expect("a body").key.clone();
     let path = |key: &str| place.home.backups().join(key);
     // The newest backup begins within the oldest slice.
