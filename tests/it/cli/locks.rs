@@ -34,7 +34,7 @@ pub fn end(child: Child) -> Ran {
 }
 
 /// Starts a backup of the job `nightly`. Returns it with what reads its log.
-fn logged(home: &Home, uri: &str, args: &[&str]) -> (Child, impl Fn() -> String) {
+fn logged(home: &Home, uri: &str, args: &[&str]) -> (Child, impl Fn() -> String + use<>) {
     let path = home.path().join("second.log");
     let log = File::create(&path).expect("a file");
     let child = home.to_dir(uri).args(["backup", "--job", "nightly"]).args(args).stderr(log).spawn();
