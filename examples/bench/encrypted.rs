@@ -18,21 +18,21 @@ pub fn compare(mut source: Mongod, rounds: u64) -> Result<()> {
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let recipient = String::from_utf8(made.stdout)?.lines().next().context("a recipient")?.to_string();
 
-    let backup = |name, folder: &str, recipients: &str| Way {
-        name,
-        line: format!(
-            "BACKUP_ENGINE=native BACKUP_FORMAT=tar.zst BACKUP_RECIPIENTS={recipients} BACKUP_DIR={folder} \
-             \"$UZIMA\" backup --quiet"
-        ),
+    let backup = |name, folder: &str, recipient: Option<&str>| {
+        let recipients = recipient.map(|key| format!("BACKUP_RECIPIENTS={key} ")).unwrap_or_default();
+        let line = format!(
+            "{recipients}BACKUP_ENGINE=native BACKUP_FORMAT=tar.zst BACKUP_DIR={folder} \"$UZIMA\" backup --quiet"
+        );
+        Way { name, line }
     };
     backups::compare(
         &source,
-        &[backup("uzima backup", "$OUT", ""), backup("uzima backup, encrypted", "$OUT", &recipient)],
+        &[backup("uzima backup", "$OUT", None), backup("uzima backup, encrypted", "$OUT", Some(&recipient))],
         rounds,
     )?;
     let [plain, sealed] = ["plain", "sealed"].map(|name| kept.path().join(name));
-    measure(&source, &backup("plain", &plain.to_string_lossy(), ""))?;
-    measure(&source, &backup("sealed", &sealed.to_string_lossy(), &recipient))?;
+    measure(&source, &backup("plain", &plain.to_string_lossy(), None))?;
+    measure(&source, &backup("sealed", &sealed.to_string_lossy(), Some(&recipient)))?;
     source.stop()?;
 
     let restore = |name, folder: &Path| Way {

@@ -138,7 +138,9 @@ fn restores(ways: &[Way], rounds: u64) -> Result<()> {
 
 /// A replica set of one member.
 fn member(oplog_mb: u32) -> Result<Mongod> {
-    let member = Mongod::builder().cache_gb(8.0).replica_set("rs").oplog_mb(oplog_mb);
+    // A transaction may be as large as the part of the cache that can be dirty.
+    let dirty = "--wiredTigerEngineConfigString=eviction_dirty_target=80,eviction_dirty_trigger=90";
+    let member = Mongod::builder().cache_gb(8.0).arg(dirty).replica_set("rs").oplog_mb(oplog_mb);
     member.parameter("transactionLifetimeLimitSeconds", "3600").start_blocking()
 }
 
