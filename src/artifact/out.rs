@@ -20,6 +20,10 @@ use crate::base::waits::{Waits, WaitsFor};
 use crate::config::choices::Codec;
 use crate::store::Whole;
 
+/// The spare buffers of a backup. One part is being filled, two wait, and two are ready; buffers of uploaded parts come back one
+/// by one.
+const SPARE: usize = 6;
+
 /// The compressed stream.
 pub struct Out {
     codec: Codec,
@@ -39,9 +43,10 @@ enum Body {
 }
 
 impl StoredStream {
-    /// Makes a stream that is cut into parts of `part_size` bytes. With `sealing`, it is encrypted.
-    pub fn new(sealing: Option<Sealing>, part_size: u64) -> StoredStream {
-        let parts = Parts::new(part_size);
+    /// Makes a stream that is cut into parts of `part_size` bytes. With `sealing`, it is encrypted. Up to `spare` buffers of
+    /// uploaded parts are kept for later parts.
+    pub fn new(sealing: Option<Sealing>, part_size: u64, spare: usize) -> StoredStream {
+        let parts = Parts::new(part_size, spare);
         StoredStream(match sealing {
             None => Body::Plain(Box::new(parts)),
             Some(sealing) => Body::Sealed(Box::new(SealedParts::new(sealing, parts))),
@@ -120,7 +125,7 @@ impl Out {
         finished: Sender<ArtifactPart>,
         waits: Waits,
     ) -> Result<Out> {
-        let (encoder, stored) = (codec.encoder()?, StoredStream::new(sealing, part_size));
+        let (encoder, stored) = (codec.encoder()?, StoredStream::new(sealing, part_size, SPARE));
         Ok(Out { codec, encoder, scratch: Vec::new(), stored, finished, waits })
     }
 

@@ -46,11 +46,10 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(size: u64) -> Parts {
+    /// Up to `spare` buffers of uploaded parts are kept for later parts.
+    pub(super) fn new(size: u64, spare: usize) -> Parts {
         assert!(size >= 64 * 1024, "a part is larger than any slot");
-        // One part is being filled, two wait, and two are ready. Buffers of uploaded parts come back one by
-        // one.
-        let buffers = Buffers::new(6, size as usize);
+        let buffers = Buffers::new(spare, size as usize);
         Parts {
             size,
             index: 0,
@@ -212,7 +211,7 @@ mod tests {
 
     #[test]
     fn later_parts_overtake_the_part_that_waits() {
-        let mut parts = Parts::new(SIZE);
+        let mut parts = Parts::new(SIZE, 6);
         parts.append(&[1; 10]);
         let slot = parts.reserve(535);
         parts.append(&vec![2; 3 * SIZE as usize]);
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_empty_stream_is_one_empty_part() {
-        let mut parts = Parts::new(SIZE);
+        let mut parts = Parts::new(SIZE, 6);
         let whole = parts.finish();
         assert_eq!((parts.ready.len(), whole.size, whole.parts), (1, 0, 1));
     }
@@ -238,7 +237,7 @@ mod tests {
         fn any_sequence_gives_the_same_bytes_and_checksum(
             steps in prop::collection::vec((any::<bool>(), 1usize..60_000, any::<u8>()), 0..40)
         ) {
-            let mut parts = Parts::new(SIZE);
+            let mut parts = Parts::new(SIZE, 6);
             parts.hash();
             let mut want = Vec::new();
             let mut open: Option<(Slot, Vec<u8>)> = None;

@@ -54,7 +54,7 @@ fn by_age(file: &[u8], identity: &str) -> Vec<u8> {
 
 /// Writes a stream of these steps, each a slot or plain bytes with a length and a byte. Returns the file and its plaintext.
 fn write(steps: &[(bool, usize, u8)], sealing: Sealing) -> (Vec<u8>, Vec<u8>) {
-    let mut sealed = SealedParts::new(sealing, Parts::new(PART));
+    let mut sealed = SealedParts::new(sealing, Parts::new(PART, 6));
     let (mut want, mut got) = (Vec::new(), Vec::new());
     let mut open: Option<(Slot, Vec<u8>)> = None;
     for (is_slot, len, byte) in steps {
@@ -89,7 +89,7 @@ fn a_chunk_with_a_slot_waits_and_later_chunks_are_sealed() {
     let (_, recipients) = pair();
     let sealed = Sealed::default();
     let sealing = recorded(Sealing::new(&recipients).unwrap(), 0, &sealed);
-    let mut parts = SealedParts::new(sealing, Parts::new(PART));
+    let mut parts = SealedParts::new(sealing, Parts::new(PART, 6));
     parts.append(&[1; CHUNK - 100]);
     let slot = parts.reserve(535);
     parts.append(&vec![2; 3 * CHUNK]);

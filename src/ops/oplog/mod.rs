@@ -416,7 +416,7 @@ impl Capture<'_> {
             run_here(&cancel, async {
                 let server = own.reconnect()?;
                 let codec = Codec::Zstd { level };
-                let stored = StoredStream::new(sealing, part_size);
+                let stored = StoredStream::new(sealing, part_size, 0);
                 let mut packer = SlicePacker::new(&selection, codec, stored, parts, barriers)?;
                 let end = tail::read(&server, start, to, &notes, &mut packer).await?;
                 server.close().await;

@@ -234,7 +234,7 @@ mod tests {
     ) -> (PackedSlice, Vec<u8>, Vec<bool>) {
         let (sender, mut receiver) = mpsc::channel(100);
         let codec = Codec::Zstd { level: 3 };
-        let stored = StoredStream::new(None, PART);
+        let stored = StoredStream::new(None, PART, 0);
         let mut packer = SlicePacker::new(selection, codec, stored, sender, Vec::new()).unwrap();
         packer.cut = cut;
         let mut full = Vec::new();
