@@ -197,7 +197,7 @@ pub fn generate() -> Result<(Secret, PublicKey)> {
 /// Checks the signature of a file. Returns the key that made it.
 ///
 /// # Errors
-/// Returns the reason why the signature is not one of the file by one of the keys.
+/// Returns the reason why none of the keys made this signature of the file.
 pub fn verify<'k>(keys: &'k [PublicKey], bytes: &[u8], signature: &[u8]) -> Result<&'k PublicKey, String> {
     let broken = || "it is not a signature of minisign".to_string();
     let text = std::str::from_utf8(signature).map_err(|_| broken())?;

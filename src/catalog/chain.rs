@@ -23,8 +23,7 @@ const YOUNG: TimeDelta = TimeDelta::days(1);
 /// The largest file with the newest slice that is read, in bytes.
 const LARGEST_TIP: u64 = 64 << 10;
 /// The seconds from the last listing of all slices to the start of the newest slice that this machine remembers, after which a
-/// run lists them again.
-/// Otherwise two machines that began different chains would continue both.
+/// run lists them again. Otherwise two machines that began different chains would continue both.
 const LISTED_EVERY: u32 = 3600;
 
 /// The objects of a slice, by file name.
@@ -296,8 +295,8 @@ pub struct ChainTip {
 }
 
 /// Finds the newest slice of a replica set. If this machine remembers a slice, two requests are enough: one reads it, and
-/// one shows that no slice follows it. Otherwise, and once an hour, `list` lists all trusted slices of the job: another machine may have
-/// begun a newer chain.
+/// one shows that no slice follows it. Otherwise, and once an hour, `list` lists all trusted slices of the job: another machine
+/// may have begun a newer chain.
 ///
 /// # Errors
 /// Returns an error if the store does not answer.

@@ -34,7 +34,7 @@ pub enum FaultKind {
     UnreadableManifest,
     /// There are trusted keys, and the manifest is not signed.
     Untrusted,
-    /// There are trusted keys, and the manifest's signature is not one of it by one of them.
+    /// There are trusted keys, and none of them made the signature of this manifest.
     WrongSignature,
 }
 

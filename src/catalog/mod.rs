@@ -193,9 +193,8 @@ impl<'a> Catalog<'a> {
     }
 
     fn remember_signature(&self, id: &BackupId, object: &StoredObject, key: Option<PublicKey>) {
-        let signature = self.signature_of(id, object);
-        if let (Some(signature), Some(key), Some(tag)) = (signature, key, object.tag.clone()) {
-            let valid = ValidSignature { size: object.size, tag, key: key.to_string() };
+        let valid = key.and_then(|key| ValidSignature::new(object, &key));
+        if let Some((signature, valid)) = self.signature_of(id, object).zip(valid) {
             self.cache().put(signature, CachedContent::Signature(valid));
         }
     }

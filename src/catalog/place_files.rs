@@ -26,6 +26,7 @@ use crate::base::beneath::Folder;
 use crate::base::clock;
 use crate::base::error::{Error, Kind};
 use crate::base::files;
+use crate::base::minisign::PublicKey;
 use crate::base::units::count;
 use crate::model::id::BackupId;
 use crate::model::slice::SliceManifest;
@@ -280,6 +281,11 @@ pub(super) struct ValidSignature {
 }
 
 impl ValidSignature {
+    /// A signature of a listed object that `key` made; `None` if the listing does not show when the object changes.
+    pub fn new(object: &StoredObject, key: &PublicKey) -> Option<ValidSignature> {
+        Some(ValidSignature { size: object.size, tag: object.tag.clone()?, key: key.to_string() })
+    }
+
     /// Returns true if the listed object did not change since its signature was checked.
     pub fn is_of(&self, object: &StoredObject) -> bool {
         object.archive.is_none() && is_same(object, self.size, &self.tag)

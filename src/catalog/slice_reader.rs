@@ -136,8 +136,8 @@ impl<'a> SliceReader<'a> {
         let Some((entry, signed)) = found else { return Ok(None) };
         if let (Some(object), SliceEntry::Slice(slice), Ok(key)) = (object, &entry, &signed) {
             self.cache().put(object, CachedContent::Slice(slice.clone()));
-            if let (Some(signature), Some(key), Some(tag)) = (signature(slice), key, object.tag.clone()) {
-                let valid = ValidSignature { size: object.size, tag, key: key.to_string() };
+            let valid = key.as_ref().and_then(|key| ValidSignature::new(object, key));
+            if let Some((signature, valid)) = signature(slice).zip(valid) {
                 self.cache().put(signature, CachedContent::Signature(valid));
             }
         }

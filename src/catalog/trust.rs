@@ -19,7 +19,7 @@ use crate::store::{Store, StoreErrorKind};
 pub enum Distrust {
     /// There is no signature.
     Unsigned,
-    /// The signature is not one of the object by a trusted key.
+    /// No trusted key made the signature of this object.
     Wrong(String),
 }
 
@@ -107,7 +107,7 @@ impl Trust {
         }
     }
 
-    /// What is known about the signature of an object that cannot be read.
+    /// The signature of an object that cannot be read.
     pub(super) fn unread(&self) -> Signed {
         match self.is_off() {
             true => Ok(None),

@@ -66,7 +66,7 @@ impl fmt::Display for SelectionAsked {
     }
 }
 
-/// What is known about a selection.
+/// A selection, or only the mark of an encrypted one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownSelection {
     /// `None` if it is encrypted.

@@ -160,6 +160,13 @@ pub enum StoreErrorKind {
     Failed,
 }
 
+impl StoreErrorKind {
+    /// Returns true if the object is missing, or cannot be what its manifest says.
+    pub fn is_fault(self) -> bool {
+        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::Damaged)
+    }
+}
+
 /// A failed operation on an object: the operation, the cause, and the next step.
 #[derive(Debug)]
 pub struct StoreError {

@@ -81,7 +81,7 @@ pub async fn load_index(
         Err(what) => return Ok(Err(what)),
     };
     if manifest.encryption.is_some() {
-        let encrypted = EncryptedThing::of_backup(manifest);
+        let encrypted = Encrypted::of_backup(manifest);
         bytes = match unseal(&bytes, encrypted.needed(keys)?) {
             Ok(plain) => plain.into(),
             Err(why) => return encrypted.unopened(why, key, keys).map(Err),
@@ -114,20 +114,17 @@ fn complete(index: &mut Index, manifest: &Manifest) -> Result<Manifest, String> 
 }
 
 /// An encrypted backup or oplog slice, for messages about its key.
-struct EncryptedThing<'a> {
+struct Encrypted<'a> {
     /// For example `the backup …`.
     name: String,
     /// The fingerprints of the recipients.
     recipients: &'a [String],
 }
 
-impl<'a> EncryptedThing<'a> {
-    fn of_backup(manifest: &'a Manifest) -> EncryptedThing<'a> {
+impl<'a> Encrypted<'a> {
+    fn of_backup(manifest: &'a Manifest) -> Encrypted<'a> {
         let recipients = manifest.encryption.as_ref().map(|encryption| encryption.recipients.as_slice());
-        EncryptedThing {
-            name: format!("the backup {}", manifest.id),
-            recipients: recipients.unwrap_or_default(),
-        }
+        Encrypted { name: format!("the backup {}", manifest.id), recipients: recipients.unwrap_or_default() }
     }
 
     /// The identities, which must be there.
@@ -154,7 +151,7 @@ impl<'a> EncryptedThing<'a> {
             (Unopened::NoKey, Some(keys)) if !ours(&keys) => {
                 let what = format!("no identity in {} decrypts {}", keys.path().display(), self.name);
                 Err(Error::new(Kind::Key, what).hint(format!(
-                    "It is encrypted to {}, and the file has the key of {}. Name another file in --identity or \
+                    "The recipients are {}, and the file has the key of {}. Name another file in --identity or \
                      BACKUP_IDENTITY_FILE",
                     self.recipients.join(", "),
                     keys.fingerprints().join(", ")
@@ -178,7 +175,7 @@ pub async fn open_artifact(
     keys: Option<&Identities>,
 ) -> Result<Result<Option<Opener>, String>> {
     let Some(encryption) = &manifest.encryption else { return Ok(Ok(None)) };
-    let encrypted = EncryptedThing::of_backup(manifest);
+    let encrypted = Encrypted::of_backup(manifest);
     let (keys, key, size) = (encrypted.needed(keys)?, &manifest.artifact.key, manifest.artifact.size);
     let begin = encryption.header_length.min(LARGEST_HEADER as u64) + NONCE as u64;
     let header = store.get_range(key, 0..begin.min(size)).await?;

@@ -384,10 +384,8 @@ impl Read for RequestedPieces {
 /// Turns a store's error into the error of a restore: an object that is missing or too short does not match
 /// the manifest.
 fn of_store(error: store::StoreError) -> Error {
-    let kind = error.kind;
-    let error = Error::from(error);
-    match kind {
-        store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged => error.of_kind(Kind::Mismatch),
-        _ => error,
+    match error.kind.is_fault() {
+        true => Error::from(error).of_kind(Kind::Mismatch),
+        false => error.into(),
     }
 }

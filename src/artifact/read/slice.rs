@@ -1,6 +1,6 @@
 //! Reading the events of oplog slices, and opening encrypted slices.
 
-use super::EncryptedThing;
+use super::Encrypted;
 use crate::artifact::age_header::{LARGEST_HEADER, NONCE};
 use crate::artifact::unseal::{Opener, unseal};
 use crate::base::error::Result;
@@ -8,7 +8,7 @@ use crate::base::keys::Identities;
 use crate::base::units::{count, several};
 use crate::config::choices::Codec;
 use crate::model::slice::{EventsFile, LARGEST_EVENTS, SliceEncryption, SliceEvents, SliceManifest};
-use crate::store::{Store, StoreErrorKind};
+use crate::store::Store;
 
 /// The codec of bodies and events. Decompression does not depend on the level.
 pub const CODEC: Codec = Codec::Zstd { level: 3 };
@@ -94,7 +94,7 @@ pub async fn open_slice(
     let keys = encrypted.needed(keys)?;
     let bytes = match store.get(&events.key, largest_events(events)).await {
         Ok(bytes) => bytes,
-        Err(e) if is_fault(e.kind) => return Ok(Err(e.to_string())),
+        Err(e) if e.kind.is_fault() => return Ok(Err(e.to_string())),
         Err(e) => return Err(e.into()),
     };
     let manifest = match decode_events(slice, &bytes, Some(keys))? {
@@ -105,7 +105,7 @@ pub async fn open_slice(
     let begin = encryption.header_length.min(LARGEST_HEADER as u64) + NONCE as u64;
     let header = match store.get_range(&body.key, 0..begin.min(body.size)).await {
         Ok(header) => header,
-        Err(e) if is_fault(e.kind) => return Ok(Err(e.to_string())),
+        Err(e) if e.kind.is_fault() => return Ok(Err(e.to_string())),
         Err(e) => return Err(e.into()),
     };
     match Opener::new(&header, body.size, keys) {
@@ -114,12 +114,7 @@ pub async fn open_slice(
     }
 }
 
-fn of_slice<'a>(slice: &SliceManifest, encryption: &'a SliceEncryption) -> EncryptedThing<'a> {
+fn of_slice<'a>(slice: &SliceManifest, encryption: &'a SliceEncryption) -> Encrypted<'a> {
     let name = format!("the oplog slice that starts at {}", slice.start.second());
-    EncryptedThing { name, recipients: &encryption.recipients }
-}
-
-/// Returns true if an object is missing, or cannot be what its manifest says.
-fn is_fault(kind: StoreErrorKind) -> bool {
-    matches!(kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged)
+    Encrypted { name, recipients: &encryption.recipients }
 }

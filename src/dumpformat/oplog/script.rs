@@ -434,12 +434,13 @@ fn unknown(what: &str, entry: &OplogEntry) -> Error {
 /// are read, so it can update a document that was deleted before it was read. Up to 8.0 `applyOps` does so by
 /// default, from 8.1 on it does not (SERVER-88158); all versions accept the field.
 fn write_operation(entry: &OplogEntry, to: &TargetNamespace, upserts: bool) -> RawDocumentBuf {
+    let ns = format!("{}.{}", to.db, to.stored());
     // A document that grows can take twice its length.
-    let mut empty = Vec::with_capacity(entry.raw.as_bytes().len() + to.name().len() + BUCKETS.len() + 64);
+    let mut empty = Vec::with_capacity(entry.raw.as_bytes().len() + ns.len() + 64);
     empty.extend_from_slice(&[5, 0, 0, 0, 0]);
     let mut out = RawDocumentBuf::from_bytes(empty).expect("an empty document");
     out.append(cstr!("op"), entry.op);
-    out.append(cstr!("ns"), format!("{}.{}", to.db, to.stored()));
+    out.append(cstr!("ns"), ns);
     // The format version of an update's `o`.
     if let Some(version) = entry.raw.get("v").ok().flatten() {
         out.append(cstr!("v"), version);

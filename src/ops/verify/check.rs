@@ -37,7 +37,7 @@ use crate::model::index::Index;
 use crate::model::manifest::{self, Manifest};
 use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
-use crate::store::{self, Store};
+use crate::store::Store;
 use hashes::StoredHashes;
 
 /// The size of a range request in bytes.
@@ -202,7 +202,7 @@ async fn check_manifest(store: &dyn Store, manifest: &Manifest, index: &Index) -
     let key = layout::manifest(&manifest.id);
     let bytes = match store.get(&key, manifest::LARGEST).await {
         Ok(bytes) => bytes,
-        Err(e) if matches!(e.kind, store::StoreErrorKind::NotFound | store::StoreErrorKind::Damaged) => {
+        Err(e) if e.kind.is_fault() => {
             return Ok(Some(e.to_string()));
         }
         Err(e) => return Err(e.into()),

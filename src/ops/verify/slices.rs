@@ -113,6 +113,25 @@ impl VerifiedChain {
         }
     }
 
+    /// Returns what was read of a slice; `None` after it was noted that the object is archived, missing or damaged.
+    ///
+    /// # Errors
+    /// Returns an error if the store did not answer.
+    fn answered<T>(
+        &mut self,
+        start: OpTime,
+        answer: store::StoreResult<T>,
+        next_step: &str,
+    ) -> Result<Option<T>> {
+        match answer {
+            Ok(read) => return Ok(Some(read)),
+            Err(e) if e.kind == StoreErrorKind::Archived => self.archived.push(e.to_string()),
+            Err(e) if e.kind.is_fault() => self.find(start, e.to_string(), next_step),
+            Err(e) => return Err(e.into()),
+        }
+        Ok(None)
+    }
+
     fn find(&mut self, start: OpTime, what: String, next_step: &str) {
         self.sound = false;
         // A fault of an events object is found when the slice is opened, and when the object is compared.
@@ -267,17 +286,8 @@ impl SliceChecker<'_> {
         });
         let hashes = fetch(self.store, body, sender, self.meter).await;
         let read = reader.await.map_err(|_| thread_panicked())?;
-        let (crc64nvme, blake3) = match hashes {
-            Ok(hashes) => hashes,
-            Err(e) if e.kind == StoreErrorKind::Archived => {
-                checked.archived.push(e.to_string());
-                return Ok(());
-            }
-            Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
-                checked.find(slice.start, e.to_string(), NEW_BASE);
-                return Ok(());
-            }
-            Err(e) => return Err(e.into()),
+        let Some((crc64nvme, blake3)) = checked.answered(slice.start, hashes, NEW_BASE)? else {
+            return Ok(());
         };
         checked.stored_bytes += body.size;
         let mut find = |what: &str| checked.find(slice.start, format!("{}: {what}", body.key), NEW_BASE);
@@ -303,18 +313,8 @@ impl SliceChecker<'_> {
         let Some(events) = &slice.events else { return Ok(()) };
         // The complete manifest of an encrypted slice is in its events.
         let next_step = if slice.encryption.is_some() { NEW_BASE } else { NO_EVENTS };
-        let bytes = match self.store.get(&events.key, largest_events(events)).await {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind == StoreErrorKind::Archived => {
-                checked.archived.push(e.to_string());
-                return Ok(());
-            }
-            Err(e) if matches!(e.kind, StoreErrorKind::NotFound | StoreErrorKind::Damaged) => {
-                checked.find(slice.start, e.to_string(), next_step);
-                return Ok(());
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let read = self.store.get(&events.key, largest_events(events)).await;
+        let Some(bytes) = checked.answered(slice.start, read, next_step)? else { return Ok(()) };
         checked.stored_bytes += bytes.len() as u64;
         let stored = check_stored_events(events, &bytes).map(|what| format!("{}: {what}", events.key));
         // A slice that could be opened had its events decoded already.

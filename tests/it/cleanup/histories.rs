@@ -32,8 +32,8 @@ enum HistoryEvent {
     Lose(prop::sample::Index),
     /// Verify finds a backup damaged.
     Unsound(prop::sample::Index),
-    /// Somebody plants an untrusted backup of each job: so many days from now, with so many documents, of this server, and
-    /// with a mark: 0 none, 1 a pin, 2 an acceptance, 3 a fault.
+    /// Somebody plants an untrusted backup of each job: the days from now to its start, its documents, its server, and its mark:
+    /// 0 none, 1 a pin, 2 an acceptance, 3 a fault.
     Plant(i16, u16, u8, u8),
     /// The server now holds so many documents.
     Holds(u16),
