@@ -51,6 +51,8 @@ pub enum Kind {
 pub struct Error {
     kind: Kind,
     hint: Option<String>,
+    /// A store failed.
+    of_store: bool,
     /// The message and its causes. Shared, because copies of an error are reported in several places.
     chain: Arc<anyhow::Error>,
 }
@@ -61,7 +63,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` whose message names the thing that failed.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, hint: None, chain: Arc::new(anyhow::Error::msg(message.into())) }
+        let chain = Arc::new(anyhow::Error::msg(message.into()));
+        Error { kind, hint: None, of_store: false, chain }
     }
 
     pub fn usage(message: impl Into<String>) -> Error {
@@ -90,6 +93,12 @@ impl Error {
         self
     }
 
+    /// Says that a store failed: another place may be usable.
+    pub fn of_store(mut self) -> Error {
+        self.of_store = true;
+        self
+    }
+
     /// Adds the next step for a person.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -104,6 +113,11 @@ impl Error {
 
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Returns true if a store failed.
+    pub fn is_of_store(&self) -> bool {
+        self.of_store
     }
 
     /// Returns true if a new run is likely to succeed.
@@ -184,8 +198,9 @@ impl From<anyhow::Error> for Error {
     /// [`Kind::Failed`].
     fn from(error: anyhow::Error) -> Error {
         let inner = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-        let (kind, hint) = inner.map_or((Kind::Failed, None), |inner| (inner.kind, inner.hint.clone()));
-        Error { kind, hint, chain: Arc::new(error) }
+        let of = |inner: &Error| (inner.kind, inner.hint.clone(), inner.of_store);
+        let (kind, hint, of_store) = inner.map_or((Kind::Failed, None, false), of);
+        Error { kind, hint, of_store, chain: Arc::new(error) }
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod checksum;
 pub mod dir;
 pub mod leftovers;
+pub mod mirror;
 pub mod s3;
 
 use std::fmt;
@@ -168,7 +169,7 @@ impl StoreErrorKind {
 }
 
 /// A failed operation on an object: the operation, the cause, and the next step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoreError {
     pub kind: StoreErrorKind,
     /// The operation and the object's full place, such as `cannot write s3://b/p/manifest.json`.
@@ -248,7 +249,7 @@ impl From<StoreError> for Error {
             | StoreErrorKind::Full
             | StoreErrorKind::Failed => Kind::Failed,
         };
-        let out = Error::new(kind, format!("{}: {}", error.doing, error.cause));
+        let out = Error::new(kind, format!("{}: {}", error.doing, error.cause)).of_store();
         match error.hint {
             Some(hint) => out.hint(hint),
             None => out,
