@@ -143,6 +143,7 @@ fn beat(file: &File) -> io::Result<()> {
 pub enum Operation {
     Backup,
     Cleanup,
+    Copy,
     Oplog,
 }
 
@@ -151,6 +152,7 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Operation::Backup => "backup",
             Operation::Cleanup => "cleanup",
+            Operation::Copy => "copy",
             Operation::Oplog => "oplog",
         })
     }

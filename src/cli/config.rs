@@ -9,7 +9,8 @@ use super::output::Output;
 use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
-use crate::config::Config;
+use crate::config::table::CopySetting;
+use crate::config::{Config, Origin};
 use crate::model::manifest::EngineUsed;
 use crate::source::engine;
 
@@ -18,6 +19,8 @@ use crate::source::engine;
 pub(super) struct ConfigReport<'a> {
     version: u32,
     settings: Vec<SettingRow>,
+    /// The copies, with the settings that are set for each.
+    copies: Vec<CopyRows>,
     /// The job of these settings. `None` if a setting is wrong.
     job: Option<&'a String>,
     state_dir: Option<&'a Path>,
@@ -34,6 +37,21 @@ struct SettingRow {
     /// The value, without secrets. `None` if the setting is not set.
     value: Option<String>,
     origin: Option<String>,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct CopyRows {
+    name: String,
+    settings: Vec<CopyRow>,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct CopyRow {
+    /// The key in the table `[[copies]]`.
+    key: &'static str,
+    /// The value, without secrets.
+    value: String,
+    origin: String,
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -54,6 +72,15 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
             SettingRow { key: setting.key, env: setting.env, value, origin }
         })
         .collect();
+    let copies = config.layers.copy_names().map(|name| {
+        let row = |(setting, value, origin): (&'static CopySetting, String, &Origin)| CopyRow {
+            key: setting.key,
+            value,
+            origin: origin.to_string(),
+        };
+        let settings = config.layers.shown_of_copy(name).into_iter().map(row).collect();
+        CopyRows { name: name.into(), settings }
+    });
     let misspelt = config
         .misspelt
         .iter()
@@ -69,19 +96,26 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
     let result = ConfigReport {
         version: 1,
         settings,
+        copies: copies.collect(),
         job,
         state_dir: config.state_dir.as_deref(),
         engine: shown.and_then(Option::as_ref),
         misspelt,
     };
     output.result(&result, || text(config, job, shown.and_then(Option::as_ref)));
-    joined(vec![
+    let copies = config.layers.copy_names().map(|name| {
+        let view = config.at(name)?;
+        view.place.map(drop).and(view.job.map(drop))
+    });
+    let copies: Vec<Option<Error>> = copies.map(Result::err).collect();
+    let others = vec![
         resolved.and(engine).err(),
         config.place.as_ref().err().cloned(),
         config.mail.as_ref().err().cloned(),
         config.webhook.as_ref().err().cloned(),
         config.signals.as_ref().err().cloned(),
-    ])?;
+    ];
+    joined(others.into_iter().chain(copies).collect())?;
     Ok(Exit::Done)
 }
 
@@ -115,6 +149,12 @@ fn text(config: &Config, job: Option<&String>, engine: Option<&EngineUsed>) -> S
             (None, None) => format!("{} is not set  ({}: {})", setting.key, setting.env, setting.help),
         };
         push_line(&mut text, &line);
+    }
+    for name in config.layers.copy_names() {
+        for (setting, value, origin) in config.layers.shown_of_copy(name) {
+            let value = setting.setting().measured(&value);
+            push_line(&mut text, &format!("copies: {} of '{name}' = {value}  ({origin})", setting.key));
+        }
     }
     for misspelt in &config.misspelt {
         push_line(&mut text, &misspelt.to_string());

@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::table::{self, Raw};
+use super::table::{self, COPY_SETTINGS, Raw};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
@@ -16,7 +16,22 @@ use crate::base::suggest;
 /// The largest configuration file in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
-pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
+/// The values of a file, by the keys of their settings.
+#[derive(Debug, Default)]
+pub struct FileValues {
+    pub values: BTreeMap<&'static str, Raw>,
+    /// The tables `[[copies]]`, in their order.
+    pub copies: Vec<CopyValues>,
+}
+
+/// The values of a table `[[copies]]`, by the keys of the settings with the same meaning for the first place.
+#[derive(Debug)]
+pub struct CopyValues {
+    pub name: String,
+    pub values: BTreeMap<&'static str, Raw>,
+}
+
+pub fn read(path: &Path) -> Result<FileValues> {
     let failed = |e: std::io::Error| {
         let step = match e.kind() {
             ErrorKind::Other | ErrorKind::FileTooLarge => {
@@ -32,14 +47,15 @@ pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>> {
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     let text =
         String::from_utf8(bytes).map_err(|e| failed(std::io::Error::new(ErrorKind::InvalidData, e)))?;
-    let values = parse(&path.display().to_string(), &text)?;
-    match values.iter().find(|(key, raw)| holds_secret(key, raw)) {
+    let file = parse(&path.display().to_string(), &text)?;
+    let mut all = file.values.iter().chain(file.copies.iter().flat_map(|copy| &copy.values));
+    match all.find(|(key, raw)| holds_secret(key, raw)) {
         Some((key, _)) if mode & 0o007 != 0 => {
             let path = path.display();
             Err(Error::usage(format!("{path} holds a secret ({key}), and every user can read it"))
                 .hint(format!("chmod 640 {path}")))
         }
-        _ => Ok(values),
+        _ => Ok(file),
     }
 }
 
@@ -51,7 +67,7 @@ fn holds_secret(key: &str, raw: &Raw) -> bool {
 }
 
 /// Parses the text of a file. Errors call the file `name`.
-pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
+pub fn parse(name: &str, text: &str) -> Result<FileValues> {
     let at = |offset: usize| {
         let before = &text[..offset.min(text.len())];
         let line = before.matches('\n').count() + 1;
@@ -66,10 +82,10 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
              databases = ['shop', 'blog'], each once",
         )
     })?;
-    let (mut values, mut mistakes) = (BTreeMap::new(), Vec::new());
-    walk("", table.get_ref(), &mut values, &mut mistakes);
+    let (mut file, mut mistakes) = (FileValues::default(), Vec::new());
+    walk("", table.get_ref(), &mut file, &mut mistakes);
     if mistakes.is_empty() {
-        return Ok(values);
+        return Ok(file);
     }
     mistakes.sort_by_key(|(offset, _)| *offset);
     let lines: Vec<String> =
@@ -80,18 +96,18 @@ pub fn parse(name: &str, text: &str) -> Result<BTreeMap<&'static str, Raw>> {
 }
 
 /// Collects the values of a table. An error comes with its offset in the text.
-fn walk(
-    prefix: &str,
-    table: &DeTable<'_>,
-    values: &mut BTreeMap<&'static str, Raw>,
-    mistakes: &mut Vec<(usize, String)>,
-) {
+fn walk(prefix: &str, table: &DeTable<'_>, file: &mut FileValues, mistakes: &mut Vec<(usize, String)>) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
-        let mut wrong = |what: String| mistakes.push((key.span().start, what));
+        let at = key.span().start;
+        if name == COPIES {
+            copies(at, value, file, mistakes);
+            continue;
+        }
+        let mut wrong = |what: String| mistakes.push((at, what));
         if let DeValue::Table(inner) = value.get_ref() {
             if table::SETTINGS.iter().any(|s| s.key.starts_with(&format!("{name}."))) {
-                walk(&format!("{name}."), inner, values, mistakes);
+                walk(&format!("{name}."), inner, file, mistakes);
             } else {
                 wrong(format!("there is no table '{name}'"));
             }
@@ -106,10 +122,62 @@ fn walk(
             (_, true) => None,
             (_, false) => scalar(value).map(Raw::Text),
         };
-        let wanted = if setting.list { "a list of texts" } else { "a text, a number or true/false" };
+        let wanted = if setting.list { "a list of texts" } else { SCALAR };
         match raw {
-            Some(raw) => drop(values.insert(setting.key, raw)),
+            Some(raw) => drop(file.values.insert(setting.key, raw)),
             None => wrong(format!("'{name}' takes {wanted}")),
+        }
+    }
+}
+
+/// The key of the tables of copies.
+const COPIES: &str = "copies";
+const SCALAR: &str = "a text, a number or true/false";
+
+/// Collects the tables of copies.
+fn copies(
+    at: usize,
+    value: &Spanned<DeValue<'_>>,
+    file: &mut FileValues,
+    mistakes: &mut Vec<(usize, String)>,
+) {
+    let rows = match value.get_ref() {
+        DeValue::Array(rows) => rows.iter().map(|row| (row.span().start, row.get_ref().as_table())).collect(),
+        _ => vec![(at, None)],
+    };
+    for (at, row) in rows {
+        let Some(row) = row else {
+            mistakes.push((at, "each copy takes a table [[copies]]".into()));
+            continue;
+        };
+        let mut copy = CopyValues { name: String::new(), values: BTreeMap::new() };
+        for (key, value) in row {
+            let name = key.get_ref();
+            let known = COPY_SETTINGS.iter().find(|setting| setting.key == name);
+            let what = match (known, scalar(value)) {
+                (None, Some(text)) if name == "name" => {
+                    copy.name = text;
+                    continue;
+                }
+                (Some(setting), Some(text)) => {
+                    copy.values.insert(setting.like, Raw::Text(text));
+                    continue;
+                }
+                (None, _) if name != "name" => {
+                    let keys = COPY_SETTINGS.iter().map(|setting| setting.key).chain(["name"]);
+                    let near = suggest::meant(name, keys).map(|near| format!(" (did you mean '{near}'?)"));
+                    format!("a copy has no setting '{name}'{}", near.unwrap_or_default())
+                }
+                (_, None) | (None, Some(_)) => format!("'{name}' takes {SCALAR}"),
+            };
+            mistakes.push((key.span().start, what));
+        }
+        match file.copies.iter().any(|other| other.name == copy.name) {
+            _ if copy.name.is_empty() => {
+                mistakes.push((at, "a copy needs a name: name = \"offsite\"".into()))
+            }
+            true => mistakes.push((at, format!("two copies have the name '{}'", copy.name))),
+            false => file.copies.push(copy),
         }
     }
 }
@@ -138,7 +206,7 @@ fn suggestion(wrong: &str) -> String {
 mod tests {
     use super::*;
 
-    fn text(values: &BTreeMap<&str, Raw>, key: &str) -> String {
+    fn text_of(values: &BTreeMap<&str, Raw>, key: &str) -> String {
         match &values[key] {
             Raw::Text(text) => text.clone(),
             Raw::List(items) => items.join("|"),
@@ -147,15 +215,26 @@ mod tests {
 
     #[test]
     fn values_of_every_kind() {
-        let values = parse(
+        let FileValues { values, .. } = parse(
             "c.toml",
             "mongo_uri = 'mongodb://a'\ndatabases = ['a,b', 'c']\ncompression_level = 5\n[s3]\nbucket = 'b'\nforce_path_style = true\n",
         )
         .unwrap();
-        assert_eq!(text(&values, "mongo_uri"), "mongodb://a");
-        assert_eq!(text(&values, "databases"), "a,b|c");
-        assert_eq!(text(&values, "compression_level"), "5");
-        assert_eq!(text(&values, "s3.force_path_style"), "true");
+        assert_eq!(text_of(&values, "mongo_uri"), "mongodb://a");
+        assert_eq!(text_of(&values, "databases"), "a,b|c");
+        assert_eq!(text_of(&values, "compression_level"), "5");
+        assert_eq!(text_of(&values, "s3.force_path_style"), "true");
+    }
+
+    #[test]
+    fn copies_are_read_in_their_order() {
+        let text = "dir = '/a'\n[[copies]]\nname = 'offsite'\nbucket = 'b'\nretention_days = 90\n[[copies]]\nname = 'usb'\ndir = '/m'\n";
+        let file = parse("c.toml", text).unwrap();
+        let names: Vec<&str> = file.copies.iter().map(|copy| copy.name.as_str()).collect();
+        assert_eq!(names, ["offsite", "usb"]);
+        assert_eq!(text_of(&file.copies[0].values, "s3.bucket"), "b");
+        assert_eq!(text_of(&file.copies[0].values, "retention_days"), "90");
+        assert_eq!(text_of(&file.copies[1].values, "dir"), "/m");
     }
 
     #[test]
@@ -172,6 +251,12 @@ mod tests {
                 "line 1, column 1: there is no setting 'x'",
                 "; line 3, column 1: 'job'",
             ),
+            ("[[copies]]\ndir = '/b'\n", "line 1, column 1", "a copy needs a name"),
+            ("[[copies]]\nname = 'a'\nbuckets = 'b'\n", "line 3, column 1", "did you mean 'bucket'"),
+            ("[[copies]]\nname = 'a'\n[[copies]]\nname = 'a'\n", "line 3, column 1", "two copies"),
+            ("[[copies]]\nname = 'a'\ndir = ['/b']\n", "line 3, column 1", "'dir' takes"),
+            ("[copies]\nname = 'a'\n", "line 1, column 2", "[[copies]]"),
+            ("copies = ['/b']\n", "line 1, column 11", "[[copies]]"),
             ("[s3]\nbuckt = 'b'\n[mail]\ntoo = 'b'\n", "line 2, column 1", "; line 4, column 1: "),
         ] {
             let error = parse("c.toml", toml).unwrap_err();
@@ -201,6 +286,7 @@ mod tests {
             ("records = 'mongodb://u:p@h'", 0o644, false),
             ("records = 'off'", 0o644, true),
             ("[s3]\nsecret_access_key = 'x'", 0o604, false),
+            ("[[copies]]\nname = 'a'\nsecret_access_key = 'x'", 0o644, false),
         ] {
             std::fs::write(&path, toml).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -9,7 +9,7 @@ use super::layers::{Layers, at_least, boolean, duration_in};
 use super::machine::Machine;
 use super::selection::{RECORDS_DB, Selection};
 use super::signing::Signing;
-use super::table::{Origin, Raw};
+use super::table::{COPY_SETTINGS, Origin, Raw};
 use super::uri::{self, MongoUri};
 use crate::base::error::Result;
 use crate::base::keys::Recipients;
@@ -64,6 +64,10 @@ pub struct JobSettings {
     pub oplog_days: u32,
     /// The age of the end of the stored oplog at which it is too old.
     pub oplog_max_age: Duration,
+    /// How long after a run copies that fell behind are caught up.
+    pub catch_up: Duration,
+    /// The most memory in bytes for data that waits for a slower copy.
+    pub copy_memory: u64,
     pub records: RecordsAt,
 }
 
@@ -116,6 +120,8 @@ impl JobSettings {
             keyed_max_age: layers.duration("keyed_max_age")?,
             oplog_days: layers.value("oplog_days", at_least(1))?,
             oplog_max_age: layers.duration("oplog_max_age")?,
+            catch_up: layers.duration("catch_up")?,
+            copy_memory: layers.value("copy_memory", at_least(1_u32)).map(|mib| u64::from(mib) << 20)?,
             records: RecordsAt::resolve(layers)?,
         })
     }
@@ -176,6 +182,12 @@ pub(super) fn redactor(layers: &Layers) -> Redactor {
     let addresses = set(&["ping_url", "oplog_ping_url", "webhook_url"]);
     let uris = [set(&URIS), addresses.clone()].concat();
     let mut words = set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key"]);
+    words.extend(
+        COPY_SETTINGS
+            .iter()
+            .filter(|setting| setting.setting().secret)
+            .flat_map(|setting| layers.texts_of_copies(setting.like)),
+    );
     words.extend(addresses.into_iter().flat_map(secret_parts));
     Redactor::new(&uris, &words)
 }

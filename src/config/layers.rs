@@ -11,7 +11,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::file;
-use super::table::{Origin, Raw, SETTINGS, Setting, by_key};
+use super::table::{
+    COPY, COPY_SETTINGS, CopySetting, Origin, Raw, SETTINGS, Setting, by_key, copy_setting_like,
+};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
 use crate::base::keys::Recipient;
@@ -26,6 +28,17 @@ pub struct Layers {
     beneath_flags: BTreeMap<&'static str, Raw>,
     /// The configuration file.
     pub(super) file: Option<PathBuf>,
+    /// The copies, in their order.
+    copies: Vec<CopyLayers>,
+    /// The copy whose place these values have.
+    copy: Option<String>,
+}
+
+/// The values that are set for a copy, by the keys of the settings with the same meaning for the first place.
+#[derive(Debug, Clone)]
+struct CopyLayers {
+    name: String,
+    values: BTreeMap<&'static str, (Raw, Origin)>,
 }
 
 /// The configuration file if no other is named.
@@ -43,19 +56,23 @@ impl Layers {
         // An unreadable file counts as existing, because its error is better than silent defaults.
         let exists = |path: &PathBuf| path.try_exists().unwrap_or(true);
         let file = named_file(env, config)?.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(exists));
-        let mut values = BTreeMap::new();
+        let (mut values, mut copies) = (BTreeMap::new(), Vec::new());
         for setting in SETTINGS {
             if let Some(default) = setting.default {
                 values.insert(setting.key, (Raw::Text(default.into()), Origin::Default));
             }
         }
         if let Some(path) = &file {
-            for (key, raw) in file::read(path)? {
-                values.insert(key, (raw, Origin::File(path.clone())));
-            }
+            let read = file::read(path)?;
+            let of_file = |(key, raw)| (key, (raw, Origin::File(path.clone())));
+            values.extend(read.values.into_iter().map(of_file));
+            copies.extend(read.copies.into_iter().map(|copy| CopyLayers {
+                name: copy.name,
+                values: copy.values.into_iter().map(of_file).collect(),
+            }));
         }
         for setting in SETTINGS {
-            if let Some((text, name)) = variable(setting, env)? {
+            if let Some((text, name)) = variable(setting.env, setting.file_variable(), env)? {
                 let raw = match setting.list {
                     true if name != setting.env => Raw::List(lines(&text)),
                     true => Raw::List(text.split(',').map(|item| item.trim().to_string()).collect()),
@@ -64,12 +81,19 @@ impl Layers {
                 values.insert(setting.key, (raw, Origin::Environment(name)));
             }
         }
+        let of_copy: BTreeMap<_, _> = copy_variables(env)?;
+        if !of_copy.is_empty() {
+            match copies.iter_mut().find(|copy| copy.name == COPY) {
+                Some(copy) => copy.values.extend(of_copy),
+                None => copies.push(CopyLayers { name: COPY.into(), values: of_copy }),
+            }
+        }
         let mut beneath_flags = BTreeMap::new();
         for (key, raw) in flags {
             let replaced = values.insert(key, (raw, Origin::Flag));
             beneath_flags.extend(replaced.map(|(raw, _)| (key, raw)));
         }
-        Ok(Layers { values, beneath_flags, file })
+        Ok(Layers { values, beneath_flags, file, copies, copy: None })
     }
 
     /// The same values, with one that a flag sets.
@@ -77,6 +101,88 @@ impl Layers {
         let mut layers = self.clone();
         layers.values.insert(key, (raw, Origin::Flag));
         layers
+    }
+
+    /// The same values, with some of the copy [`COPY`] that a flag or an answer sets.
+    pub(super) fn with_copy(&self, values: BTreeMap<&'static str, Raw>) -> Layers {
+        let mut layers = self.clone();
+        let values = values.into_iter().map(|(key, raw)| (key, (raw, Origin::Flag)));
+        match layers.copies.iter_mut().find(|copy| copy.name == COPY) {
+            Some(copy) => copy.values.extend(values),
+            None => layers.copies.push(CopyLayers { name: COPY.into(), values: values.collect() }),
+        }
+        layers
+    }
+
+    /// The settings that are set for a copy, with their values, secrets included.
+    pub fn values_of_copy(&self, name: &str) -> Vec<(&'static CopySetting, &Raw, &Origin)> {
+        let copy = self.copies.iter().find(|copy| copy.name == name);
+        let row = |setting: &'static CopySetting| {
+            let (raw, origin) = copy?.values.get(setting.like)?;
+            Some((setting, raw, origin))
+        };
+        COPY_SETTINGS.iter().filter_map(row).collect()
+    }
+
+    /// The names of the copies, in their order.
+    pub fn copy_names(&self) -> impl Iterator<Item = &str> {
+        self.copies.iter().map(|copy| copy.name.as_str())
+    }
+
+    /// The copy whose place these values have; `None` for the first place.
+    pub fn copy(&self) -> Option<&str> {
+        self.copy.as_deref()
+    }
+
+    /// The same values, with the place of a copy instead of the first one, and without copies. A copy has the retention of the
+    /// first place and, in a bucket of the same service, also its login, if it does not set its own. `None` if there is no copy
+    /// with this name.
+    pub(super) fn of_copy(&self, name: &str) -> Option<Layers> {
+        let copy = self.copies.iter().find(|copy| copy.name == name)?;
+        let mut layers = Layers { copies: Vec::new(), copy: Some(name.into()), ..self.clone() };
+        let of =
+            |values: &BTreeMap<&'static str, (Raw, Origin)>, key| values.get(key).map(|(raw, _)| raw.clone());
+        let endpoint = "s3.endpoint_url";
+        let same_service = of(&self.values, endpoint) == of(&copy.values, endpoint);
+        let has_login = LOGIN.iter().any(|key| copy.values.contains_key(key));
+        for setting in COPY_SETTINGS {
+            let key = setting.like;
+            let kept = match key {
+                "s3.region" | "s3.ca_bundle" => same_service,
+                _ if LOGIN.contains(&key) => same_service && !has_login,
+                _ => key != "dir" && !key.starts_with("s3."),
+            };
+            if !kept {
+                layers.values.remove(key);
+                let default = setting.setting().default.map(|text| (Raw::Text(text.into()), Origin::Default));
+                layers.values.extend(default.map(|value| (key, value)));
+            }
+        }
+        layers.values.extend(copy.values.clone());
+        Some(layers)
+    }
+
+    /// Removes the copies.
+    pub(super) fn without_copies(&self) -> Layers {
+        Layers { copies: Vec::new(), ..self.clone() }
+    }
+
+    /// The settings of a copy with their values (secrets hidden) and origins, as far as they are set for it.
+    pub fn shown_of_copy(&self, name: &str) -> Vec<(&'static CopySetting, String, &Origin)> {
+        let copy = self.copies.iter().find(|copy| copy.name == name);
+        let row = |setting: &'static CopySetting| {
+            let (raw, origin) = copy?.values.get(setting.like)?;
+            Some((setting, shown(setting.setting(), raw), origin))
+        };
+        COPY_SETTINGS.iter().filter_map(row).collect()
+    }
+
+    /// The texts of a setting of all copies that set it, secrets included.
+    pub(super) fn texts_of_copies(&self, key: &'static str) -> impl Iterator<Item = &str> {
+        self.copies.iter().filter_map(move |copy| match &copy.values.get(key)?.0 {
+            Raw::Text(text) => Some(text.as_str()),
+            Raw::List(_) => None,
+        })
     }
 
     /// The settings of these variables, without a file.
@@ -160,14 +266,20 @@ impl Layers {
     /// An error about a setting's value. Its next step names the place where the value is set.
     pub(super) fn wrong(&self, key: &'static str, why: &str) -> Error {
         let setting = by_key(key).expect("the key is in the table");
+        let of_copy = self.copy.as_ref().zip(copy_setting_like(key));
+        let name = match &of_copy {
+            Some((copy, setting)) => format!("copies: {} of '{copy}'", setting.key),
+            None => key.to_string(),
+        };
         let (origin, place) = match self.origin(key) {
             Some(Origin::Flag) => (format!(" (the flag {})", setting.flag()), setting.flag()),
             Some(origin @ Origin::Environment(name)) => (format!(" ({origin})"), name.clone()),
             Some(origin @ Origin::File(path)) => {
-                (format!(" ({origin})"), format!("{key} in {}", path.display()))
+                (format!(" ({origin})"), format!("{name} in {}", path.display()))
             }
-            Some(origin @ Origin::Default) => (format!(" ({origin})"), format!("{key} ({})", setting.env)),
-            None => (String::new(), format!("{key} ({})", setting.env)),
+            Some(origin @ Origin::Default) => (format!(" ({origin})"), format!("{name} ({})", setting.env)),
+            None if of_copy.is_some() => (String::new(), name.clone()),
+            None => (String::new(), format!("{name} ({})", setting.env)),
         };
         let without = match setting.default {
             Some(default) => format!("; the default is {}", setting.measured(default)),
@@ -180,7 +292,7 @@ impl Layers {
             Some((Raw::List(items), _)) => format!(" = {items:?}"),
             _ => String::new(),
         };
-        Error::usage(format!("{key}{value}{origin}: {why}")).hint(format!("Correct {place}{without}"))
+        Error::usage(format!("{name}{value}{origin}: {why}")).hint(format!("Correct {place}{without}"))
     }
 
     /// Checks that a flag does not set a connection string with a password.
@@ -200,27 +312,30 @@ impl Layers {
 
     /// All settings with their values (secrets hidden) and origins, in the order of the table.
     pub fn shown(&self) -> Vec<(&'static Setting, String, Option<&Origin>)> {
-        let shown = |setting: &'static Setting| {
-            let Some((raw, origin)) = self.values.get(setting.key) else {
-                return (setting, String::new(), None);
-            };
-            let value = match raw {
-                Raw::List(items) if PUBLIC_KEYS.contains(&setting.key) => {
-                    let shown = |item: &String| public_key(item).unwrap_or_else(|| "(hidden)".into());
-                    items.iter().map(shown).collect::<Vec<_>>().join(", ")
-                }
-                Raw::List(items) => items.join(", "),
-                Raw::Text(text) if !setting.secret => text.clone(),
-                Raw::Text(text) if setting.key.ends_with("_uri") || is_off_or_uri(setting, text) => {
-                    hide_login(text)
-                }
-                Raw::Text(_) => "(hidden)".into(),
-            };
-            (setting, value, Some(origin))
+        let shown = |setting: &'static Setting| match self.values.get(setting.key) {
+            Some((raw, origin)) => (setting, shown(setting, raw), Some(origin)),
+            None => (setting, String::new(), None),
         };
         SETTINGS.iter().map(shown).collect()
     }
 }
+
+/// The value of a setting without secrets.
+fn shown(setting: &Setting, raw: &Raw) -> String {
+    match raw {
+        Raw::List(items) if PUBLIC_KEYS.contains(&setting.key) => {
+            let shown = |item: &String| public_key(item).unwrap_or_else(|| "(hidden)".into());
+            items.iter().map(shown).collect::<Vec<_>>().join(", ")
+        }
+        Raw::List(items) => items.join(", "),
+        Raw::Text(text) if !setting.secret => text.clone(),
+        Raw::Text(text) if setting.key.ends_with("_uri") || is_off_or_uri(setting, text) => hide_login(text),
+        Raw::Text(_) => "(hidden)".into(),
+    }
+}
+
+/// The settings of a login at an S3 service.
+const LOGIN: [&str; 3] = ["s3.access_key_id", "s3.secret_access_key", "s3.session_token"];
 
 /// The settings with public keys, among which a secret key may be by mistake.
 const PUBLIC_KEYS: [&str; 2] = ["recipients", "trusted_keys"];
@@ -303,8 +418,20 @@ fn empty(name: &str) -> Error {
         .hint(format!("Give {name} a value, or unset it"))
 }
 
-/// The value of a setting's variable, or of the file that its `_FILE` variable names, with the variable's name.
-fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>> {
+/// The values that variables set for the copy [`COPY`].
+fn copy_variables(env: Env<'_>) -> Result<BTreeMap<&'static str, (Raw, Origin)>> {
+    let mut values = BTreeMap::new();
+    for setting in COPY_SETTINGS {
+        let Some(name) = setting.env else { continue };
+        if let Some((text, name)) = variable(name, setting.file_variable(), env)? {
+            values.insert(setting.like, (Raw::Text(text), Origin::Environment(name)));
+        }
+    }
+    Ok(values)
+}
+
+/// The value of a variable, or of the file that its `_FILE` variable names, with the variable's name.
+fn variable(own: &str, in_file: Option<String>, env: Env<'_>) -> Result<Option<(String, String)>> {
     let read = |name: &str| -> Result<Option<String>> {
         let Some(value) = env(name) else { return Ok(None) };
         let text = value.into_string().map_err(|_| {
@@ -318,22 +445,22 @@ fn variable(setting: &Setting, env: Env<'_>) -> Result<Option<(String, String)>>
             true => Err(empty(name)),
         }
     };
-    let direct = read(setting.env)?;
-    let Some(name) = setting.file_variable() else {
-        return Ok(direct.map(|text| (text, setting.env.to_string())));
+    let direct = read(own)?;
+    let Some(name) = in_file else {
+        return Ok(direct.map(|text| (text, own.to_string())));
     };
     match (direct, read(&name)?) {
         (Some(_), Some(_)) => {
-            Err(Error::usage(format!("both {} and {name} are set", setting.env)).hint("Set only one of them"))
+            Err(Error::usage(format!("both {own} and {name} are set")).hint("Set only one of them"))
         }
-        (None, Some(path)) => Ok(Some((named_value(setting, &name, &path)?, name))),
-        (direct, None) => Ok(direct.map(|text| (text, setting.env.to_string()))),
+        (None, Some(path)) => Ok(Some((named_value(own, &name, &path)?, name))),
+        (direct, None) => Ok(direct.map(|text| (text, own.to_string()))),
     }
 }
 
-/// Reads the value of a setting in the file that the variable `name` names.
-fn named_value(setting: &Setting, name: &str, path: &str) -> Result<String> {
-    let holds = format!("it must contain only the value of {}", setting.env);
+/// Reads the value of the variable `own` in the file that the variable `name` names.
+fn named_value(own: &str, name: &str, path: &str) -> Result<String> {
+    let holds = format!("it must contain only the value of {own}");
     let text = read_named(Path::new(path), 64 << 10)
         .and_then(|(bytes, _)| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8")))
         .map_err(|e| {

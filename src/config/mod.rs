@@ -18,14 +18,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret};
+use crate::base::suggest;
 pub use job::{JobSettings, RecordsAt, RestoreUri, check_job};
 pub use layers::{DEFAULT_FILE, Env, Layers, named_file};
 use machine::Machine;
 use notify::{MailOptions, SignalOptions, WebhookOptions};
-use place::Place;
+use place::{FIRST, Place};
 use signing::Signing;
 pub use table::{Origin, Raw};
 use warnings::{Exposed, Misspelt};
@@ -95,6 +96,43 @@ impl Config {
     pub fn with_flag(&self, key: &'static str, raw: Raw) -> Config {
         let layers = self.layers.with_flag(key, raw);
         Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone())
+    }
+
+    /// The name of the place of these settings: the first one, unless they are those of a copy.
+    pub fn place_name(&self) -> &str {
+        self.layers.copy().unwrap_or(FIRST)
+    }
+
+    /// The same settings, with some of the copy [`table::COPY`] that a flag or an answer sets, by the keys of the first place.
+    pub fn with_copy(&self, values: BTreeMap<&'static str, Raw>) -> Config {
+        let layers = self.layers.with_copy(values);
+        Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone())
+    }
+
+    /// The names of all places, the first one before its copies.
+    pub fn place_names(&self) -> Vec<&str> {
+        [FIRST].into_iter().chain(self.layers.copy_names()).collect()
+    }
+
+    /// The same settings with one place: the first one or a copy, with its own retention.
+    ///
+    /// # Errors
+    /// Returns a usage error if there is no place with this name.
+    pub fn at(&self, name: &str) -> Result<Config> {
+        let layers = match name {
+            FIRST => Some(self.layers.without_copies()),
+            _ => self.layers.of_copy(name),
+        };
+        let layers = layers.ok_or_else(|| {
+            let names = self.place_names();
+            let near = suggest::meant(name, names.iter().copied());
+            let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+            Error::usage(format!("there is no place with the name '{name}'"))
+                .hint(format!("{near}The places are {}", names.join(", ")))
+        })?;
+        let config = Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone());
+        // Messages may still quote what other places said.
+        Ok(Config { redactor: self.redactor.clone(), ..config })
     }
 
     fn resolve(layers: Layers, machine: &Machine, misspelt: Vec<Misspelt>, exposed: Vec<Exposed>) -> Config {

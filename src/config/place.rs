@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use super::choices::choose;
 use super::layers::{Layers, NOT_ABSOLUTE, boolean, within};
 use super::store::{ChecksumMode, DirOptions, S3Options, Sse, unfit};
-use super::table::Origin;
+use super::table::{COPY, Origin, copy_setting_like};
 use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
@@ -52,13 +52,16 @@ const NEED_A_BUCKET: [&str; 8] = [
 
 /// Resolves the place of the backups. The flag `--dir` takes precedence over a bucket.
 pub(super) fn place(layers: &Layers) -> Result<Place> {
+    if let Some(name) = layers.copy() {
+        return place_of_copy(layers, name);
+    }
     let by_flag = layers.origin("dir") == Some(&Origin::Flag);
     let bucket = layers.text("s3.bucket").filter(|_| !by_flag);
     let without: Vec<&str> = NEED_A_BUCKET.into_iter().filter(|key| layers.is_set(key) && !by_flag).collect();
     match (bucket, layers.text("dir")) {
         (Some(_), Some(_)) => {
             Err(Error::usage("both a bucket (S3_BACKUP_BUCKET) and a directory (BACKUP_DIR) are set")
-                .hint("Set one of them; a backup goes to one place"))
+                .hint("Set one of them, and the other one as a copy (COPY_DIR, COPY_S3_BUCKET)"))
         }
         (Some(bucket), None) => s3(layers, bucket).map(|options| Place::S3(Box::new(options))),
         (None, _) if !without.is_empty() => {
@@ -73,6 +76,43 @@ pub(super) fn place(layers: &Layers) -> Result<Place> {
             "Set S3_BACKUP_BUCKET (s3.bucket) or BACKUP_DIR (dir); cron does not see the shell's variables",
         )),
     }
+}
+
+/// Resolves the place of a copy.
+fn place_of_copy(layers: &Layers, name: &str) -> Result<Place> {
+    check_copy(name)?;
+    let (bucket, dir) = (layers.text("s3.bucket"), layers.text("dir"));
+    let without = NEED_A_BUCKET.into_iter().filter(|key| bucket.is_none() && layers.is_set(key));
+    let without: Vec<&str> = without.filter_map(copy_setting_like).map(|setting| setting.key).collect();
+    let variables = if name == COPY { " (COPY_DIR, COPY_S3_BUCKET)" } else { "" };
+    let wrong = |what: &str| {
+        Err(Error::usage(format!("the copy '{name}' {what}"))
+            .hint(format!("Set one of dir and bucket for the copy '{name}'{variables}")))
+    };
+    match (bucket, dir) {
+        (Some(_), Some(_)) => wrong("has both a bucket and a directory"),
+        (None, _) if !without.is_empty() => wrong(&format!("has no bucket, but {} set", are(&without))),
+        (Some(bucket), None) => s3(layers, bucket).map(|options| Place::S3(Box::new(options))),
+        (None, Some(dir)) => dir_place(layers, dir).map(Place::Dir),
+        (None, None) => wrong("has no place"),
+    }
+}
+
+/// The name of the first place, which no copy may have.
+pub const FIRST: &str = "first";
+
+/// Checks the name of a copy. Its characters need no quotes in a shell.
+fn check_copy(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let what = if name == FIRST {
+        "is the name of the first place"
+    } else if name.len() > 64 || name.starts_with('-') || !name.chars().all(fits) {
+        "has other characters than A-Z a-z 0-9 . _ -, begins with -, or is longer than 64 characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("the name '{name}' of a copy {what}"))
+        .hint("Give the copy another name, such as offsite"))
 }
 
 fn s3(layers: &Layers, bucket: &str) -> Result<S3Options> {
@@ -288,7 +328,7 @@ mod tests {
             (vec![], "S3_BACKUP_BUCKET"),
             (vec![("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
             (vec![("BACKUP_DIR", "/b"), ("S3_ENDPOINT_URL", "http://x")], "S3_BACKUP_BUCKET"),
-            (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "shop")], "one place"),
+            (vec![("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "shop")], "as a copy"),
             (vec![("BACKUP_DIR", "b")], "absolute"),
             (vec![("S3_BACKUP_BUCKET", "s3://shop/x")], "S3_BACKUP_BUCKET): write only the bucket's name"),
             (vec![("S3_BACKUP_BUCKET", "My_Shop")], "not 'M'"),

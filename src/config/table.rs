@@ -181,6 +181,20 @@ pub const SETTINGS: &[Setting] = &[
         "minutes",
         "minutes after which the end of the stored oplog is too old",
     ),
+    number(
+        "catch_up",
+        "BACKUP_CATCH_UP",
+        Some("120"),
+        "minutes",
+        "minutes after a run in which copies that fell behind are caught up",
+    ),
+    number(
+        "copy_memory",
+        "BACKUP_COPY_MEMORY",
+        Some("256"),
+        "MiB",
+        "MiB of memory for data that waits for a slower copy",
+    ),
     secret("records", "BACKUP_RECORDS", "the server that records runs, or off; else mongo_uri"),
     setting("state_dir", "UZIMA_BACKUP_STATE_DIR", None, "the folder for locks, mails, unfinished uploads"),
     setting("log_file", "BACKUP_LOG_FILE", None, "the log goes to this file as well"),
@@ -212,6 +226,82 @@ pub const SETTINGS: &[Setting] = &[
     setting("s3.bandwidth", "S3_BANDWIDTH", None, "the most bytes sent per second: 500000, 2 MB or 4 MiB"),
 ];
 
+/// A setting of a table `[[copies]]`, a further place for the same backups. The copy with the name [`COPY`] can also be set by
+/// variables.
+#[derive(Debug)]
+pub struct CopySetting {
+    /// The key in the table.
+    pub key: &'static str,
+    /// The key of the setting with the same meaning for the first place.
+    pub like: &'static str,
+    /// The variable of the copy [`COPY`], if there is one.
+    pub env: Option<&'static str>,
+}
+
+/// The name of the copy that variables set.
+pub const COPY: &str = "copy";
+
+const fn of_copy(key: &'static str, like: &'static str) -> CopySetting {
+    CopySetting { key, like, env: None }
+}
+
+const fn env_of_copy(key: &'static str, like: &'static str, env: &'static str) -> CopySetting {
+    CopySetting { key, like, env: Some(env) }
+}
+
+/// All settings of a copy but its name, in the order in which `config` prints them.
+pub const COPY_SETTINGS: &[CopySetting] = &[
+    env_of_copy("dir", "dir", "COPY_DIR"),
+    of_copy("min_free", "min_free"),
+    env_of_copy("bucket", "s3.bucket", "COPY_S3_BUCKET"),
+    env_of_copy("prefix", "s3.prefix", "COPY_S3_PREFIX"),
+    env_of_copy("region", "s3.region", "COPY_AWS_REGION"),
+    env_of_copy("endpoint_url", "s3.endpoint_url", "COPY_S3_ENDPOINT_URL"),
+    of_copy("force_path_style", "s3.force_path_style"),
+    env_of_copy("access_key_id", "s3.access_key_id", "COPY_AWS_ACCESS_KEY_ID"),
+    env_of_copy("secret_access_key", "s3.secret_access_key", "COPY_AWS_SECRET_ACCESS_KEY"),
+    of_copy("session_token", "s3.session_token"),
+    of_copy("ca_bundle", "s3.ca_bundle"),
+    of_copy("storage_class", "s3.storage_class"),
+    of_copy("sse", "s3.sse"),
+    of_copy("sse_kms_key_id", "s3.sse_kms_key_id"),
+    of_copy("versioned", "s3.versioned"),
+    of_copy("object_lock_days", "s3.object_lock_days"),
+    of_copy("checksum", "s3.checksum"),
+    of_copy("upload_concurrency", "s3.upload_concurrency"),
+    of_copy("bandwidth", "s3.bandwidth"),
+    env_of_copy("retention_days", "retention_days", "COPY_RETENTION_DAYS"),
+    of_copy("keep_min", "keep_min"),
+    of_copy("keep_last", "keep_last"),
+    of_copy("keep_daily", "keep_daily"),
+    of_copy("keep_weekly", "keep_weekly"),
+    of_copy("keep_monthly", "keep_monthly"),
+    of_copy("keep_yearly", "keep_yearly"),
+    of_copy("oplog_days", "oplog_days"),
+    of_copy("max_age", "max_age"),
+    of_copy("catch_up", "catch_up"),
+];
+
+impl CopySetting {
+    /// The setting with the same meaning for the first place.
+    ///
+    /// # Panics
+    /// Panics if the tables do not fit together, which a test shows.
+    pub fn setting(&self) -> &'static Setting {
+        by_key(self.like).expect("each setting of a copy has one of the first place")
+    }
+
+    /// The variable that names a file with the value; `None` if there is none.
+    pub fn file_variable(&self) -> Option<String> {
+        self.env.filter(|_| self.setting().secret).map(|env| format!("{env}_FILE"))
+    }
+}
+
+/// The setting of a copy with the meaning of `key` for the first place.
+pub fn copy_setting_like(key: &str) -> Option<&'static CopySetting> {
+    COPY_SETTINGS.iter().find(|setting| setting.like == key)
+}
+
 pub fn by_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
@@ -219,6 +309,13 @@ pub fn by_key(key: &str) -> Option<&'static Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_of_a_copy_has_one_of_the_first_place() {
+        for setting in COPY_SETTINGS {
+            assert!(!setting.setting().list, "{}", setting.key);
+        }
+    }
 
     #[test]
     fn numbers_have_units() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::layers::{Env, Layers};
-use super::table::{Origin, SETTINGS};
+use super::table::{COPY_SETTINGS, CopySetting, Origin, SETTINGS};
 use crate::base::files::{self, Strictness, Writable};
 use crate::base::suggest;
 
@@ -64,7 +64,9 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<Misspelt> {
 fn known() -> Vec<String> {
     let files = SETTINGS.iter().filter_map(|setting| setting.file_variable());
     let own = SETTINGS.iter().map(|setting| setting.env.to_string());
-    own.chain(files).chain(["UZIMA_BACKUP_CONFIG".into()]).collect()
+    let of_copy = COPY_SETTINGS.iter().filter_map(|setting| setting.env.map(str::to_string));
+    let files = files.chain(COPY_SETTINGS.iter().filter_map(CopySetting::file_variable));
+    own.chain(of_copy).chain(files).chain(["UZIMA_BACKUP_CONFIG".into()]).collect()
 }
 
 /// A file with settings that other users can read or change.
@@ -108,13 +110,17 @@ pub(super) fn exposed(layers: &Layers, env: Env<'_>) -> Vec<Exposed> {
         let path = PathBuf::from((variable != setting.env).then(|| env(variable)).flatten()?);
         is_open(&path).then(|| Exposed::Secret { variable: variable.clone(), path })
     });
+    let of_copy = COPY_SETTINGS.iter().filter_map(CopySetting::file_variable).filter_map(|variable| {
+        let path = PathBuf::from(env(&variable)?);
+        is_open(&path).then_some(Exposed::Secret { variable, path })
+    });
     // /dev/null cannot be changed.
     let file = layers.file.as_deref().filter(|file| file.is_file());
     let writable =
         file.and_then(|file| files::writable_by_others(file, Strictness::Configuration).ok().flatten());
     let signing = layers.text("signing_key_file").map(PathBuf::from).filter(|path| is_open(path));
     let signing = signing.map(|path| Exposed::Secret { variable: "BACKUP_SIGNING_KEY_FILE".into(), path });
-    named.chain(signing).chain(writable.map(Exposed::Configuration)).collect()
+    named.chain(of_copy).chain(signing).chain(writable.map(Exposed::Configuration)).collect()
 }
 
 /// Returns true if everybody may read a file and pass the folders on its path.

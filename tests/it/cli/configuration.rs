@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use uzima_backup::config::table::SETTINGS;
+use uzima_backup::config::table::{COPY_SETTINGS, SETTINGS};
 use uzima_backup::config::{Raw, file};
 use uzima_testkit::mongod::Mongod;
 
@@ -125,7 +125,7 @@ fn mistakes_are_reported_before_any_connection_is_made() {
             &["S3_BACKUP_PREFIX", "must not be empty"],
         ),
         (&[("S3_BACKUP_BUCKET", "shop"), ("S3_BACKUP_PREFIX", "")], &[], &["S3_BACKUP_PREFIX", "empty"]),
-        (&[("S3_BACKUP_BUCKET", "b"), ("BACKUP_DIR", "/x")], &[], &["one place"]),
+        (&[("S3_BACKUP_BUCKET", "b"), ("BACKUP_DIR", "/x")], &[], &["as a copy"]),
         (&[("BACKUP_DIR", "relative")], &[], &["BACKUP_DIR", "absolute"]),
         (
             &[("BACKUP_DIR", "/x"), ("UZIMA_BACKUP_STATE_DIR", "state")],
@@ -307,7 +307,13 @@ fn the_example_configuration_works_unchanged() {
 #[test]
 fn the_example_configuration_works_with_every_setting_switched_on() {
     let text = shipped("examples/config.toml");
-    let values = file::parse("config.toml", &all_on(&text)).unwrap_or_else(|e| panic!("{}", e.chain()));
+    let read = file::parse("config.toml", &all_on(&text)).unwrap_or_else(|e| panic!("{}", e.chain()));
+    for setting in COPY_SETTINGS {
+        let with_it = read.copies.iter().filter(|copy| copy.values.contains_key(setting.like));
+        assert_eq!(with_it.count(), 1, "{} of a copy", setting.key);
+        assert!(setting.env.is_none_or(|env| text.contains(env)), "{:?} is not named", setting.env);
+    }
+    let values = read.values;
     for setting in SETTINGS {
         let value = values.get(setting.key).unwrap_or_else(|| panic!("{} is missing", setting.key));
         if let Some(default) = setting.default {

@@ -99,7 +99,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup health --only fresh
         exit code 2
         --- stderr
-        error: invalid value 'fresh' for '--only <CHECK>' · [possible values: configuration, mongodb, namespaces, engine, store, disk, clock, freshness, backups, drill, key, oplog, records, mail, state] · a similar value exists: 'freshness'
+        error: invalid value 'fresh' for '--only <CHECK>' · [possible values: configuration, mongodb, namespaces, engine, store, disk, clock, freshness, backups, drill, key, oplog, copies, records, mail, state] · a similar value exists: 'freshness'
         next step: `uzima-backup health --help` shows the usage
 
         $ uzima-backup restore
@@ -192,7 +192,7 @@ fn wrong_settings_are_exit_code_2_with_the_next_step() {
         exit code 2
         --- stderr
         error: both a bucket (S3_BACKUP_BUCKET) and a directory (BACKUP_DIR) are set
-        next step: Set one of them; a backup goes to one place
+        next step: Set one of them, and the other one as a copy (COPY_DIR, COPY_S3_BUCKET)
     ");
 }
 

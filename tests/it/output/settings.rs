@@ -52,6 +52,8 @@ fn config_prints_every_setting_with_its_origin() {
         keyed_max_age = 30 days  (default)
         oplog_days = 7 days  (default)
         oplog_max_age = 60 minutes  (default)
+        catch_up = 120 minutes  (default)
+        copy_memory = 256 MiB  (default)
         records = off  (environment, BACKUP_RECORDS)
         state_dir = [HOME]/state  (environment, UZIMA_BACKUP_STATE_DIR)
         log_file is not set  (BACKUP_LOG_FILE: the log goes to this file as well)
@@ -135,6 +137,8 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "keyed_max_age", "env": "BACKUP_KEYED_MAX_AGE", "value": "30", "origin": "default"},
             {"key": "oplog_days", "env": "BACKUP_OPLOG_DAYS", "value": "7", "origin": "default"},
             {"key": "oplog_max_age", "env": "BACKUP_OPLOG_MAX_AGE", "value": "60", "origin": "default"},
+            {"key": "catch_up", "env": "BACKUP_CATCH_UP", "value": "120", "origin": "default"},
+            {"key": "copy_memory", "env": "BACKUP_COPY_MEMORY", "value": "256", "origin": "default"},
             {"key": "records", "env": "BACKUP_RECORDS", "value": "off", "origin": "environment, BACKUP_RECORDS"},
             {
               "key": "state_dir",
@@ -170,6 +174,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "s3.upload_concurrency", "env": "S3_UPLOAD_CONCURRENCY", "value": "4", "origin": "default"},
             {"key": "s3.bandwidth", "env": "S3_BANDWIDTH", "value": null, "origin": null}
           ],
+          "copies": [],
           "job": "nightly",
           "state_dir": "[HOME]/state",
           "engine": {"name": "native", "why": "engine = native"},
