@@ -3,7 +3,7 @@
 //! Each piece becomes a gzip member (RFC 1952) or a zstd frame (RFC 8878) of its own. Stock tools read the
 //! concatenation as one stream, and this program can start to read at any piece.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use crate::base::bounds::Limited;
 use crate::base::error::{Error, Result};
@@ -11,6 +11,18 @@ use crate::config::choices::Codec;
 
 /// The most memory that a compressor keeps for the next piece, in bytes.
 const KEPT: usize = 4 << 20;
+
+/// The bytes of a piece that [`Codec::piece`] looks at.
+const PIECE_START: usize = 5;
+
+/// The working memory of a decompressor, for one piece after the other.
+#[derive(Default)]
+pub struct PieceMemory(zstd::zstd_safe::DCtx<'static>);
+
+/// Returns true if these bytes begin a zstd frame whose content has a checksum (RFC 8878, 3.1.1.1.1.5).
+fn is_checked_frame([a, b, c, d, descriptor]: [u8; PIECE_START]) -> bool {
+    u32::from_le_bytes([a, b, c, d]) == zstd::zstd_safe::MAGICNUMBER && descriptor & 0b100 != 0
+}
 
 /// A compressor with its working memory.
 pub enum Encoder {
@@ -63,6 +75,35 @@ impl Codec {
                 Err(e) => Box::new(FailedDecoder(Some(e))),
             },
         }
+    }
+
+    /// Begins to decompress the next of concatenated pieces; `None` at the end of them. The reader ends without an error only if the
+    /// piece has its checksum. It must be read to its end.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes do not begin a piece with a checksum.
+    pub fn piece<'a>(
+        self,
+        pieces: &'a mut dyn BufRead,
+        memory: &'a mut PieceMemory,
+    ) -> io::Result<Option<Box<dyn Read + 'a>>> {
+        let (mut start, mut filled) = ([0; PIECE_START], 0);
+        while filled < start.len() {
+            match pieces.read(&mut start[filled..])? {
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => filled += n,
+            }
+        }
+        let whole = io::Cursor::new(start).chain(pieces);
+        Ok(Some(match self {
+            // The trailer of every member has a CRC-32.
+            Codec::Gzip { .. } => Box::new(flate2::bufread::GzDecoder::new(whole)),
+            Codec::Zstd { .. } if !is_checked_frame(start) => {
+                return Err(io::Error::other("it is not a zstd frame with a checksum"));
+            }
+            Codec::Zstd { .. } => Box::new(zstd::Decoder::with_context(whole, &mut memory.0).single_frame()),
+        }))
     }
 
     /// The length of [`stored`](Codec::stored) for `len` bytes. It depends on nothing else, so that room can
@@ -171,6 +212,41 @@ mod tests {
             stream.extend_from_slice(&codec.stored(&[9u8; 1536]));
             let raw = codec.decode(&stream, u64::MAX).unwrap();
             assert_eq!(raw, [&[7u8; 512][..], b"hello hello hello", &[9u8; 1536]].concat());
+        }
+    }
+
+    #[test]
+    fn a_piece_ends_without_an_error_only_if_it_has_its_checksum() {
+        for codec in CODECS {
+            let mut encoder = codec.encoder().unwrap();
+            let (mut stream, mut piece) = (Vec::new(), Vec::new());
+            for text in [&b"hello hello hello"[..], b"", b"and more"] {
+                encoder.encode(text, &mut piece).unwrap();
+                stream.extend_from_slice(&piece);
+            }
+            let read = |mut bytes: &[u8]| -> io::Result<Vec<Vec<u8>>> {
+                let (mut memory, mut all) = (PieceMemory::default(), Vec::new());
+                while let Some(mut piece) = codec.piece(&mut bytes, &mut memory)? {
+                    let mut raw = Vec::new();
+                    piece.read_to_end(&mut raw)?;
+                    all.push(raw);
+                }
+                Ok(all)
+            };
+            let whole = read(&stream).unwrap();
+            assert_eq!(whole, [&b"hello hello hello"[..], b"", b"and more"]);
+            for at in 0..stream.len() {
+                for bit in 0..8 {
+                    let mut damaged = stream.clone();
+                    damaged[at] ^= 1 << bit;
+                    // The header of a gzip member has fields that do not matter, such as the time.
+                    let found = read(&damaged).unwrap_or_default();
+                    assert!(
+                        found.iter().all(|piece| whole.contains(piece)),
+                        "{codec:?} {at} {bit}: {found:?}"
+                    );
+                }
+            }
         }
     }
 

@@ -4,6 +4,9 @@
 //! between the segments. [`segment`] reads both; `verify`, `restore` and `drill` share this code. The positions are those of the
 //! content: an encrypted artifact is decrypted by ranges ([`unseal`](super::unseal)).
 
+pub mod held;
+pub mod replicas;
+mod runs;
 pub mod segment;
 pub mod slice;
 

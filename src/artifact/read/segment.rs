@@ -13,6 +13,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
+use super::held::{self, Resumed};
+use super::replicas::Replicas;
+use super::runs::RUN;
+pub use super::runs::{DocumentRun, ORDINARY, undecodable};
 use crate::artifact::age_header::CHUNK as SEALED_CHUNK;
 use crate::artifact::unseal::Opener;
 use crate::base::bounds::{Budget, Share};
@@ -28,11 +32,6 @@ use crate::store::{self, Store};
 const REQUEST: u64 = 4 << 20;
 /// The same for a whole object. Two of them can be read at once, and the replay of their documents is slower than any store.
 const REQUEST_OF_WHOLE: u64 = 2 << 20;
-/// The number of bytes that are decompressed before they are hashed and handed on. A decoder returns small
-/// pieces, and hashing is faster on large ones.
-const CHUNK: usize = 1 << 20;
-/// The longest run of documents, in bytes, that does not count towards the budget for large documents.
-pub const ORDINARY: usize = 2 * CHUNK;
 /// The largest region without documents, decompressed, in bytes: the metadata of a namespace, or of all
 /// namespaces at the beginning of an archive.
 pub const LARGEST_BETWEEN: u64 = 512 << 20;
@@ -57,7 +56,12 @@ pub fn check(
     take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> (Tally, Result<(), String>) {
     let mut raw = codec.stream(compressed).take(segment.raw_bytes + 1);
-    let (tally, hash) = match documents(&mut raw, large, take) {
+    compare(documents(&mut raw, large, take), segment)
+}
+
+/// Compares the documents that were read with the index.
+fn compare(read: Result<(Tally, String), String>, segment: &Segment) -> (Tally, Result<(), String>) {
+    let (tally, hash) = match read {
         Ok(read) => read,
         Err(why) => return (Tally::default(), Err(why)),
     };
@@ -106,7 +110,7 @@ pub fn documents(
         }
         let n = reader.read(&mut buffer[filled..]).map_err(|e| undecodable(&e))?;
         filled += n;
-        if n > 0 && filled < CHUNK {
+        if n > 0 && filled < RUN {
             continue;
         }
         let whole = whole_documents(&buffer[..filled]);
@@ -129,15 +133,10 @@ pub fn documents(
     }
 }
 
-/// The message about compressed bytes that a decoder rejects.
-pub fn undecodable(error: &io::Error) -> String {
-    format!("the data cannot be decompressed: {error}")
-}
-
-/// An artifact in a store.
+/// An artifact in a store, or in several.
 #[derive(Debug, Clone)]
 pub struct StoredArtifact {
-    pub store: Arc<dyn Store>,
+    pub places: Replicas,
     pub key: String,
     pub codec: Codec,
     /// Decrypts ranges of the object; `None` if it is not encrypted.
@@ -146,19 +145,11 @@ pub struct StoredArtifact {
     pub large: Arc<Budget>,
 }
 
-/// Whole documents, concatenated.
-#[derive(Debug)]
-pub struct DocumentRun {
-    pub documents: Vec<u8>,
-    /// The room that a large document takes in the budget of its reader.
-    _room: Option<Share>,
-}
-
 impl StoredArtifact {
-    /// Reads a region without documents and decompresses it.
-    pub async fn raw(&self, range: Range<u64>) -> Result<Vec<u8>> {
+    /// Reads a region without documents from one of the stores, and decompresses it.
+    pub async fn raw(&self, store: &Arc<dyn Store>, range: Range<u64>) -> Result<Vec<u8>> {
         let place = format!("{} at byte {}", self.key, range.start);
-        let stored = self.store.get_range(&self.key, self.stored(&range)).await;
+        let stored = store.get_range(&self.key, self.stored(&range)).await;
         let bytes = stored.and_then(|stored| self.open(&range, stored)).map_err(of_store)?;
         self.codec
             .decode(&bytes, LARGEST_BETWEEN)
@@ -185,8 +176,11 @@ impl StoredArtifact {
     /// Reads a segment, sends its documents to `runs`, and compares it with the index. `name` is the
     /// namespace's name in errors. If the receiver of `runs` is gone, the segment is still read to its end.
     ///
+    /// If there are several stores, a segment that one of them does not give whole is read from the next one, and no document is
+    /// sent before the checksum of its block was compared.
+    ///
     /// # Errors
-    /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the segment is
+    /// Returns an error if no store can be read. The error has the kind `Mismatch` if the segment is
     /// damaged.
     pub async fn segment(
         &self,
@@ -214,17 +208,53 @@ impl StoredArtifact {
         handle: &Handle,
         take: &mut dyn FnMut(DocumentRun),
     ) -> Result<Tally> {
-        let failure = Arc::default();
-        let pieces = self.pieces(segment.offset..segment.offset + segment.length, REQUEST, handle, &failure);
-        let mut take = |documents, _room| take(DocumentRun { documents, _room });
-        let (tally, same) = check(pieces, self.codec, segment, Some(&self.large), &mut take);
+        if !self.places.are_several() {
+            return self.read_from(self.places.first(), segment, name, handle, take);
+        }
+        let (mut resumed, mut attempts) =
+            (Resumed::new(take), self.places.attempts(&self.key, segment.offset));
+        while let Some(replica) = attempts.next_store() {
+            resumed.begin();
+            match self.read_from(&replica.store, segment, name, handle, &mut |run| resumed.take(run)) {
+                Ok(tally) => {
+                    resumed.end().map_err(|what| self.damaged(segment, name, &what))?;
+                    attempts.succeeded(replica);
+                    return Ok(tally);
+                }
+                Err(error) => attempts.failed(error)?,
+            }
+        }
+        Err(attempts.error())
+    }
+
+    fn read_from(
+        &self,
+        store: &Arc<dyn Store>,
+        segment: &Segment,
+        name: &str,
+        handle: &Handle,
+        take: &mut dyn FnMut(DocumentRun),
+    ) -> Result<Tally> {
+        let (failure, range) = (Arc::default(), segment.offset..segment.offset + segment.length);
+        let mut pieces = self.pieces(store, range, REQUEST, handle, &failure);
+        let mut take = |documents, room| take(DocumentRun::new(documents, room));
+        let large = Some(&self.large);
+        let (tally, same) = match self.places.are_several() {
+            false => check(pieces, self.codec, segment, large, &mut take),
+            true => compare(
+                held::documents(&mut pieces, self.codec, segment.raw_bytes, large, &mut take),
+                segment,
+            ),
+        };
         if let Some(error) = failure.lock().expect("no holder panics").take() {
             return Err(of_store(error));
         }
-        same.map(|()| tally).map_err(|what| {
-            let place = format!("{name} is damaged in {} at byte {}: {what}", self.key, segment.offset);
-            Error::new(Kind::Mismatch, place)
-        })
+        same.map(|()| tally).map_err(|what| self.damaged(segment, name, &what))
+    }
+
+    fn damaged(&self, segment: &Segment, name: &str, what: &str) -> Error {
+        let place = format!("{name} is damaged in {} at byte {}: {what}", self.key, segment.offset);
+        Error::new(Kind::Mismatch, place)
     }
 }
 
@@ -239,14 +269,16 @@ pub struct WholeObject {
 }
 
 impl StoredArtifact {
-    /// Reads the whole object, which is `size` bytes long, and hands its documents on in runs. Stops after `most` bytes of
-    /// documents. Blocks the thread.
+    /// Reads the whole object, which is `size` bytes long, from one of the stores, and hands its documents on in runs. Stops after
+    /// `most` bytes of documents. Blocks the thread. If there are several stores, no document is handed on before the checksum of its
+    /// frame was compared.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read. The error has the kind `Mismatch` if the object cannot be decompressed or
     /// contains anything but documents.
     pub fn read_whole(
         &self,
+        store: &Arc<dyn Store>,
         size: u64,
         most: u64,
         handle: &Handle,
@@ -254,13 +286,14 @@ impl StoredArtifact {
     ) -> Result<WholeObject> {
         let failure = Arc::default();
         let mut pieces = HashedPieces {
-            pieces: self.pieces(0..size, REQUEST_OF_WHOLE, handle, &failure),
+            pieces: self.pieces(store, 0..size, REQUEST_OF_WHOLE, handle, &failure),
             hasher: blake3::Hasher::new(),
         };
-        let mut take = |documents, _room| take(DocumentRun { documents, _room });
-        let read = {
-            let mut raw = self.codec.stream(&mut pieces).take(most + 1);
-            documents(&mut raw, Some(&self.large), &mut take)
+        let mut take = |documents, room| take(DocumentRun::new(documents, room));
+        let large = Some(&self.large);
+        let read = match self.places.are_several() {
+            false => documents(&mut self.codec.stream(&mut pieces).take(most + 1), large, &mut take),
+            true => held::documents(&mut pieces, self.codec, most, large, &mut take),
         };
         // A decoder may stop at the end of its last frame.
         let rest = io::copy(&mut pieces, &mut io::sink());
@@ -275,6 +308,7 @@ impl StoredArtifact {
 
     fn pieces(
         &self,
+        store: &Arc<dyn Store>,
         range: Range<u64>,
         request: u64,
         handle: &Handle,
@@ -282,6 +316,7 @@ impl StoredArtifact {
     ) -> RequestedPieces {
         let mut pieces = RequestedPieces {
             artifact: self.clone(),
+            store: Arc::clone(store),
             handle: handle.clone(),
             left: range,
             request,
@@ -322,6 +357,7 @@ impl Read for HashedPieces {
 /// A range of an artifact as a stream. The next piece is requested while the current one is read.
 struct RequestedPieces {
     artifact: StoredArtifact,
+    store: Arc<dyn Store>,
     handle: Handle,
     left: Range<u64>,
     /// The size of a range request in bytes.
@@ -344,8 +380,9 @@ impl RequestedPieces {
             end -= end % SEALED_CHUNK as u64;
         }
         let range = std::mem::replace(&mut self.left.start, end)..end;
-        let (artifact, stored) = (self.artifact.clone(), self.artifact.stored(&range));
-        let request = async move { artifact.store.get_range(&artifact.key, stored).await };
+        let (store, key, stored) =
+            (Arc::clone(&self.store), self.artifact.key.clone(), self.artifact.stored(&range));
+        let request = async move { store.get_range(&key, stored).await };
         self.requested = Some((range, self.handle.spawn(request)));
     }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::artifact::read;
+use crate::artifact::read::replicas::{Replica, Replicas};
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
@@ -29,7 +30,6 @@ use crate::ops::restore::{
 };
 use crate::restore_target::throwaway::{self, Throwaway};
 use crate::restore_target::{RestoreTarget, ServerVersion};
-use crate::store::Store;
 use crate::store::dir;
 
 use compare::{Compared, Difference, DrillCheck};
@@ -50,7 +50,8 @@ pub enum DrillTarget {
 
 #[derive(Debug)]
 pub struct DrillResources<'a> {
-    pub store: Arc<dyn Store>,
+    /// The stores with the backup.
+    pub places: Replicas,
     /// The identities for an encrypted backup.
     pub keys: Option<Arc<Identities>>,
     pub meter: &'a Meter,
@@ -114,8 +115,11 @@ pub async fn drill(
         false => subject.manifest,
         true => {
             let damaged = |what: String| Error::new(Kind::Mismatch, what);
-            let loading = read::load_index(&*resources.store, subject.manifest, resources.keys.as_deref());
-            complete = resources.cancel.or(loading).await?.map_err(damaged)?.1;
+            let (stored, keys) = (subject.manifest, resources.keys.as_deref());
+            let load =
+                async |one: &Replica| read::load_index(&*one.store, stored, keys).await?.map_err(damaged);
+            let loading = resources.places.read(&stored.index.key, 0, load);
+            complete = resources.cancel.or(loading).await?.1;
             &complete
         }
     };
@@ -204,8 +208,8 @@ impl Scratch {
         let (source, version) = (ServerVersion::parse(&manifest.source.version), target.version);
         let same = (source.0, source.1) == (version.0, version.1)
             && manifest.source.needs() == Some(target.accepts());
-        let (store, keys) = (Arc::clone(&resources.store), resources.keys.as_deref());
-        let stored = StoredBackup::open(store, stored_manifest(manifest), keys).await?;
+        let (places, keys) = (resources.places.clone(), resources.keys.as_deref());
+        let stored = StoredBackup::open(places, stored_manifest(manifest), keys).await?;
         let stored = Arc::new(match subject.slices() {
             Some(slices) => stored.continued(slices, keys).await?,
             None => stored,

@@ -88,6 +88,12 @@ impl Restore {
         Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, plan })
     }
 
+    /// What a person should know about the places that were read so far: places that were not used, and objects that another place
+    /// gave.
+    pub fn problems_of_places(&self) -> Vec<String> {
+        self.origin.problems_of_places()
+    }
+
     /// Checks the user's rights, and reads everything that would be restored and compares it with the manifest.
     pub async fn check(&self, meter: &Meter) -> Result<()> {
         let checked = self.cancel.or(self.check_all(meter)).await;
@@ -227,7 +233,9 @@ impl Restore {
         let incomplete = outcomes.iter().filter(|outcome| !outcome.is_complete());
         let missing = incomplete.map(|outcome| outcome.to.clone()).collect();
         let next_step = self.next_step(&outcomes);
-        let RestorePlan { facts, warnings, .. } = self.plan;
+        let of_places = self.problems_of_places();
+        let RestorePlan { facts, mut warnings, .. } = self.plan;
+        warnings.extend(of_places);
         Ok(RestoreReport {
             facts,
             outcomes,

@@ -20,6 +20,7 @@ use super::dump::{ArchiveSurvey, Dump};
 use super::filter::ReplayFilter;
 use super::namespaces::{BackupNamespace, NamespaceKey, is_users_or_roles};
 use super::options::{RestoreOptions, Users};
+use crate::artifact::read::replicas::{Replica, Replicas};
 use crate::artifact::read::segment::{self, StoredArtifact};
 use crate::artifact::read::{self, match_metadata, regions};
 use crate::base::bounds;
@@ -163,9 +164,17 @@ impl RestoreOrigin {
     pub(super) fn place(&self) -> String {
         match self {
             RestoreOrigin::Stored(stored) => {
-                format!("backup {} in {}", stored.manifest.id, stored.object.store.place())
+                format!("backup {} in {}", stored.manifest.id, stored.object.places.first().place())
             }
             RestoreOrigin::Dump(dump) => dump.path.display().to_string(),
+        }
+    }
+
+    /// What a person should know about the places that the backup was read from.
+    pub(super) fn problems_of_places(&self) -> Vec<String> {
+        match self {
+            RestoreOrigin::Stored(stored) => stored.object.places.problems(),
+            RestoreOrigin::Dump(_) => Vec::new(),
         }
     }
 
@@ -270,48 +279,58 @@ pub struct StoredBackup {
 }
 
 impl StoredBackup {
-    /// Opens the backup of a manifest, with the identities for an encrypted one.
+    /// Opens the backup of a manifest, with the identities for an encrypted one. The manifest must be the same in all places.
     ///
     /// # Errors
-    /// Returns an error if index or artifact are missing or do not match the manifest. The error has the kind [`Kind::Key`] if no
+    /// Returns an error if no place has an index and an artifact that match the manifest. The error has the kind [`Kind::Key`] if no
     /// identity decrypts the backup.
     pub async fn open(
-        store: Arc<dyn Store>,
+        places: impl Into<Replicas>,
         manifest: Manifest,
         keys: Option<&Identities>,
     ) -> Result<StoredBackup> {
+        let places = places.into();
         let mismatch = |what: String| {
             Error::new(Kind::Mismatch, format!("the backup {}: {what}", manifest.id)).hint(
                 "Restore another backup (`uzima-backup list`), or bring the file back from a copy; a bucket may keep older \
                  versions of it",
             )
         };
-        choose::refuse_archived(&*store, &manifest.id).await?;
-        let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
         let key = manifest.artifact.key.clone();
-        let (index, manifest) = read::load_index(&*store, &manifest, keys).await?.map_err(|what| {
-            let error = mismatch(what);
-            let step = error.next_step().unwrap_or_default();
-            let read = choose::inspect_artifact_step(&*store, &key);
-            let step = format!(
-                "{step}. Without the index, {read} shows the artifact's content and whether it is complete"
-            );
-            error.hint(step)
-        })?;
-        match store.head(&key).await? {
-            None => return Err(mismatch(format!("{key} is missing"))),
+        let thawed = async |one: &Replica| choose::refuse_archived(&*one.store, &manifest.id).await;
+        places.read(&key, 0, thawed).await?;
+        let format: Format = manifest.artifact.format.parse().map_err(mismatch)?;
+        let load = async |one: &Replica| {
+            read::load_index(&*one.store, &manifest, keys).await?.map_err(|what| {
+                let error = mismatch(what);
+                let step = error.next_step().unwrap_or_default();
+                let read = choose::inspect_artifact_step(&*one.store, &key);
+                let step = format!(
+                    "{step}. Without the index, {read} shows the artifact's content and whether it is complete"
+                );
+                error.hint(step)
+            })
+        };
+        let (index, manifest) = places.read(&manifest.index.key, 0, load).await?;
+        let find = async |one: &Replica| match one.store.head(&key).await? {
+            // A place without the artifact is not asked for its segments.
+            None => Err(mismatch(format!("{key} is missing")).of_kind(Kind::Missing)),
             Some(object) if object.size != manifest.artifact.size => {
-                return Err(mismatch(format!(
-                    "{key} has {}, not {}",
-                    units::several(object.size, "byte"),
-                    units::count(manifest.artifact.size)
-                )));
+                let (has, wanted) =
+                    (units::several(object.size, "byte"), units::count(manifest.artifact.size));
+                Err(mismatch(format!("{key} has {has}, not {wanted}")).of_kind(Kind::Missing))
             }
-            Some(_) => {}
-        }
-        let opener = read::open_artifact(&*store, &manifest, keys).await?.map_err(mismatch)?;
+            Some(_) => Ok(()),
+        };
+        places.read(&key, 0, find).await.map_err(|error| match error.kind() {
+            Kind::Missing => error.of_kind(Kind::Mismatch),
+            _ => error,
+        })?;
+        let open =
+            async |one: &Replica| read::open_artifact(&*one.store, &manifest, keys).await?.map_err(mismatch);
+        let opener = places.read(&key, 0, open).await?;
         let (codec, large) = (format.codec, segment::large_documents());
-        let object = StoredArtifact { store, key, codec, opener, large };
+        let object = StoredArtifact { places, key, codec, opener, large };
         Ok(StoredBackup { index, format, object, manifest, continuation: None })
     }
 
@@ -320,22 +339,33 @@ impl StoredBackup {
         if wanted.is_empty() || !index.namespaces.is_empty() {
             return wanted.iter().map(|at| Ok((*at, described(index, manifest, *at)?))).collect();
         }
+        let describe = async |one: &Replica| self.describe_from(&one.store, wanted).await;
+        self.object.places.read(&self.object.key, 0, describe).await
+    }
+
+    /// Reads options and indexes from the artifact, for an index that does not have them.
+    async fn describe_from(
+        &self,
+        store: &Arc<dyn Store>,
+        wanted: &BTreeSet<usize>,
+    ) -> Result<BTreeMap<usize, Namespace>> {
+        let StoredBackup { manifest, index, .. } = self;
         let between = between(manifest, index);
         let found = match self.format.container {
             Container::Archive => {
                 // An archive describes all namespaces at its beginning. Without documents, the beginning is the
                 // whole artifact.
                 let first = between.first().map(|(range, _)| range.clone()).unwrap_or_default();
-                announced(&self.object.raw(first).await?)?
+                announced(&self.object.raw(store, first).await?)?
             }
             Container::Tar => {
                 // A namespace's metadata comes right before its documents.
                 let (near, far): (Vec<_>, Vec<_>) = between
                     .into_iter()
                     .partition(|(_, next)| next.is_some_and(|next| wanted.contains(&next)));
-                let mut found = self.entries(near).await?;
+                let mut found = self.entries(store, near).await?;
                 if !wanted.iter().all(|at| found.contains_key(&key(&manifest.namespaces[*at]))) {
-                    found.extend(self.entries(far).await?);
+                    found.extend(self.entries(store, far).await?);
                 }
                 found
             }
@@ -350,11 +380,15 @@ impl StoredBackup {
     }
 
     /// The metadata files in ranges of a tar.
-    async fn entries(&self, ranges: Vec<(Range<u64>, Option<usize>)>) -> Result<NamespacesByName> {
+    async fn entries(
+        &self,
+        store: &Arc<dyn Store>,
+        ranges: Vec<(Range<u64>, Option<usize>)>,
+    ) -> Result<NamespacesByName> {
         let path = |n: &NamespaceEntry| format!("dump/{}", names::metadata_file(&n.db, &n.collection));
         let by_path: BTreeMap<String, &NamespaceEntry> =
             self.manifest.namespaces.iter().map(|entry| (path(entry), entry)).collect();
-        let reads = stream::iter(ranges).map(|(range, _)| self.object.raw(range));
+        let reads = stream::iter(ranges).map(|(range, _)| self.object.raw(store, range));
         let pieces: Vec<Vec<u8>> = reads.buffered(RANGES).try_collect().await?;
         let mut found = NamespacesByName::new();
         for (path, text) in pieces.iter().flat_map(|piece| files(piece)) {

@@ -8,16 +8,19 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::{RestoreOrigin, StoredBackup};
-use crate::artifact::read::segment::{self, StoredArtifact};
+use crate::artifact::read::held::Resumed;
+use crate::artifact::read::replicas::{Replica, Replicas};
+use crate::artifact::read::segment::{self, DocumentRun, StoredArtifact};
 use crate::artifact::read::slice::{CODEC, OpenedSlice, open_slice};
 use crate::artifact::unseal::Opener;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::keys::Identities;
 use crate::base::units;
+use crate::catalog::layout;
 use crate::catalog::point::ChosenSlices;
 use crate::dumpformat::oplog::EntrySource;
 use crate::model::optime::OpTime;
-use crate::model::slice::SliceManifest;
+use crate::model::slice::{self, SliceManifest};
 use crate::ops::restore::report::PointFacts;
 use crate::restore_target::insert;
 use crate::store::Store;
@@ -28,10 +31,18 @@ const DAMAGED: &str = "Nothing was changed. Put a copy of the object back, or re
 /// How many encrypted slices are opened at once.
 const OPENING: usize = 16;
 
+/// A slice that is replayed.
+#[derive(Debug)]
+struct ChosenSlice {
+    /// The manifest as it is stored.
+    stored: SliceManifest,
+    opened: OpenedSlice,
+}
+
 /// The slices that are replayed after a backup.
 #[derive(Debug)]
 pub struct Continuation {
-    slices: Vec<OpenedSlice>,
+    slices: Vec<ChosenSlice>,
     /// The backup's own instant.
     instant: OpTime,
     /// The last optime that is replayed.
@@ -57,7 +68,7 @@ impl Continuation {
     }
 
     fn manifests(&self) -> impl Iterator<Item = &SliceManifest> {
-        self.slices.iter().map(|slice| &slice.manifest)
+        self.slices.iter().map(|slice| &slice.opened.manifest)
     }
 
     /// The start of the first slice.
@@ -85,7 +96,7 @@ impl Continuation {
     /// manifest. Blocks the thread.
     fn scan(
         &self,
-        store: &Arc<dyn Store>,
+        places: &Replicas,
         (from, to): (OpTime, OpTime),
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
@@ -94,10 +105,10 @@ impl Continuation {
         let to = to.min(self.last);
         let mut foreign = None;
         let wanted = |slice: &SliceManifest| slice.end.at >= from && slice.start < to;
-        for slice in self.slices.iter().filter(|slice| wanted(&slice.manifest)) {
-            scan_body(store, slice, &mut |at, raw| {
+        for slice in self.slices.iter().filter(|slice| wanted(&slice.opened.manifest)) {
+            scan_body(places, slice, &mut |at, raw| {
                 if at == self.instant && self.is_foreign(raw) {
-                    foreign = Some(&slice.manifest);
+                    foreign = Some(&slice.opened.manifest);
                 }
                 if (from..=to).contains(&at) {
                     each(raw);
@@ -123,26 +134,22 @@ impl Continuation {
     }
 }
 
-/// Passes every entry of a slice to `each`, with its time.
-fn scan_body(
-    store: &Arc<dyn Store>,
-    OpenedSlice { manifest: slice, opener }: &OpenedSlice,
-    each: &mut dyn FnMut(OpTime, &[u8]),
-) -> Result<()> {
-    let Some(body) = &slice.body else { return Ok(()) };
-    let content = opener.as_ref().map_or(body.size, Opener::plain_size);
+/// Passes every entry of a slice to `each`, with its time. A slice that one place does not give whole is read from the next one.
+fn scan_body(places: &Replicas, slice: &ChosenSlice, each: &mut dyn FnMut(OpTime, &[u8])) -> Result<()> {
+    let ChosenSlice { stored, opened: OpenedSlice { manifest, opener } } = slice;
+    let Some(body) = &manifest.body else { return Ok(()) };
     let object = StoredArtifact {
-        store: Arc::clone(store),
+        places: places.clone(),
         key: body.key.clone(),
         codec: CODEC,
         opener: opener.clone(),
         large: segment::large_documents(),
     };
-    let (mut last, mut wrong) = (slice.start, None);
-    let read = object.read_whole(content, slice.raw_bytes, &Handle::current(), &mut |run| {
+    let (mut last, mut wrong, handle) = (manifest.start, None, Handle::current());
+    let mut take = |run: DocumentRun| {
         for raw in insert::split(&run.documents).unwrap_or_default() {
             let at = RawDocument::from_bytes(raw).ok().and_then(|entry| entry.get_timestamp("ts").ok());
-            match at.map(OpTime::from).filter(|at| *at > last && *at <= slice.end.at) {
+            match at.map(OpTime::from).filter(|at| *at > last && *at <= manifest.end.at) {
                 Some(at) if wrong.is_none() => {
                     last = at;
                     each(at, raw);
@@ -150,8 +157,61 @@ fn scan_body(
                 _ => wrong = Some("its entries are not in order, or not within its times".to_string()),
             }
         }
-    });
+    };
+    if !places.are_several() {
+        read_body(&object, places.first(), manifest, &mut take)?;
+    } else {
+        let (mut resumed, mut attempts) = (Resumed::new(&mut take), places.attempts(&body.key, 0));
+        loop {
+            let Some(replica) = attempts.next_store() else { return Err(attempts.error()) };
+            resumed.begin();
+            let same = handle.block_on(has_slice(places, replica, stored));
+            let read = same
+                .and_then(|()| read_body(&object, &replica.store, manifest, &mut |run| resumed.take(run)));
+            match read {
+                Ok(()) => {
+                    resumed.end().map_err(|what| damaged(manifest, &what))?;
+                    attempts.succeeded(replica);
+                    break;
+                }
+                Err(error) => attempts.failed(error)?,
+            }
+        }
+    }
+    wrong.map_or(Ok(()), |what| Err(damaged(manifest, &what)))
+}
+
+/// Checks that a place has this slice with the same manifest as the place that it was chosen from.
+///
+/// # Errors
+/// Returns an error of the kind `Mismatch` if it does not, and another one if the store does not answer.
+async fn has_slice(places: &Replicas, replica: &Replica, stored: &SliceManifest) -> Result<()> {
+    if Arc::ptr_eq(places.first(), &replica.store) {
+        return Ok(());
+    }
+    let key = layout::slice(&stored.job, &stored.chain, stored.start);
+    let bytes = match replica.store.get(&key, slice::LARGEST).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind.is_fault() => return Err(Error::from(e).of_kind(Kind::Mismatch)),
+        Err(e) => return Err(e.into()),
+    };
+    match SliceManifest::decode(&bytes).as_ref() == Ok(stored) {
+        true => Ok(()),
+        false => Err(damaged(stored, &format!("the place {} has another manifest of it", replica.name))),
+    }
+}
+
+/// Reads the body of a slice from one place, and compares it with the manifest.
+fn read_body(
+    object: &StoredArtifact,
+    store: &Arc<dyn Store>,
+    slice: &SliceManifest,
+    take: &mut dyn FnMut(DocumentRun),
+) -> Result<()> {
+    let Some(body) = &slice.body else { return Ok(()) };
+    let content = object.opener.as_ref().map_or(body.size, Opener::plain_size);
     let damaged = |what: &str| damaged(slice, &format!("{}: {what}", body.key));
+    let read = object.read_whole(store, content, slice.raw_bytes, &Handle::current(), take);
     let read = read.map_err(|error| match error.kind() {
         Kind::Mismatch => error.hint(DAMAGED),
         _ => error,
@@ -166,11 +226,11 @@ fn scan_body(
         )));
     }
     // The chunks of an encrypted body have tags, which prove what its BLAKE3 proves.
-    let same_object = opener.is_some() || read.blake3 == body.blake3;
-    if body.raw_blake3.as_ref() != Some(&read.raw_blake3) || !same_object {
-        return Err(damaged("its BLAKE3 differs from its manifest"));
+    let same_object = object.opener.is_some() || read.blake3 == body.blake3;
+    match body.raw_blake3.as_ref() == Some(&read.raw_blake3) && same_object {
+        true => Ok(()),
+        false => Err(damaged("its BLAKE3 differs from its manifest")),
     }
-    wrong.map_or(Ok(()), |what| Err(damaged(&what)))
 }
 
 fn damaged(slice: &SliceManifest, what: &str) -> Error {
@@ -189,10 +249,15 @@ impl StoredBackup {
         chosen: &ChosenSlices,
         keys: Option<&Identities>,
     ) -> Result<StoredBackup> {
-        let store = &self.object.store;
+        let places = &self.object.places;
         let selection = self.manifest.known_selection();
         let open = async |slice: &SliceManifest| {
-            let opened = open_slice(&**store, slice, keys).await?.map_err(|what| damaged(slice, &what))?;
+            let key = slice.events.as_ref().map_or("", |events| &events.key);
+            let open = async |one: &Replica| {
+                has_slice(places, one, slice).await?;
+                open_slice(&*one.store, slice, keys).await?.map_err(|what| damaged(slice, &what))
+            };
+            let opened = places.read(key, 0, open).await?;
             // Without the key, an encrypted selection cannot be compared with another one.
             let other = opened.manifest.known_selection();
             if slice.end.at > chosen.instant && other.differs(&selection) {
@@ -206,9 +271,9 @@ impl StoredBackup {
                     "Restore to an earlier time, or begin with another backup: `uzima-backup restore ID --at TIME`",
                 ));
             }
-            Ok(opened)
+            Ok(ChosenSlice { stored: slice.clone(), opened })
         };
-        let slices: Vec<OpenedSlice> =
+        let slices: Vec<ChosenSlice> =
             stream::iter(&chosen.slices).map(open).buffered(OPENING).try_collect().await?;
         let consistency = &self.manifest.consistency;
         self.continuation = Some(Continuation {
@@ -227,7 +292,7 @@ impl StoredBackup {
         self.scan_slice(each)?;
         match &self.continuation {
             None => Ok(()),
-            Some(slices) => slices.scan(&self.object.store, (OpTime { t: 0, i: 0 }, slices.last()), each),
+            Some(slices) => slices.scan(&self.object.places, (OpTime { t: 0, i: 0 }, slices.last()), each),
         }
     }
 }
@@ -249,7 +314,7 @@ impl EntrySource for RestoreOrigin {
         }
         match &stored.continuation {
             None => Ok(()),
-            Some(slices) => slices.scan(&stored.object.store, (from, to), &mut each),
+            Some(slices) => slices.scan(&stored.object.places, (from, to), &mut each),
         }
     }
 }
