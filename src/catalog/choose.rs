@@ -6,8 +6,9 @@ mod which;
 
 use std::path::Path;
 
+use super::fault::BackupFault;
 use super::trust::{Distrust, Trust};
-use super::{CatalogEntry, CatalogOptions, find, layout};
+use super::{BackupFolder, Catalog, CatalogEntry, CatalogOptions, find, layout};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
 use crate::catalog;
@@ -67,6 +68,23 @@ pub async fn choose_for_restore(
 ) -> Result<(Manifest, Vec<SkippedBackup>)> {
     let chosen = good(store, which, job, options).await?;
     Ok((readable(store, chosen.entry).await?, chosen.skipped))
+}
+
+/// The known fault of a backup: an object is missing or has another size, or the last verify found damage.
+///
+/// # Errors
+/// Returns an error if the store does not answer.
+pub async fn known_fault(
+    store: &dyn Store,
+    manifest: &Manifest,
+    options: &CatalogOptions,
+) -> Result<Option<BackupFault>> {
+    let (catalog, id) = (Catalog::read(store, options).await?, &manifest.id);
+    let verdicts = catalog.verdicts(std::slice::from_ref(id)).await?.remove(id);
+    let verdict = verdicts.and_then(|verdicts| verdicts.newest?.ok());
+    let none = BackupFolder::new();
+    let folder = catalog.folders().get(id).unwrap_or(&none);
+    Ok(BackupFault::find(manifest, folder, verdict.as_ref()))
 }
 
 /// Finds the backup. Without an id it is one without a known fault, and the newer ones are named in the log.

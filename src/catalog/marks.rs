@@ -23,7 +23,7 @@ use crate::store::{Store, StoreErrorKind};
 pub const FORMAT: u32 = 1;
 
 /// The largest object of this kind that is read, in bytes.
-const LARGEST: u64 = 4 << 20;
+pub const LARGEST: u64 = 4 << 20;
 
 /// A pin, or an acceptance.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod history;
 pub mod layout;
 pub mod marks;
+pub mod objects;
 pub mod place_files;
 pub mod point;
 pub mod ranges;
@@ -25,18 +26,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use crate::artifact::seal::seal;
 use crate::base::error::{Error, Result};
-use crate::base::keys::Recipients;
-use crate::base::minisign::{PublicKey, SigningKey};
+use crate::base::minisign::PublicKey;
 use crate::model::id::BackupId;
-use crate::model::index::Index;
-use crate::model::manifest::{IndexObject, Manifest};
+use crate::model::manifest::Manifest;
 use crate::store::{Store, StoredObject};
 use chain::JobSlices;
 use compare::{EntryAmount, NamespaceAmounts};
@@ -119,6 +116,11 @@ impl<'a> Catalog<'a> {
     /// All folders. Objects that belong to no backup are left out.
     pub fn folders(&self) -> &BTreeMap<BackupId, BackupFolder> {
         &self.folders
+    }
+
+    /// Known backups that are missing.
+    pub fn missing(&self) -> Option<&MissingBackups> {
+        self.missing.as_ref()
     }
 
     /// The oplog slices of a job.
@@ -380,38 +382,4 @@ fn in_folders(listed: Vec<StoredObject>) -> BTreeMap<BackupId, BackupFolder> {
 pub fn existing(folders: &BTreeMap<BackupId, BackupFolder>) -> Vec<BackupId> {
     let exists = |folder: &BackupFolder| folder.contains_key(layout::MANIFEST);
     folders.iter().rev().filter(|(_, folder)| exists(folder)).map(|(id, _)| id.clone()).collect()
-}
-
-/// Writes the index, encrypted if there are recipients. Returns its description for the manifest.
-pub async fn put_index(
-    store: &dyn Store,
-    id: &BackupId,
-    index: &Index,
-    recipients: Option<&Recipients>,
-) -> Result<IndexObject> {
-    let (key, plain) = (layout::index(id, recipients.is_some()), index.encode()?);
-    let bytes = match recipients {
-        Some(recipients) => seal(recipients, &plain)?,
-        None => plain,
-    };
-    let (size, blake3) = (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string());
-    store.create(&key, Bytes::from(bytes)).await?;
-    Ok(IndexObject { key, size, blake3 })
-}
-
-/// Writes the commands that restore an encrypted backup without this tool.
-pub async fn put_recovery(store: &dyn Store, id: &BackupId, text: String) -> Result<()> {
-    store.create(&layout::recovery(id), Bytes::from(text)).await?;
-    Ok(())
-}
-
-/// Writes the manifest, after its signature if there is a key. With this, the backup exists.
-pub async fn commit(store: &dyn Store, manifest: &Manifest, signing: Option<&SigningKey>) -> Result<()> {
-    let (key, bytes) = (layout::manifest(&manifest.id), manifest.encode()?);
-    if let Some(signing) = signing {
-        let signature = signing.sign(&bytes, &format!("manifest of the backup {}", manifest.id));
-        store.create(&layout::signature(&key), Bytes::from(signature)).await?;
-    }
-    store.create(&key, Bytes::from(bytes)).await?;
-    Ok(())
 }

@@ -8,6 +8,7 @@
 //! `tests/it/cleanup/histories.rs` compares plans with an oracle that was written independently. For a million histories:
 //! `UZIMA_HISTORIES=1000000 cargo test --release --test it histories -- --nocapture`.
 
+pub mod copies;
 pub mod outlook;
 mod quality;
 pub mod slices;

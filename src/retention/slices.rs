@@ -26,7 +26,7 @@ pub struct SliceDecision {
 }
 
 /// The beginning of the range that `days` promises.
-pub(super) fn range_start(now: DateTime<Utc>, days: u32) -> OpTime {
+pub fn range_start(now: DateTime<Utc>, days: u32) -> OpTime {
     let start = now.checked_sub_signed(TimeDelta::days(days.into())).map_or(0, |at| at.timestamp());
     OpTime { t: u32::try_from(start.max(0)).unwrap_or(u32::MAX), i: 0 }
 }

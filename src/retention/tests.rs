@@ -15,7 +15,7 @@ pub(super) fn now() -> DateTime<Utc> {
     "2026-11-23T04:00:00Z".parse().unwrap()
 }
 
-fn contents(documents: u64) -> Contents {
+pub(super) fn contents(documents: u64) -> Contents {
     let amount = Amount { documents, raw_bytes: documents * 100 };
     let namespaces = [("shop.orders".into(), amount)].into_iter().collect();
     Contents { total: amount, namespaces, ..Contents::default() }
@@ -51,7 +51,7 @@ fn nightly(days: std::ops::Range<i64>) -> Vec<RetainedBackup> {
 
 const POLICY: Policy = Policy { days: 30, min: 3, last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 
-fn context() -> PlanContext {
+pub(super) fn context() -> PlanContext {
     PlanContext {
         job: JOB.into(),
         now: now(),
