@@ -2,12 +2,14 @@
 
 pub mod backup;
 pub mod cleanup;
+pub mod copy;
 pub mod drill;
 pub mod health;
 pub mod init;
 pub mod list;
 pub mod oplog;
 pub mod pin;
+pub mod places;
 pub mod restore;
 pub mod stats;
 pub mod timeline;

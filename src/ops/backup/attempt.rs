@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use self::changes::{Change, changed, left_out, only_drops};
 use super::data_path::{self, ArtifactUpload, Reader};
+use super::place::{BackupPlace, BackupPlaceRow};
 use super::preflight::Preflight;
 use super::tries::{AttemptPlan, Seen};
 use super::{AttemptId, BackupOptions, BackupReport, Resources};
@@ -19,7 +20,8 @@ use crate::base::minisign::SigningKey;
 use crate::base::progress::Phase;
 use crate::base::units;
 use crate::base::waits::{Waits, WaitsFor};
-use crate::catalog::{self, CatalogOptions, compare, layout, slowdown};
+use crate::catalog::objects::BackupObjects;
+use crate::catalog::{CatalogOptions, compare, layout, slowdown};
 use crate::config::choices::EngineChoice;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
@@ -33,6 +35,8 @@ use crate::source::engine::{self, ChosenEngine};
 use crate::source::native::{self, Gone, ReadOptions};
 use crate::source::oplog::{self, SliceBounds};
 use crate::source::snapshot;
+use crate::store::mirror::LaneEnd;
+use crate::store::{Store, Upload};
 
 /// Makes one attempt as `plan` says. Sets `seen` as soon as the server is known.
 pub(super) async fn attempt(
@@ -98,6 +102,7 @@ pub(super) async fn attempt(
         resources,
         options,
         id,
+        lead: 0,
         started,
         engine,
         known,
@@ -115,14 +120,21 @@ pub(super) async fn attempt(
             return Err(error);
         }
     };
-    work.upload.completed();
-    match work.commit(&checked).await {
-        Ok(report) => {
+    match work.commit_somewhere(&checked).await {
+        Ok((mut report, objects)) => {
             work.known.server.close().await;
+            if work.resources.places.len() + work.resources.away.len() > 1 {
+                report.places = work.finish_places(&objects).await;
+            }
+            report.problems.extend(report.places.iter().filter_map(BackupPlaceRow::problem));
             Ok(report)
         }
         Err(error) => {
-            work.remove_body().await;
+            work.upload.abort().await;
+            for at in work.wholes().await {
+                work.lead = at;
+                work.remove_body().await;
+            }
             Err(error)
         }
     }
@@ -131,18 +143,23 @@ pub(super) async fn attempt(
 /// Reads the documents into a sink. Blocks.
 type Documents = Box<dyn FnOnce(&mut dyn Sink) -> Result<()> + Send>;
 
+/// How long one of several places may take to commit a backup before another one does.
+const COMMITTING: Duration = Duration::from_secs(60);
+
 /// The time limit for comparing the speed with earlier backups.
 const COMPARING: Duration = Duration::from_secs(10);
 
 /// An attempt after its preflight.
-struct Work<'a> {
-    resources: &'a Resources,
-    options: &'a BackupOptions,
-    id: BackupId,
+pub(super) struct Work<'a> {
+    pub(super) resources: &'a Resources,
+    pub(super) options: &'a BackupOptions,
+    pub(super) id: BackupId,
+    /// The place where the backup is committed first, among those of the resources.
+    pub(super) lead: usize,
     started: DateTime<Utc>,
     engine: ChosenEngine,
     known: Preflight,
-    upload: ArtifactUpload,
+    pub(super) upload: ArtifactUpload,
     /// The first bytes of the encrypted artifact, and its encryption; `None` without recipients.
     sealed: Option<SealedBegin>,
     /// The key that signs the manifest.
@@ -262,11 +279,96 @@ impl Work<'_> {
         }
     }
 
-    /// Writes index and manifest.
-    async fn commit(&self, checked: &CheckedArtifact) -> Result<BackupReport> {
-        let (store, cancel) = (&*self.resources.store, &self.resources.cancel);
-        for line in store.retries() {
-            self.resources.notes.add(line);
+    /// The place where the backup is committed first.
+    pub(super) fn lead_place(&self) -> &BackupPlace {
+        &self.resources.places[self.lead]
+    }
+
+    /// The places that have the whole artifact, the one that had it first before the others.
+    async fn wholes(&self) -> Vec<usize> {
+        let (mut wholes, first) = (Vec::new(), self.upload.parts.first());
+        for at in first.into_iter().chain((0..self.resources.places.len()).filter(|at| Some(*at) != first)) {
+            if matches!(self.upload.parts.ended(at).await, LaneEnd::Whole) {
+                wholes.push(at);
+            }
+        }
+        wholes
+    }
+
+    /// Writes index and manifest to the place that had the artifact first or, if that fails, to another one that has it.
+    async fn commit_somewhere(&mut self, checked: &CheckedArtifact) -> Result<(BackupReport, BackupObjects)> {
+        self.lead = self.upload.parts.first().unwrap_or(0);
+        let (manifest, complete, objects) = self.objects(checked).await?;
+        let mut outcome = self.commit(&objects).await;
+        if outcome.as_ref().is_err_and(Error::is_of_store) && self.resources.places.len() > 1 {
+            let failed = self.lead;
+            for at in self.wholes().await.into_iter().filter(|at| *at != failed) {
+                log::info!(
+                    "the place {} cannot commit the backup, so another one does",
+                    self.lead_place().name
+                );
+                self.lead = at;
+                outcome = self.commit(&objects).await;
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+        }
+        outcome?;
+        log::debug!("the backup {} exists: its manifest was written", self.id);
+        let warnings = &complete.as_deref().unwrap_or(&manifest).warnings;
+        warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let place = self.lead_place().store.place();
+        let slash = if place.ends_with('/') { "" } else { "/" };
+        let place = format!("{place}{slash}{}", manifest.artifact.key);
+        Ok((BackupReport::new(manifest, complete.as_deref(), place), objects))
+    }
+
+    /// Writes the small objects to the leading place. If there are others, it must not take long.
+    async fn commit(&self, objects: &BackupObjects) -> Result<()> {
+        if self.resources.places.len() == 1 {
+            return self.commit_at_lead(objects).await;
+        }
+        let within = self.options.settings.catch_up.min(COMMITTING);
+        tokio::time::timeout(within, self.commit_at_lead(objects)).await.unwrap_or_else(|_| {
+            let place = self.lead_place().store.place();
+            Err(Error::failed(format!("{place} did not answer within {}", units::duration(within)))
+                .of_store())
+        })
+    }
+
+    async fn commit_at_lead(&self, objects: &BackupObjects) -> Result<()> {
+        let (store, cancel) = (&*self.lead_place().store, &self.resources.cancel);
+        let beside = async {
+            self.prove_sealed(store).await?;
+            Ok(objects.put_beside(store).await?)
+        };
+        cancel.or(beside).await?;
+        match cancel.error() {
+            Some(error) => Err(error),
+            None => objects.commit(store).await,
+        }
+    }
+
+    /// Checks that an encrypted artifact in a store begins with its header.
+    pub(super) async fn prove_sealed(&self, store: &dyn Store) -> Result<()> {
+        match &self.sealed {
+            Some(sealed) => {
+                let (settings, encrypted) = (&self.options.settings, true);
+                sealed.prove(store, &layout::artifact(&self.id, settings.format, encrypted)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the small objects of the backup. Returns them with the manifest, and with the complete manifest of an encrypted
+    /// backup.
+    async fn objects(
+        &self,
+        checked: &CheckedArtifact,
+    ) -> Result<(Manifest, Option<Box<Manifest>>, BackupObjects)> {
+        for place in &self.resources.places {
+            place.store.retries().into_iter().for_each(|line| self.resources.notes.add(line));
         }
         let mut manifest = manifest(self, checked);
         manifest.encryption = self.encryption(checked).await;
@@ -274,13 +376,11 @@ impl Work<'_> {
             compare_with(before, &mut manifest);
         }
         self.compare_speed(&mut manifest).await;
-        let mut complete = None;
-        if let Some(sealed) = &self.sealed {
-            cancel.or(sealed.prove(store, &manifest.artifact.key)).await?;
+        let (mut complete, mut recovery) = (None, None);
+        if self.sealed.is_some() {
             let readable = manifest.readable();
             complete = Some(Box::new(std::mem::replace(&mut manifest, readable)));
-            let text = self.recovery_text(checked.written.slice.is_some());
-            cancel.or(catalog::put_recovery(store, &self.id, text)).await?;
+            recovery = Some(self.recovery_text(checked.written.slice.is_some()));
         }
         let digest = manifest::content_digest(&manifest.encode()?)
             .map_err(|e| Error::failed("cannot hash the manifest").caused_by(e))?;
@@ -293,19 +393,9 @@ impl Work<'_> {
             manifest: complete,
         };
         let recipients = self.options.settings.recipients.as_ref();
-        manifest.index = cancel.or(catalog::put_index(store, &self.id, &index, recipients)).await?;
-        if let Some(error) = cancel.error() {
-            return Err(error);
-        }
-        catalog::commit(store, &manifest, self.signing.as_ref()).await?;
-        log::debug!("the backup {} exists: its manifest was written", self.id);
-        let complete = index.manifest.take();
-        let warnings = &complete.as_deref().unwrap_or(&manifest).warnings;
-        warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let place = store.place();
-        let slash = if place.ends_with('/') { "" } else { "/" };
-        let place = format!("{place}{slash}{}", manifest.artifact.key);
-        Ok(BackupReport::new(manifest, complete.as_deref(), place))
+        let objects =
+            BackupObjects::encode(&mut manifest, &index, recovery, recipients, self.signing.as_ref())?;
+        Ok((manifest, index.manifest.take(), objects))
     }
 
     /// The description of the encryption for the manifest; `None` without recipients.
@@ -327,7 +417,8 @@ impl Work<'_> {
 
     /// Adds a note if the backup was much slower than usual. The comparison never fails a backup.
     async fn compare_speed(&self, manifest: &mut Manifest) {
-        let Resources { store, cancel, clock, .. } = self.resources;
+        let Resources { cancel, clock, .. } = self.resources;
+        let store = &self.lead_place().store;
         let state_dir = self.options.settings.state_dir.clone();
         let reading = CatalogOptions::remembering(state_dir, clock.now(), &self.options.settings.signing);
         let found = cancel.or(slowdown::find(&**store, manifest, &reading));
@@ -344,7 +435,7 @@ impl Work<'_> {
     /// Deletes the artifact and the index of a backup without a manifest. If the manifest may have reached the store, they
     /// stay, because a manifest without them would be a backup that does not restore.
     async fn remove_body(&self) {
-        let store = &self.resources.store;
+        let store = &self.lead_place().store;
         let stays = |e| log::warn!("the artifact of the failed backup stays as an orphan: {e}");
         match store.head(&layout::manifest(&self.id)).await {
             Ok(None) => {}

@@ -6,10 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::FusedFuture;
+use futures_util::future::{BoxFuture, FusedFuture};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::place::BackupPlace;
 use super::preflight::Preflight;
 use super::{BackupOptions, Resources};
 use crate::artifact::out::Out;
@@ -29,9 +30,11 @@ use crate::config::store::Limits;
 use crate::dumpformat::Sink;
 use crate::model::id::BackupId;
 use crate::model::manifest::TOOL;
+use crate::mongo::notes::Notes;
 use crate::source::oplog::SliceBounds;
-use crate::store::leftovers::{self, Marker};
-use crate::store::{Upload, UploadSpec};
+use crate::store::leftovers;
+use crate::store::mirror::{Beginning, BegunUpload, MirroredUpload, at_once};
+use crate::store::{StoreResult, Upload, UploadSpec};
 
 /// Reads the source into a sink, and returns the times of the oplog slice if there is one. Blocks.
 pub(super) type Reader = Box<dyn FnOnce(&mut dyn Sink) -> Result<Option<SliceBounds>> + Send>;
@@ -76,9 +79,8 @@ pub(super) async fn run(
         let written = writer::write(&steps, &spec, out, &written)?;
         Ok((written, written_to_end.begin(WaitsFor::Store)))
     })?;
-    let uploads = concurrency(settings.uploads, upload.part_size);
     let all = async {
-        let sending = send(&upload.parts, sending, uploads, meter);
+        let sending = send(&upload.parts, sending, upload.at_once, meter);
         let (read, written, sent) = tokio::join!(&mut reading, writing, sending);
         // With this, the waits for the last stages end.
         first_cause(ended(read), ended(written), sent).map(|((written, _), (bounds, _))| (written, bounds))
@@ -133,26 +135,29 @@ fn first_cause<R, W>(read: Result<R>, written: Result<W>, sent: Result<()>) -> R
 }
 
 pub(super) struct ArtifactUpload {
-    pub parts: Arc<dyn Upload>,
+    /// Into all places of the run, in their order.
+    pub parts: Arc<MirroredUpload>,
     /// The size of the parts in bytes.
     pub part_size: u64,
-    /// Lets the next run abort the upload if this run is killed, or fails to abort it.
-    marker: Option<Marker>,
+    /// The number of parts that are sent at once.
+    at_once: usize,
 }
 
 impl ArtifactUpload {
-    /// Begins the upload of a backup's artifact.
+    /// Begins the upload of a backup's artifact to all places.
+    ///
+    /// # Errors
+    /// Returns an error if it can begin at no place.
     pub async fn begin(
         resources: &Resources,
         options: &BackupOptions,
         known: &Preflight,
         id: &BackupId,
     ) -> Result<ArtifactUpload> {
-        let store = &resources.store;
         let raw = known.description.raw_bytes;
         // Without a raw size, the artifact is assumed to need at most twice the space on the server's disk.
         let most = raw.or(known.description.disk_bytes.map(|bytes| bytes.saturating_mul(2)));
-        let part_size = part_size(store.limits(), most)?;
+        let part_size = part_size(common_limits(resources), most)?;
         let last = known.before.as_deref().map(|m| (m.totals.raw_bytes, m.artifact.size));
         let spec = UploadSpec {
             key: layout::artifact(id, options.settings.format, options.settings.recipients.is_some()),
@@ -166,44 +171,58 @@ impl ArtifactUpload {
             probe: false,
         };
         log::debug!("the artifact is {}, sent in parts of {part_size} bytes", spec.key);
-        let upload = store.begin(&spec).await?;
-        let marker = match &options.settings.state_dir {
-            Some(state) => leftovers::remember(state, id.as_str(), &store.place(), &spec.key, upload.id()),
-            None => Err(Error::failed("there is no state directory")),
+        let at_once = |place: &BackupPlace| at_once(place.uploads, part_size);
+        let beginning = |place: &BackupPlace| Beginning {
+            begin: begin_at(place.clone(), spec.clone(), resources.notes.clone(), options, id),
+            at_once: at_once(place),
         };
-        let marker = marker.map_err(|e| {
-            resources
-                .notes
-                .add(format!("if this run is killed, the next run will not find its upload: {}", e.chain()))
-        });
-        Ok(ArtifactUpload { parts: upload, part_size, marker: marker.ok() })
+        let parts =
+            MirroredUpload::begin(resources.places.iter().map(beginning), options.settings.copy_memory)
+                .await?;
+        let at_once = resources.places.iter().map(at_once).max().unwrap_or(1);
+        Ok(ArtifactUpload { parts: Arc::new(parts), part_size, at_once })
     }
 
-    /// Forgets the upload, because it is complete.
-    pub fn completed(&mut self) {
-        if let Some(marker) = self.marker.take() {
-            marker.forget();
-        }
-    }
-
-    /// Aborts the upload of a failed attempt.
-    pub async fn abort(&mut self) {
-        match self.parts.abort().await {
-            Ok(()) => self.completed(),
-            Err(e) => {
-                let then = if self.marker.is_some() { "; the next run will try again" } else { "" };
-                log::warn!("the unfinished upload could not be removed{then}: {e}");
-            }
-        }
+    /// Aborts the uploads of a failed attempt that are not complete.
+    pub async fn abort(&self) {
+        // Its failures are logged.
+        let _ = self.parts.abort().await;
     }
 }
 
-/// The largest total size of the parts that are sent at once, in bytes.
-const IN_FLIGHT: u64 = 256 << 20;
+/// The limits that every place accepts.
+fn common_limits(resources: &Resources) -> Limits {
+    let mut limits = resources.places.iter().map(|place| place.store.limits());
+    let first = limits.next().unwrap_or_default();
+    limits.fold(first, |a, b| Limits {
+        min_part: a.min_part.max(b.min_part),
+        max_part: a.max_part.min(b.max_part),
+        max_parts: a.max_parts.min(b.max_parts),
+    })
+}
 
-/// How many parts of `part_size` bytes are sent at once, at most `wanted`.
-fn concurrency(wanted: usize, part_size: u64) -> usize {
-    wanted.min((IN_FLIGHT / part_size) as usize).max(1)
+/// Begins the upload to one place.
+fn begin_at(
+    place: BackupPlace,
+    spec: UploadSpec,
+    notes: Notes,
+    options: &BackupOptions,
+    id: &BackupId,
+) -> BoxFuture<'static, StoreResult<BegunUpload>> {
+    // The markers of all places are in one folder.
+    let (name, state_dir) = (format!("{id}.{}", place.name), options.settings.state_dir.clone());
+    let begin = async move {
+        let upload = place.store.begin(&spec).await?;
+        let marker = match &state_dir {
+            Some(state) => leftovers::remember(state, &name, &place.store.place(), &spec.key, upload.id()),
+            None => Err(Error::failed("there is no state directory")),
+        };
+        let marker = marker.map_err(|e| {
+            notes.add(format!("if this run is killed, the next run will not find its upload: {}", e.chain()))
+        });
+        Ok(BegunUpload { upload, marker: marker.ok() })
+    };
+    Box::pin(begin)
 }
 
 /// How often the meter is updated.
@@ -212,7 +231,7 @@ const MEASURED: Duration = Duration::from_secs(1);
 /// Sends all parts, up to `at_once` at a time. A part is taken from the queue only when it can be sent, which bounds the
 /// memory.
 async fn send(
-    upload: &Arc<dyn Upload>,
+    upload: &Arc<MirroredUpload>,
     mut parts: mpsc::Receiver<ArtifactPart>,
     at_once: usize,
     meter: &Meter,
@@ -298,12 +317,5 @@ mod tests {
         assert_eq!(expected_size(Some(900), None), Some(300));
         assert_eq!(expected_size(Some(900), Some((0, 0))), Some(300));
         assert_eq!(expected_size(Some(1 << 62), Some((100, 101))), Some(((1u128 << 62) * 101 / 100) as u64));
-    }
-
-    #[test]
-    fn large_parts_are_fewer_at_once() {
-        assert_eq!(concurrency(4, 8 << 20), 4);
-        assert_eq!(concurrency(4, 100 << 20), 2);
-        assert_eq!(concurrency(4, 1 << 30), 1);
     }
 }

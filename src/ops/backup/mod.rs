@@ -7,7 +7,9 @@
 //! follows under a new id ([`tries`]). [`run_backup`] adds the lock, the record of the run ([`recorded`]) and the notices.
 
 mod attempt;
+mod copies;
 mod data_path;
+mod place;
 mod preflight;
 mod recorded;
 mod tries;
@@ -39,10 +41,12 @@ use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::notify::events::{BackupFacts, BackupSuccess, RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
+use crate::ops::places::{AwayPlace, OpenPlace, Places};
 use crate::source::describe::{self, Description};
 use crate::source::{engine, oplog};
 use crate::store::{self, Store, leftovers};
 
+pub use place::{BackupPlace, BackupPlaceRow, PlaceOutcome};
 pub use recorded::{Recording, recorded_backup};
 use tries::{Seen, Tries};
 
@@ -79,8 +83,14 @@ impl Default for Expected {
 }
 
 /// The resources of a backup.
+#[derive(Clone)]
 pub struct Resources {
-    pub store: Arc<dyn Store>,
+    /// The places that get the backup. The first one leads: its backups are the earlier ones of the job.
+    pub places: Vec<BackupPlace>,
+    /// The places that could not be used when the run began.
+    pub away: Vec<AwayPlace>,
+    /// The names of all places in the order of the settings.
+    pub order: Vec<String>,
     pub clock: Clock,
     /// Makes the id of an attempt. Called once when the attempt begins.
     pub new_id: NewId,
@@ -88,6 +98,16 @@ pub struct Resources {
     pub cancel: Cancel,
     /// Collects events that belong in the log and the manifest.
     pub notes: Notes,
+}
+
+impl Resources {
+    /// The store of the leading place.
+    ///
+    /// # Panics
+    /// Panics if there is no place.
+    pub fn store(&self) -> &dyn Store {
+        &*self.places[0].store
+    }
 }
 
 /// A completed backup. Serializes as docs/json.md describes it.
@@ -102,6 +122,9 @@ pub struct BackupReport {
     notes: Vec<String>,
     /// The namespaces that vanished or shrank since the last good backup. The manifest lists more of them.
     losses: Option<Losses>,
+    /// The places of the run, if there are several, and whether they have the backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<BackupPlaceRow>,
     /// Problems that do not concern the backup: missing older backups, failed records and notices.
     pub problems: Vec<String>,
     /// The manifest in the store. For an encrypted backup, it is the readable part.
@@ -121,6 +144,7 @@ impl BackupReport {
             warnings: complete.warnings.clone(),
             notes: complete.notes.clone(),
             losses: complete.losses.as_ref().map(Losses::reported),
+            places: Vec::new(),
             problems: Vec::new(),
             manifest,
         }
@@ -169,6 +193,9 @@ pub struct BackupPlan {
     pub warnings: Vec<String>,
 }
 
+/// How long a copy may take to abort the uploads of killed runs.
+const SWEEPING: Duration = Duration::from_secs(10);
+
 /// The flags of `backup`.
 #[derive(Debug, Clone, Default)]
 pub struct BackupRequest {
@@ -216,8 +243,11 @@ async fn locked_backup(
         alone: taken.lock.is_some(),
     };
     let (new_id, log) = (run.new_id.clone(), run.log.clone());
+    let (places, away) = cancel.or(open_places(run, request.new_place)).await?;
     let resources = Resources {
-        store: cancel.or(async { Ok(store::open(config.place.as_ref()?).await?) }).await?,
+        places,
+        away,
+        order: config.place_names().into_iter().map(str::to_string).collect(),
         clock: Clock::at(run.clock.now()),
         new_id: Arc::new(move |now| {
             let id = new_id(now);
@@ -235,6 +265,32 @@ async fn locked_backup(
     Ok(report)
 }
 
+/// Opens the places of a run. Of several places, those that cannot be used are away.
+///
+/// # Errors
+/// Returns an error if no place can be used.
+async fn open_places(run: &Run<'_>, new_place: bool) -> Result<(Vec<BackupPlace>, Vec<AwayPlace>)> {
+    let (config, reading) = (run.config, run.reading()?);
+    if config.place_names().len() == 1 {
+        let store = store::open(config.place.as_ref()?).await?;
+        let uploads = config.job.as_ref()?.uploads;
+        return Ok((vec![BackupPlace::only(store, uploads)], Vec::new()));
+    }
+    let places = Places::open(config, &|_| (!new_place).then_some(&reading), true).await?;
+    for away in &places.away {
+        log::warn!("{}", away.problem());
+    }
+    let place = |place: OpenPlace| -> Result<BackupPlace> {
+        let uploads = place.config.job.as_ref()?.uploads;
+        Ok(BackupPlace { name: place.name, store: place.store, uploads })
+    };
+    let open: Vec<BackupPlace> = places.open.into_iter().map(place).collect::<Result<_>>()?;
+    match (open.is_empty(), places.away.first()) {
+        (true, Some(away)) => Err(away.why.clone()),
+        _ => Ok((open, places.away)),
+    }
+}
+
 /// Makes a backup, without lock, record and notices.
 ///
 /// # Errors
@@ -245,27 +301,64 @@ pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<Ba
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
         // There is no manifest to list the retries.
-        resources.store.retries().iter().for_each(|line| log::warn!("{line}"));
+        let retries = resources.places.iter().flat_map(|place| place.store.retries());
+        retries.for_each(|line| log::warn!("{line}"));
     }
     outcome.map_err(|error| resources.cancel.error().unwrap_or(error))
 }
 
+/// Makes attempts. If the store of the leading place fails, another place leads.
 async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
-    let notes = &resources.notes;
-    let begin = || -> AttemptId {
-        resources.meter.begin_attempt();
-        let started = resources.clock.now();
-        ((resources.new_id)(started), started)
-    };
+    let mut resources = resources.clone();
     // The first attempt begins before the checks, so that their failures are recorded.
-    let mut id = begin();
+    let mut id = begin(&resources);
+    for _ in 1..resources.places.len() {
+        match attempts_led_by_the_first(&resources, options, id).await {
+            Err(error) if error.is_of_store() && resources.cancel.error().is_none() => {
+                let failed = &resources.places[0].name;
+                let line = format!(
+                    "the place {failed} failed, and the backup begins again, led by {}: {}",
+                    resources.places[1].name,
+                    error.chain()
+                );
+                log::warn!("{line}");
+                resources.notes.add(line);
+                resources.places.rotate_left(1);
+                id = begin(&resources);
+            }
+            outcome => return outcome,
+        }
+    }
+    attempts_led_by_the_first(&resources, options, id).await
+}
+
+/// Begins an attempt.
+fn begin(resources: &Resources) -> AttemptId {
+    resources.meter.begin_attempt();
+    let started = resources.clock.now();
+    ((resources.new_id)(started), started)
+}
+
+async fn attempts_led_by_the_first(
+    resources: &Resources,
+    options: &BackupOptions,
+    mut id: AttemptId,
+) -> Result<BackupReport> {
+    let notes = &resources.notes;
     let checked = async {
         resources.meter.enter(Phase::AskingStore);
-        resources.store.check().await?;
+        resources.store().check().await?;
         // A key that may write but not read would fail only after the whole upload.
-        resources.store.head(&layout::manifest(&id.0)).await?;
+        resources.store().head(&layout::manifest(&id.0)).await?;
         let problem = absent(resources, options).await?;
-        Ok((leftovers::sweep(options.settings.state_dir.as_deref(), &*resources.store).await, problem))
+        let state_dir = options.settings.state_dir.as_deref();
+        let mut lines = leftovers::sweep(state_dir, resources.store()).await;
+        for place in &resources.places[1..] {
+            // A slow copy must not delay the backup. The next run sweeps it.
+            let swept = tokio::time::timeout(SWEEPING, leftovers::sweep(state_dir, &*place.store)).await;
+            lines.extend(swept.unwrap_or_default());
+        }
+        Ok((lines, problem))
     };
     let (lines, problem) = resources.cancel.or(checked).await?;
     lines.into_iter().for_each(|line| notes.add(line));
@@ -274,27 +367,29 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
     loop {
         let mut seen = Seen::default();
         let made = attempt::attempt(resources, &wanted, id, plan, &mut seen);
-        let error = match Box::pin(made).await {
-            Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
-            Err(error) => return Err(error),
-            Ok(mut report) => {
-                let place = resources.store.place();
-                let here =
-                    catalog::folders(&*resources.store).await.map(|folders| catalog::existing(&folders));
-                // Missing backups are reported only once.
-                KnownBackups::update(options.settings.state_dir.as_deref(), &place, |known| match here {
-                    Ok(here) => known.backups = here.into_iter().collect(),
-                    Err(_) => known.backups.extend([report.manifest.id.clone()]),
-                });
-                report.problems.extend(problem);
-                return Ok(report);
-            }
-        };
+        let error =
+            match Box::pin(made).await {
+                Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
+                Err(error) => return Err(error),
+                Ok(mut report) => {
+                    let store = resources.store();
+                    let here = catalog::folders(store).await.map(|folders| catalog::existing(&folders));
+                    // Missing backups are reported only once.
+                    KnownBackups::update(options.settings.state_dir.as_deref(), &store.place(), |known| {
+                        match here {
+                            Ok(here) => known.backups = here.into_iter().collect(),
+                            Err(_) => known.backups.extend([report.manifest.id.clone()]),
+                        }
+                    });
+                    report.problems.extend(problem);
+                    return Ok(report);
+                }
+            };
         let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
         notes.add(next.note.clone());
         wanted.settings.consistency = next.consistency;
         wanted.settings.engine = next.engine;
-        (id, plan) = (begin(), next);
+        (id, plan) = (begin(resources), next);
     }
 }
 
@@ -305,13 +400,15 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
 async fn absent(resources: &Resources, options: &BackupOptions) -> Result<Option<String>> {
     let state_dir = &options.settings.state_dir;
     let Expected::Known(recorded) = options.expected.clone() else {
-        let place = resources.store.place();
-        KnownBackups::update(state_dir.as_deref(), &place, |known| known.backups.clear());
+        for place in &resources.places {
+            let place = place.store.place();
+            KnownBackups::update(state_dir.as_deref(), &place, |known| known.backups.clear());
+        }
         return Ok(None);
     };
     let signing = &options.settings.signing;
     let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now(), signing);
-    match catalog::missing_backups(&*resources.store, &CatalogOptions { recorded, ..reading }).await? {
+    match catalog::missing_backups(resources.store(), &CatalogOptions { recorded, ..reading }).await? {
         Some(absent) if absent.newest => Err(absent.error()),
         Some(absent) => Ok(Some(absent.message())),
         None => Ok(None),

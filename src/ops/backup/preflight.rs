@@ -61,7 +61,7 @@ async fn last_of_job(
     resources: &Resources,
     options: &BackupOptions,
 ) -> Result<(Option<Box<Manifest>>, Option<BackupId>)> {
-    let (store, trust, mut newest) = (&*resources.store, Trust::from(&options.settings.signing), None);
+    let (store, trust, mut newest) = (resources.store(), Trust::from(&options.settings.signing), None);
     let folders = catalog::folders(store).await?;
     let latest = resources.clock.now() + CLOCK_TOLERANCE;
     for id in catalog::existing(&folders).into_iter().filter(|id| id.started() <= latest) {

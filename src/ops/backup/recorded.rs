@@ -52,7 +52,7 @@ pub async fn recorded_backup(
     options: &BackupOptions,
     recording: &Recording,
 ) -> Result<BackupReport> {
-    let place = resources.store.place();
+    let place = resources.store().place();
     let mut recorder = Recorder::start(recording, options, &place);
     let (new_id, attempts) = (resources.new_id.clone(), recorder.attempts.clone());
     let observed = new_id.clone();
@@ -126,7 +126,7 @@ async fn is_misspelt_job(error: &Error, options: &BackupOptions, resources: &Res
     let JobSettings { state_dir, signing, .. } = &options.settings;
     let reading = CatalogOptions::remembering(state_dir.clone(), resources.clock.now(), signing);
     let entries = async {
-        let catalog = Catalog::read(&*resources.store, &reading).await?;
+        let catalog = Catalog::read(resources.store(), &reading).await?;
         let entries = catalog.summaries(&catalog.existing()).await;
         catalog.save();
         entries
@@ -176,9 +176,9 @@ async fn store_failure(failure: &FailedRun, kind: Kind, resources: &Resources) -
     if matches!(kind, Kind::Usage | Kind::Unmounted) {
         return Ok(());
     }
-    match tokio::time::timeout(STORING, failure.write(&*resources.store)).await {
+    match tokio::time::timeout(STORING, failure.write(resources.store())).await {
         Ok(written) => written,
-        Err(_) => Err(Error::failed(format!("{} did not answer in time", resources.store.place()))),
+        Err(_) => Err(Error::failed(format!("{} did not answer in time", resources.store().place()))),
     }
 }
 
@@ -227,7 +227,7 @@ async fn record_completed(
     resources: &Resources,
     alone: bool,
 ) -> Result<()> {
-    let (place, settings) = (resources.store.place(), &options.settings);
+    let (place, settings) = (resources.store().place(), &options.settings);
     records.write(&BackupRun::completed(&report.manifest, &place)).await?;
     let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
     let context = RunContext { now: resources.clock.now(), held };
@@ -235,7 +235,7 @@ async fn record_completed(
     let known = KnownBackups::load(settings.state_dir.as_deref(), &place).unwrap_or_default();
     let by_hand = options.expected == Expected::Nothing;
     let deleted = Deletions { backups: known.deleted, by_hand };
-    if let Some(line) = reconcile(&*resources.store, records, &context, &reading, &deleted).await? {
+    if let Some(line) = reconcile(resources.store(), records, &context, &reading, &deleted).await? {
         log::info!("{line}");
     }
     Ok(())

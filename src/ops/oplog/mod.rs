@@ -8,6 +8,7 @@
 mod commit;
 mod events;
 mod pack;
+mod places;
 mod report;
 mod start;
 mod upload;
@@ -42,7 +43,7 @@ use crate::source::oplog::tail::{self, Continuity, OplogState, TailEnd};
 use crate::source::{oplog, run_here};
 use crate::store::{self, Store, leftovers};
 use pack::{PackedSlice, SlicePacker};
-pub use report::{OplogReport, StoredSlice};
+pub use report::{OplogPlaceRow, OplogReport, StoredSlice};
 use start::{EndedChain, Position};
 use upload::{SentParts, SliceUpload};
 
@@ -96,8 +97,13 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
         true => LockOutcome::default(),
         false => run.lock(settings, Operation::Oplog, request.wait).await?,
     };
-    let store = run.cancel.or(store::open_existing(run.config.place.as_ref()?)).await?;
-    let mut report = capture(&*store, settings, request, run.cancel, run.clock).await?;
+    let mut report = match run.config.place_names().len() {
+        1 => {
+            let store = run.cancel.or(store::open_existing(run.config.place.as_ref()?)).await?;
+            capture(&*store, settings, request, run.cancel, run.clock).await?
+        }
+        _ => places::capture_everywhere(run, request).await?,
+    };
     report.problems.extend(taken.problem);
     Ok(report)
 }
@@ -113,6 +119,8 @@ struct Capture<'a> {
     /// Always with `asked`.
     selection: KnownSelection,
     dry_run: bool,
+    /// The run ends with this entry, even if the set has later ones.
+    until: Option<OpTime>,
     signing: Option<SigningKey>,
     trust: Trust,
 }
@@ -127,6 +135,18 @@ pub async fn capture(
     request: &OplogRequest,
     cancel: &Cancel,
     clock: Clock,
+) -> Result<OplogReport> {
+    capture_until(store, settings, request, cancel, clock, None).await
+}
+
+/// As [`capture`], but not beyond the entry `until`.
+async fn capture_until(
+    store: &dyn Store,
+    settings: &JobSettings,
+    request: &OplogRequest,
+    cancel: &Cancel,
+    clock: Clock,
+    until: Option<OpTime>,
 ) -> Result<OplogReport> {
     let (signing, trust) = (settings.signing.writing_key()?, Trust::from(&settings.signing));
     let notes = Notes::default();
@@ -152,7 +172,7 @@ pub async fn capture(
     let mut report = OplogReport::empty(job, store.place(), request.dry_run, member);
     let dry_run = request.dry_run;
     let capture =
-        Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run, signing, trust };
+        Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run, until, signing, trust };
     let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     let state = match report.slices.len() {
@@ -196,7 +216,7 @@ impl Capture<'_> {
         loop {
             report.chain = at.after.is_some().then(|| at.chain.clone());
             report.end = at.after.as_ref().map(|entry| entry.at);
-            if state.committed <= at.start {
+            if self.last(&state) <= at.start {
                 break;
             }
             let (upload, read) = self.read(&server, &state, &at).await?;
@@ -276,6 +296,11 @@ impl Capture<'_> {
         }
         server.close().await;
         Ok(())
+    }
+
+    /// The entry with which the run ends.
+    fn last(&self, state: &OplogState) -> OpTime {
+        self.until.map_or(state.committed, |until| until.min(state.committed))
     }
 
     /// The trusted slices of the job.
@@ -410,7 +435,7 @@ impl Capture<'_> {
         let (sealing, sealed) = SealedBegin::new(upload.recipients)?.unzip();
         let (parts, sending) = mpsc::channel(1);
         let (own, selection, notes) = (server.clone(), self.settings.selection.clone(), self.notes.clone());
-        let (start, to, barriers) = (at.tail_start(), state.committed, at.barriers.clone());
+        let (start, to, barriers) = (at.tail_start(), self.last(state), at.barriers.clone());
         let cancel = self.cancel.token().clone();
         let reading = tokio::task::spawn_blocking(move || {
             run_here(&cancel, async {
@@ -454,7 +479,11 @@ impl Capture<'_> {
     fn is_worth_a_slice(&self, state: &OplogState, at: &Position, packed: &PackedSlice, end: OpTime) -> bool {
         let moved = u64::from(end.t.saturating_sub(at.start.t));
         let most = u64::from(state.window() / 4).min(self.settings.oplog_max_age.as_secs() / 2);
-        packed.entries > 0 || !packed.barriers.is_empty() || at.after.is_none() || moved >= most
+        self.until.is_some()
+            || packed.entries > 0
+            || !packed.barriers.is_empty()
+            || at.after.is_none()
+            || moved >= most
     }
 
     /// The position after the slice that another run stored at the same start.

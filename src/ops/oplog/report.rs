@@ -20,6 +20,31 @@ pub struct StoredSlice {
     pub stored_bytes: u64,
 }
 
+/// A place of the slices after a run.
+#[derive(Debug, Clone, JsonSchema, Serialize)]
+pub struct OplogPlaceRow {
+    pub name: String,
+    /// A path or an `s3://` address; `None` if the settings of the place are wrong.
+    pub place: Option<String>,
+    /// The last entry of its chain; `None` if it has none, or is not known.
+    pub end: Option<OpTime>,
+    /// The number of slices that it got from another place.
+    pub copied: u64,
+    /// Why it does not have all slices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl OplogPlaceRow {
+    pub(super) fn problem(&self) -> Option<String> {
+        let why = self.why.as_ref()?;
+        Some(format!(
+            "the place {} does not have all oplog slices: {why}; the next run and `uzima-backup copy --missing` repair it",
+            self.name
+        ))
+    }
+}
+
 /// The result of a run. Serializes as docs/json.md describes it.
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct OplogReport {
@@ -45,6 +70,9 @@ pub struct OplogReport {
     pub gap: Option<OplogGap>,
     /// The changes in these slices that no restore can repeat.
     pub barriers: Vec<Barrier>,
+    /// The places, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<OplogPlaceRow>,
     /// Texts that a person should look at: the gap, the barriers, failed notices.
     pub problems: Vec<String>,
     pub notes: Vec<String>,
@@ -68,6 +96,7 @@ impl OplogReport {
             read_entries: 0,
             gap: None,
             barriers: Vec::new(),
+            places: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
         }

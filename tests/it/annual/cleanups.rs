@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use uzima_backup::catalog::layout;
 use uzima_backup::model::id::BackupId;
+use uzima_backup::ops::cleanup::CleanupReport;
 
 use super::clock;
 use super::fickle::Fault;
@@ -62,7 +63,7 @@ impl Life {
         let up = self.world.inbox.is_up();
         let row = &mut self.series[job][1];
         let event = match &ended {
-            Ended::Well(report) => {
+            Ended::Well(CleanupReport { first: report, .. }) => {
                 assert_eq!(!report.frozen.is_empty(), want.frozen, "{:?}", report.frozen);
                 assert!(report.frozen.iter().all(|why| why.len() > 20));
                 assert!(harmed || gone == want.going, "{:?} and not {gone:?}", want.going);

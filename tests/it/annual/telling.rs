@@ -90,6 +90,7 @@ impl Life {
                 misspelt: vec![],
                 exposed: vec![],
                 identity_file: None,
+                copies: vec![],
             };
             let options = health::HealthOptions {
                 only: vec!["freshness".into()],

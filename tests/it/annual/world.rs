@@ -27,7 +27,9 @@ use uzima_backup::mongo::notes::Notes;
 use uzima_backup::notify::Notifier;
 use uzima_backup::notify::events::RunOutcome;
 use uzima_backup::notify::events::{BackupSuccess, NewestGood, NotifiedRun, RunFailure, RunKind};
-use uzima_backup::ops::backup::{BackupOptions, BackupReport, Recording, Resources, recorded_backup};
+use uzima_backup::ops::backup::{
+    BackupOptions, BackupPlace, BackupReport, Recording, Resources, recorded_backup,
+};
 use uzima_backup::ops::cleanup::{self, CleanupReport};
 use uzima_backup::store::Store;
 use uzima_testkit::mongod::Mongod;
@@ -146,7 +148,9 @@ impl World {
         let ids: Arc<Mutex<Vec<BackupId>>> = Arc::default();
         let (given, started) = (ids.clone(), clock::machine());
         let resources = Resources {
-            store: store.clone(),
+            places: vec![BackupPlace::only(store.clone(), 1)],
+            away: Vec::new(),
+            order: Vec::new(),
             clock: Clock::at(clock::machine()),
             new_id: Arc::new(move |now| {
                 let id = BackupId::new(now, &mut rand::rng());
@@ -205,6 +209,7 @@ impl World {
                 {
                     report.problems.push(e);
                 }
+                let report = CleanupReport::of_place(JOBS[job].name, report);
                 let outcome = report.outcome(clock::machine());
                 self.tell(job, RunKind::Cleanup, run, outcome).await;
                 Ended::Well(report)

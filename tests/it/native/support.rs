@@ -25,7 +25,7 @@ use uzima_backup::model::id::BackupId;
 use uzima_backup::model::index::Index;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{BackupOptions, BackupReport, Resources};
+use uzima_backup::ops::backup::{BackupOptions, BackupPlace, BackupReport, Resources};
 use uzima_backup::ops::list;
 use uzima_backup::store::Store;
 use uzima_backup::store::dir::DirStore;
@@ -79,7 +79,9 @@ impl Shelf {
         let mut options = BackupOptions::new(settings);
         change(&mut options);
         let resources = Resources {
-            store: self.store(),
+            places: vec![BackupPlace::only(self.store(), 4)],
+            away: Vec::new(),
+            order: Vec::new(),
             clock: Clock::start(),
             new_id: Arc::new(next_id),
             meter: Arc::new(Meter::default()),
