@@ -8,7 +8,9 @@ use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::notify::run::Run;
-use crate::ops::cleanup::{CleanupOutcome, CleanupReport, CleanupRequest, Orphan, SliceGroup, run_cleanup};
+use crate::ops::cleanup::{
+    CleanupOutcome, CleanupReport, CleanupRequest, Orphan, PlaceCleanup, SliceGroup, run_cleanup,
+};
 use chrono::{DateTime, Utc};
 
 pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
@@ -18,18 +20,33 @@ pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) 
         orphans: args.orphans,
         dry_run: args.dry_run,
         wait: args.wait,
+        place: args.target.place.clone(),
     };
     let report = run_cleanup(run, &request).await?;
     output.report(log, &report, report_text(&report, run.clock.now()));
     if output.quiet {
         // The exit code alone does not name the reason.
-        report.frozen.iter().for_each(|why| output::needs_look(&format!("nothing is deleted: {why}")));
-        report.problems.iter().for_each(|problem| output::needs_look(problem));
+        for place in report.places() {
+            let frozen = place.frozen.iter().map(|why| place.line(&format!("nothing is deleted: {why}")));
+            frozen.chain(place.named_problems()).for_each(|problem| output::needs_look(&problem));
+        }
     }
     Ok(report.exit())
 }
 
+/// The text of all places. With copies, each place begins with a line that names it.
 fn report_text(report: &CleanupReport, now: DateTime<Utc>) -> String {
+    let mut text = String::new();
+    for place in report.places() {
+        if let Some(name) = &place.name {
+            push_line(&mut text, &format!("{name}, {}", place.place));
+        }
+        text.push_str(&place_text(place, &report.job, now));
+    }
+    text
+}
+
+fn place_text(report: &PlaceCleanup, job: &str, now: DateTime<Utc>) -> String {
     let mut text = String::new();
     for note in &report.notes {
         push_line(&mut text, note);
@@ -57,7 +74,10 @@ fn report_text(report: &CleanupReport, now: DateTime<Utc>) -> String {
     for why in &report.frozen {
         push_line(&mut text, &format!("frozen, nothing is deleted: {why}"));
     }
-    push_line(&mut text, &summary(report));
+    match &report.not_cleaned {
+        Some(why) => push_line(&mut text, &format!("not cleaned: {why}")),
+        None => push_line(&mut text, &summary(report, job)),
+    }
     text
 }
 
@@ -94,7 +114,7 @@ fn orphan_text(orphan: &Orphan, now: DateTime<Utc>) -> String {
     format!("orphan    {}  {size}, {age} old, no manifest: {fate}", orphan.key)
 }
 
-fn summary(report: &CleanupReport) -> String {
+fn summary(report: &PlaceCleanup, job: &str) -> String {
     let count = |outcome| report.backups.iter().filter(|row| row.outcome == outcome).count();
     let bytes = |outcome| {
         let rows = report.backups.iter().filter(|row| row.outcome == outcome);
@@ -112,7 +132,7 @@ fn summary(report: &CleanupReport) -> String {
             }
         }
     };
-    let all = format!("{} of {}", units::several(report.backups.len() as u64, "backup"), report.job);
+    let all = format!("{} of {}", units::several(report.backups.len() as u64, "backup"), job);
     let place = &report.place;
     if !report.frozen.is_empty() {
         return format!("frozen: {} of {all} in {place} would go", count(CleanupOutcome::Frozen));

@@ -6,6 +6,7 @@ mod backup;
 mod cleanup;
 mod complete;
 mod config;
+mod copy;
 mod health;
 mod identity;
 mod init;
@@ -49,8 +50,9 @@ use crate::base::{crash, process};
 use crate::catalog::choose::WhichBackup;
 use crate::config::Env;
 use crate::config::machine::Machine;
+use crate::config::place::FIRST;
 use crate::config::table::SETTINGS;
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, Raw};
 use crate::model::id::BackupId;
 use crate::notify::events::RunKind;
 use crate::notify::run::{Run, RunNotices};
@@ -85,7 +87,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let env: Env<'_> = &|name| std::env::var_os(name);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let machine = Machine::read(env);
-    let config = match Config::load(cli.settings(), env, names, file, &machine) {
+    let loaded = Config::load(cli.settings(), env, names, file, &machine);
+    let config = match loaded.and_then(|config| at_places(config, &cli.command)) {
         Ok(config) => Arc::new(config),
         Err(error) => return fail_without_settings(&cli, &machine, &error),
     };
@@ -128,6 +131,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Restore(args) => Box::pin(restore::run(args, &run, &output, &log.bars)),
                 Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
                 Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
+                Command::Copy(args) => Box::pin(copy::run(args, &run, &output, &log)),
                 Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &run, &output))),
                 Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &run, &output))),
                 Command::Verify(args) => Box::pin(verify::run(args, &run, &output, &log)),
@@ -152,6 +156,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             exit
         }
         Err(error) => output::print_error(&error, &log, output.json),
+    }
+}
+
+/// The settings with the places that flags name.
+fn at_places(config: Config, command: &Command) -> Result<Config> {
+    if let Command::Init(args) = command {
+        return Ok(match args.copy_dir() {
+            Some(dir) => config.with_copy([("dir", Raw::Text(dir))].into()),
+            None => config,
+        });
+    }
+    match command.place() {
+        Some(name) => config.at(name),
+        // The flag names one directory, which has no copies.
+        None if config.layers.origin("dir") == Some(&Origin::Flag) => config.at(FIRST),
+        None => Ok(config),
     }
 }
 

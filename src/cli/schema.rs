@@ -17,6 +17,7 @@ use crate::model::slice::{EventsFile, StoredSlice};
 use crate::notify::signals;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::cleanup::CleanupReport;
+use crate::ops::copy::CopyReport;
 use crate::ops::health::HealthReport;
 use crate::ops::list::ListReport;
 use crate::ops::list::details::BackupDetails;
@@ -36,6 +37,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("backup-dry-run", "The output of `backup --dry-run --json`", BackupPlan::json_schema),
     ("cleanup", "The output of `cleanup --json`", CleanupReport::json_schema),
     ("config", "The output of `config --json`", ConfigReport::json_schema),
+    ("copy", "The output of `copy --json`", CopyReport::json_schema),
     ("failure", "The last line on standard error of a failure with `--json`", FailureDocument::json_schema),
     ("health", "The output of `health --json`", HealthReport::json_schema),
     ("init", "The output of `init --json`", init::schema),

@@ -30,10 +30,12 @@ backups, because there are none yet.\n\n\
 machine that systemd started, else with the crontab of the user, of which all other lines stay as they are. It also writes the \
 files of secrets that the environment has. A configuration file that exists stays as it is. A second run changes nothing. \
 The first installation asks on a terminal for the public keys to which backups are encrypted, and says where the secret keys must be \
-kept. If the server is a replica set, it also asks whether a job stores its oplog, and says what that costs. \
+kept; whether the backups are signed; and for a second place, to which every backup is copied. If the server is a replica set, it also asks whether a job stores its \
+oplog, and says what that costs. \
 Without --install, nothing but the configuration file is written.",
     after_help = "Examples:\n  uzima-backup init --dir /var/backups/mongodb --install\n  uzima-backup init --install --dry-run\n  uzima-backup init --install --oplog\n  \
 uzima-backup init --dir /var/backups/mongodb --install --recipients age1…,age1…\n  \
+uzima-backup init --dir /var/backups/mongodb --copy-dir /mnt/nas/mongodb --install\n  \
 S3_BACKUP_BUCKET=my-backups AWS_REGION=eu-central-1 uzima-backup init --mongo-uri mongodb://db1\n  \
 MONGO_URI_FILE=/etc/uzima-backup/mongo_uri uzima-backup init --dir /mnt/backups --config ./config.toml\n\n\
 Exit codes: 0 the file is written, the schedule is installed if requested, and all is well · 1 a file could not be written, a step of \
@@ -47,6 +49,12 @@ pub struct InitArgs {
     /// Back up to this directory
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Also keep a copy of every backup in this directory. COPY_S3_BUCKET names a bucket instead, with a key in COPY_AWS_…
+    #[arg(long, value_name = "DIR")]
+    pub copy_dir: Option<PathBuf>,
+    /// Do not ask about a copy
+    #[arg(long, conflicts_with = "copy_dir")]
+    pub no_copy: bool,
     /// Write the secrets of the environment into the file
     #[arg(long)]
     pub with_secrets: bool,
@@ -72,6 +80,12 @@ pub struct InitArgs {
     /// Do not ask about encryption
     #[arg(long)]
     pub no_encryption: bool,
+    /// Make a signing key beside the configuration file, and sign the backups with it
+    #[arg(long, conflicts_with = "no_signing")]
+    pub signing: bool,
+    /// Do not ask about signatures
+    #[arg(long)]
+    pub no_signing: bool,
     /// Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set.
     /// Without this flag, --install asks on a terminal, and keeps what an earlier installation has
     #[arg(long, conflicts_with = "no_oplog")]
@@ -87,6 +101,14 @@ pub struct InitArgs {
     pub dry_run: bool,
 }
 
+impl InitArgs {
+    /// The directory of the copy. Nightly runs start in another directory, so it is absolute.
+    pub fn copy_dir(&self) -> Option<String> {
+        let dir = self.copy_dir.as_ref()?;
+        Some(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()).display().to_string())
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     about = "List the backups that exist, and the runs that made none, or show everything about one of them",
@@ -95,10 +117,11 @@ The list shows the content of the bucket or directory. If runs are recorded in M
 shows runs that are running or were killed and, with --status deleted, deleted backups. The table fits into 80 columns; on a \
 wider terminal it has more. On a terminal the status is coloured, unless NO_COLOR is set.\n\n\
 With an id, or `latest`, it shows one run and its backup: times, server, engine, consistency, selection, namespaces with their \
-sizes and indexes, results of verify, warnings and notes, and why the run failed.",
+sizes and indexes, results of verify, warnings and notes, and why the run failed.\n\nWith copies, it shows the places where each backup \
+is whole, and those where it has a fault.",
     after_help = "Examples:\n  uzima-backup list --limit 5\n  uzima-backup list latest\n  uzima-backup list --status failed,interrupted\n  uzima-backup list --json | jq '.backups[0].id'\n\n\
-Exit codes: 0 listed · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 4 listed, and a \
-listed backup is damaged or incomplete · 6 no identity decrypts the backup"
+Exit codes: 0 listed · 1 no bucket or directory can be read · 2 wrong usage or configuration · 3 listed, but one of several \
+places cannot be read · 4 listed, and a listed backup is damaged or incomplete in a place · 6 no identity decrypts the backup"
 )]
 pub struct ListArgs {
     /// Show everything about one run and its backup: `latest`, an id or its beginning, or a date or time in UTC: the newest
@@ -138,7 +161,8 @@ pub struct ListArgs {
 The plan keeps the backups of the last BACKUP_RETENTION_DAYS, always the newest BACKUP_KEEP_MIN good ones, those that \
 BACKUP_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY select, and all pinned ones. Nothing is deleted (exit code 3) \
 while the plan is frozen: the newest backup collapsed, the job reads another server, the clock is wrong, \
-a manifest cannot be read, or more than three and more than a quarter of the good backups would go at once.",
+a manifest cannot be read, or more than three and more than a quarter of the good backups would go at once. With copies, every \
+place has a plan of its own, and a place that is frozen or cannot be used does not stop the others.",
     after_help = "Examples:\n  uzima-backup cleanup --dry-run\n  \
 uzima-backup cleanup --accept 20261123T030000Z-7k3q9d\n  \
 uzima-backup cleanup --json | jq '.backups[] | select(.outcome == \"deleted\")'\n\n\
@@ -181,7 +205,8 @@ pub struct OneBackup {
     about = "Protect a backup from every cleanup",
     after_help = "Examples:\n  uzima-backup pin latest --reason 'before the migration'\n  \
 uzima-backup pin 20261123T030000Z-7k3q9d\n\n\
-Exit codes: 0 the backup is pinned · 1 there is no such backup, or it could not be pinned · 2 wrong usage or configuration"
+Exit codes: 0 the backup is pinned in every place that has it · 1 there is no such backup, or it could not be pinned · 2 wrong usage \
+or configuration · 3 a cleanup may still delete it, or it could not be pinned in one of several places"
 )]
 pub struct PinArgs {
     #[command(flatten)]
@@ -195,8 +220,8 @@ pub struct PinArgs {
 #[command(
     about = "Let retention decide on a backup again",
     after_help = "Examples:\n  uzima-backup unpin 20261123T030000Z-7k3q9d\n\n\
-Exit codes: 0 the backup is no longer pinned · 1 there is no such backup, or it could not be unpinned · 2 wrong usage or \
-configuration"
+Exit codes: 0 the backup is no longer pinned in any place · 1 there is no such backup, or it could not be unpinned · 2 wrong usage or \
+configuration · 3 it could not be unpinned in one of several places"
 )]
 pub struct UnpinArgs {
     #[command(flatten)]
@@ -242,8 +267,8 @@ The events of encrypted slices are decrypted with --identity or BACKUP_IDENTITY_
     after_help = "Examples:\n  uzima-backup timeline\n  uzima-backup timeline --ns 'shop.*' --from 2026-11-23\n  \
 uzima-backup timeline --from 2026-11-23T13:00Z --to 2026-11-23T15:00Z\n  \
 uzima-backup timeline --json | jq '.changes[] | select(.command == \"dropDatabase\") | .before'\n\n\
-Exit codes: 0 shown · 1 the bucket or directory cannot be read · 2 wrong usage or configuration · 3 shown, but some events could \
-not be read · 4 shown, but encrypted events are damaged · 6 no identity decrypts the events"
+Exit codes: 0 shown · 1 no bucket or directory can be read · 2 wrong usage or configuration · 3 shown, but some events, or one of \
+several places, could not be read · 4 shown, but encrypted events are damaged · 6 no identity decrypts the events"
 )]
 pub struct TimelineArgs {
     /// Only namespaces that match, db.collection with * (may be given several times)

@@ -230,7 +230,8 @@ compared with its manifest, and the replay must find every document that it chan
 uzima-backup verify --all --sample 10%\n  uzima-backup verify --oplog\n  uzima-backup verify latest --drill\n  \
 uzima-backup verify --drill --at newest\n\n\
 Exit codes: 0 every byte is right · 1 there is no such backup, or it cannot be read or restored now · 2 wrong usage or \
-configuration · 3 every byte is right, but the result could not be kept, or the drill needs a look · 4 a backup or an \
+configuration · 3 every byte is right, but the result could not be kept, one of several places could not be read, or the drill \
+needs a look · 4 a backup or an \
 oplog slice is damaged, or the restored data differs · 6 the identity file cannot be used, or does not decrypt a backup or an oplog slice"
 )]
 pub struct VerifyArgs {
@@ -271,4 +272,45 @@ pub struct VerifyArgs {
     pub to_uri: Option<String>,
     #[command(flatten)]
     pub backups: BackupsOf,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(
+    about = "Copy backups and oplog slices to the places that lack them",
+    long_about = "Copy backups and oplog slices to the places that lack them, object by object.\n\n\
+Each object is compared with its checksum at both ends, and the manifest is copied last, so a place never shows a backup that it does \
+not have whole. A copy that was interrupted goes on where it stopped. No key is needed for encrypted backups. --missing copies only \
+what the retention of the place would keep, and what a cleanup of the place deleted is not copied back. The first place gets copies \
+only with `--to first`.",
+    after_help = "Examples:\n  uzima-backup copy --missing\n  \
+uzima-backup copy 20261123T030000Z-7k3q9d --to offsite\n  \
+uzima-backup copy --missing --from offsite --to first --new-place\n\n\
+Exit codes: 0 the places have the backups · 1 no place can be used · 2 wrong usage or configuration; nothing was attempted · \
+3 something could not be copied; standard error says what · 75 another copy of the job is running (--wait waits for it)"
+)]
+pub struct CopyArgs {
+    /// These backups, by their ids
+    #[arg(value_name = "ID", required_unless_present = "missing", conflicts_with = "missing")]
+    pub ids: Vec<BackupId>,
+    /// All backups and oplog slices of the job that a place lacks and would keep
+    #[arg(long)]
+    pub missing: bool,
+    /// Copy to this place (may be given several times); without --to, to all places but the first
+    #[arg(long, value_name = "NAME")]
+    pub to: Vec<String>,
+    /// Copy from this place; without --from, from the first one that has the backup whole
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
+    /// The job; by default, it is named after the chosen data and the host of the server
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// The places that get copies are new, or lost their backups: continue although known backups are missing there
+    #[arg(long)]
+    pub new_place: bool,
+    /// Print what would be copied, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
+    pub wait: Option<Duration>,
 }

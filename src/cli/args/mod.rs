@@ -17,7 +17,7 @@ pub use self::admin::{
     CleanupArgs, HealthArgs, InitArgs, KeygenArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs,
     TimelineArgs, UnpinArgs,
 };
-pub use self::data::{BackupArgs, OplogArgs, RestoreArgs, VerifyArgs};
+pub use self::data::{BackupArgs, CopyArgs, OplogArgs, RestoreArgs, VerifyArgs};
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
@@ -80,6 +80,7 @@ pub enum Command {
     Restore(RestoreArgs),
     List(ListArgs),
     Cleanup(CleanupArgs),
+    Copy(CopyArgs),
     Pin(PinArgs),
     Unpin(UnpinArgs),
     Verify(VerifyArgs),
@@ -104,6 +105,9 @@ pub struct JobAndDir {
     /// The directory of the backups
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// The place of the backups by its name: `first`, or the name of a copy
+    #[arg(long, value_name = "NAME", conflicts_with = "dir")]
+    pub place: Option<String>,
 }
 
 /// The job as a filter, and the directory as a setting.
@@ -115,6 +119,9 @@ pub struct BackupsOf {
     /// The directory of the backups
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// The place of the backups by its name: `first`, or the name of a copy
+    #[arg(long, value_name = "NAME", conflicts_with = "dir")]
+    pub place: Option<String>,
 }
 
 /// The sources of settings, and every exit code.
@@ -201,11 +208,37 @@ impl Command {
             | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => {
                 vec![("dir", path(backups.dir.as_deref()))]
             }
+            Command::Copy(args) => vec![("job", args.job.clone())],
             Command::Notify(_) | Command::Keygen(_) | Command::Config => Vec::new(),
         };
         let texts = texts.into_iter().filter_map(|(key, text)| Some((key, Raw::Text(text?))));
         let lists = lists.into_iter().filter(|(_, items)| !items.is_empty());
         texts.chain(lists.map(|(key, items)| (key, Raw::List(items.clone())))).collect()
+    }
+}
+
+impl Command {
+    /// The name of the only place that the command uses, if a flag sets it.
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Command::Restore(RestoreArgs { backups, .. })
+            | Command::Verify(VerifyArgs { backups, .. })
+            | Command::List(ListArgs { backups, .. })
+            | Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })
+            | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => backups.place.as_deref(),
+            Command::Stats(StatsArgs { target, .. })
+            | Command::Timeline(TimelineArgs { target, .. })
+            | Command::Health(HealthArgs { target, .. }) => target.place.as_deref(),
+            // `cleanup` also has to know the places that it does not clean.
+            Command::Cleanup(_)
+            | Command::Init(_)
+            | Command::Backup(_)
+            | Command::Oplog(_)
+            | Command::Copy(_)
+            | Command::Notify(_)
+            | Command::Keygen(_)
+            | Command::Config => None,
+        }
     }
 }
 
