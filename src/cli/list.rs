@@ -10,11 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::args::ListArgs;
 use super::identity::identities;
-use super::output::Output;
+use super::output::{self, Output};
 use super::restorable::{open_gap_text, restorable_text, wrap};
 use super::styled::{Colour, StyledText};
-use super::{job_meant, open_place, units};
-use crate::base::error::Result;
+use super::{job_meant, units};
+use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::catalog::choose::{self, WhichBackup};
@@ -26,19 +26,24 @@ use crate::model::id::BackupId;
 use crate::model::losses::Losses;
 use crate::model::manifest::COLLAPSED;
 use crate::notify::run::Run;
-use crate::ops::list::{self, JobRanges, ListOptions, ListReport, ListRow, ListedContent, ListedRun};
-use crate::store::Store;
+use crate::ops::list::{
+    self, JobRanges, ListOptions, ListReport, ListRow, ListedContent, ListedRun, RowPlaces,
+};
+use crate::ops::places::Places;
 
 pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let records = run.config.records.as_ref()?;
-    let store = open_place(run.config).await?;
+    let places = Places::open_existing(run.config).await?;
     let (job, reading) = (args.backups.job.as_deref(), run.reading()?);
     let known = records::known_runs(records, job).await;
     if let Some(which) = &args.which {
-        let id = chosen(which, &*store, job, run).await?;
+        let id = chosen(which, &places, job, run).await?;
         let keys = async || identities(run.config, run.cancel).await;
-        let report = list::details::details(&*store, &known, &id, job, keys, &reading).await?;
+        let report = list::details::details_in(&places, &known, &id, job, keys, &reading).await?;
         output.styled(&report, || details::text(&report, reading.now, output.width(), output.colour));
+        if output.quiet {
+            report.problems.iter().for_each(|problem| output::needs_look(problem));
+        }
         return Ok(report.exit());
     }
     let limit = args.limit.map(NonZeroUsize::get);
@@ -48,30 +53,39 @@ pub async fn run(args: &ListArgs, run: &Run<'_>, output: &Output) -> Result<Exit
         limit,
         statuses: args.status.clone(),
     };
-    let report = list::list(&*store, &known, &options, &reading).await?;
+    let report = list::list_places(&places, &known, &options, &reading).await?;
     output.styled(&report, || text(&report, job, reading.now, output.width(), output.colour));
+    if output.quiet {
+        report.problems.iter().for_each(|problem| output::needs_look(problem));
+    }
     Ok(report.exit())
 }
 
 /// The id of the chosen backup. An id may also be that of a run without a backup.
-async fn chosen(
-    which: &WhichBackup,
-    store: &dyn Store,
-    job: Option<&str>,
-    run: &Run<'_>,
-) -> Result<BackupId> {
+async fn chosen(which: &WhichBackup, places: &Places, job: Option<&str>, run: &Run<'_>) -> Result<BackupId> {
     match which {
         WhichBackup::Id(id) => return Ok(id.clone()),
-        WhichBackup::Prefix(prefix) => return choose::by_prefix(store, prefix, job).await,
+        WhichBackup::Prefix(prefix) => return places.by_prefix(prefix, job).await,
         WhichBackup::Latest | WhichBackup::By(_) => {}
     }
-    let job = job_meant(which, job, run.config);
-    Ok(match choose::choose(store, which, job, &run.reading()?).await? {
-        CatalogEntry::Backup(manifest) => manifest.id,
-        CatalogEntry::Damaged { id, .. }
-        | CatalogEntry::Archived { id, .. }
-        | CatalogEntry::Untrusted { id, .. } => id,
-    })
+    let (job, reading) = (job_meant(which, job, run.config), run.reading()?);
+    let (mut newest, mut first) = (None, None);
+    for place in &places.open {
+        match choose::choose(&*place.store, which, job, &reading).await {
+            Ok(CatalogEntry::Backup(manifest)) => newest = newest.max(Some(manifest.id)),
+            Ok(
+                CatalogEntry::Damaged { id, .. }
+                | CatalogEntry::Archived { id, .. }
+                | CatalogEntry::Untrusted { id, .. },
+            ) => newest = newest.max(Some(id)),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    match (newest, first) {
+        (Some(id), _) => Ok(id),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(Error::failed("no place can be read")),
+    }
 }
 
 /// Further columns are added only while they leave room for the notes, or for this many characters of them.
@@ -109,6 +123,7 @@ fn text(
         let of_job = job.map(|job| format!(" of the job {job}")).unwrap_or_default();
         text.push(&format!("{}\n", escape::line(&format!("no backups{of_job} in {}", report.place))));
         push_ranges(&mut text, report, now, width);
+        push_problems(&mut text, report, width);
         return text;
     }
     let rows = &report.rows;
@@ -147,7 +162,14 @@ fn text(
         text.push(&format!("{}\n", rest.trim_end().trim_end_matches(':')));
     }
     push_ranges(&mut text, report, now, width);
+    push_problems(&mut text, report, width);
     text
+}
+
+fn push_problems(text: &mut StyledText, report: &ListReport, width: usize) {
+    for problem in &report.problems {
+        wrap("needs a look: ", "  ", problem, width).iter().for_each(|line| text.push(&format!("{line}\n")));
+    }
 }
 
 /// The points in time that can be restored, below the table.
@@ -193,6 +215,12 @@ fn shown_columns(rows: &[ListRow], now: DateTime<Utc>, width: usize) -> Vec<Colu
             false,
             of_run(&|run| Some(run.job.clone())),
         ),
+        column(
+            "PLACES",
+            if rows.iter().any(|row| row.places.is_some()) { 0 } else { usize::MAX },
+            false,
+            rows.iter().map(|row| row.places.as_ref().map_or("-".into(), places_text)).collect(),
+        ),
         column(STATUS, 0, false, rows.iter().map(status).collect()),
         column("SIZE", 0, true, of_run(&|run| run.stored_bytes.map(units::bytes))),
         column("DOCUMENTS", 1, true, of_run(&|run| run.documents.map(units::count))),
@@ -221,6 +249,15 @@ fn shown_columns(rows: &[ListRow], now: DateTime<Utc>, width: usize) -> Vec<Colu
     }
     columns.retain(|column| column.rank <= most);
     columns
+}
+
+/// The places of a backup, such as `first, offsite (damaged)`.
+fn places_text(places: &RowPlaces) -> String {
+    let faults = places.faults.iter().map(|fault| format!("{} ({})", fault.place, fault.status));
+    match places.whole.iter().cloned().chain(faults).collect::<Vec<_>>() {
+        names if names.is_empty() => "-".into(),
+        names => names.join(", "),
+    }
 }
 
 /// Returns true if the row shows a backup and its size, and not a status with a reason.
@@ -348,7 +385,7 @@ mod tests {
     use crate::catalog::trust::Trust;
     use crate::config::store::DirOptions;
     use crate::ops::list::{ListOptions, list};
-    use crate::store::dir::DirStore;
+    use crate::store::{DirStore, Store};
 
     use super::*;
 

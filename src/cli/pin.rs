@@ -10,24 +10,42 @@ use crate::catalog::marks::{self, Mark};
 use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::ops::pin::{self, PinReport};
+use crate::ops::places::{Places, Purpose};
 use crate::store::{self, Store};
 
 pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let store = store::open_existing(run.config.place.as_ref()?).await?;
-    let mark = Mark {
+    let mark = |id| Mark {
         format: marks::FORMAT,
-        id: id(&args.backup, run, &*store).await?,
+        id,
         at: run.clock.now(),
         host: run.config.machine.host.clone(),
         reason: args.reason.clone(),
     };
-    Ok(print_report(&pin::pin(&*store, &mark).await?, output))
+    let report = match run.config.place_names().len() {
+        1 => {
+            let store = store::open_existing(run.config.place.as_ref()?).await?;
+            pin::pin(&*store, &mark(id(&args.backup, run, &*store).await?)).await?
+        }
+        _ => {
+            let places = Places::open_existing(run.config).await?;
+            pin::pin_everywhere(&places, &mark(id_in(&args.backup, run, &places).await?)).await?
+        }
+    };
+    Ok(print_report(&report, output))
 }
 
 pub async fn unpin(args: &UnpinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let store = store::open_existing(run.config.place.as_ref()?).await?;
-    let id = id(&args.backup, run, &*store).await?;
-    Ok(print_report(&pin::unpin(&*store, &id).await?, output))
+    let report = match run.config.place_names().len() {
+        1 => {
+            let store = store::open_existing(run.config.place.as_ref()?).await?;
+            pin::unpin(&*store, &id(&args.backup, run, &*store).await?).await?
+        }
+        _ => {
+            let places = Places::open_existing(run.config).await?;
+            pin::unpin_everywhere(&places, &id_in(&args.backup, run, &places).await?).await?
+        }
+    };
+    Ok(print_report(&report, output))
 }
 
 /// The id of the chosen backup. A backup that is given by id may be damaged, so that its pin can be removed.
@@ -42,10 +60,23 @@ async fn id(backup: &OneBackup, run: &Run<'_>, store: &dyn Store) -> Result<Back
     Ok(choose::choose_readable(store, which, job, &run.reading()?).await?.id)
 }
 
+/// As [`id`], in any of several places.
+async fn id_in(backup: &OneBackup, run: &Run<'_>, places: &Places) -> Result<BackupId> {
+    let (which, job) = (&backup.which, backup.backups.job.as_deref());
+    match (which, job) {
+        (WhichBackup::Id(id), None) => return Ok(id.clone()),
+        (WhichBackup::Prefix(prefix), None) => return places.by_prefix(prefix, None).await,
+        _ => {}
+    }
+    let job = job_meant(which, job, run.config);
+    Ok(places.choose_backup(which, job, &run.reading()?, Purpose::Verify).await?.manifest.id)
+}
+
 fn print_report(report: &PinReport, output: &Output) -> Exit {
+    let places = report.places.as_ref().map(|names| format!(" in {}", names.join(", "))).unwrap_or_default();
     output.result(report, || match report.pinned {
-        true => format!("{} is pinned: no cleanup deletes it\n", report.id),
-        false => format!("{} is not pinned: retention decides\n", report.id),
+        true => format!("{} is pinned{places}: no cleanup deletes it\n", report.id),
+        false => format!("{} is not pinned{places}: retention decides\n", report.id),
     });
     if report.doomed {
         output::needs_look(&format!(
@@ -53,5 +84,6 @@ fn print_report(report: &PinReport, output: &Output) -> Exit {
             report.id
         ));
     }
+    report.problems.iter().for_each(|problem| output::needs_look(problem));
     report.exit()
 }

@@ -10,23 +10,23 @@ use super::ask;
 use super::identity::identities;
 use super::output::{self, Output};
 use super::progress::Display;
-use super::{job_meant, open_place, units};
+use super::{job_meant, units};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::catalog::CatalogOptions;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
-use crate::catalog::point::{ChosenSlices, WantedPoint, choose_point};
+use crate::catalog::point::{ChosenSlices, WantedPoint};
 use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
+use crate::ops::places::{FoundBackup, FoundPoint, Places, Purpose};
 use crate::ops::restore::{
     self, At, Dump, NamespaceOutcome, OplogPlan, Problem, Replayed, Restore, RestoreFacts, RestoreFilter,
     RestoreOptions, RestoreOrigin, RestorePlan, RestoreReport, StoredBackup, Users,
 };
 use crate::restore_target::RestoreTarget;
-use crate::store::Store;
 
 /// The state of the target before the restore begins.
 const UNCHANGED: &str = "nothing was changed";
@@ -57,7 +57,7 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
     let meter = Arc::new(Meter::default());
     if args.dry_run {
-        return dry_run(&restore, &meter, output, bars).await.map_err(unchanged);
+        return dry_run(restore, &meter, output, bars).await.map_err(unchanged);
     }
     if let Some(error) = restore.plan.refusal() {
         return Err(error);
@@ -136,7 +136,7 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
         return Ok(Chosen { origin: RestoreOrigin::Dump(Arc::new(dump)), skipped: Vec::new(), at });
     }
     let reading = reading(args.allow_unsigned.as_ref(), run)?;
-    let store = open_place(run.config).await?;
+    let places = Places::open_existing(run.config).await?;
     let allowed = args.allow_unsigned.clone().filter(|_| point.is_none()).map(WhichBackup::Id);
     let which = args.which.as_ref().or(allowed.as_ref()).unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
@@ -146,19 +146,22 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
         false => Ok(None),
     };
     let Some(point) = point else {
-        let (manifest, skipped) = choose::choose_for_restore(&*store, which, job, &reading).await?;
+        let found = places.choose_backup(which, job, &reading, Purpose::Restore).await?;
+        let FoundBackup { place, manifest, skipped, passed_over } = found;
         let keys = keys(manifest.encryption.is_some()).await?;
-        let backup = StoredBackup::open(store, manifest, keys.as_ref()).await?;
+        let replicas = places.replicas(place, &manifest.id, passed_over).await;
+        let backup = StoredBackup::open(replicas, manifest, keys.as_ref()).await?;
         return Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped, at: None });
     };
-    let named = job_of_point(&*store, which, job, &reading).await?;
-    let chosen = choose_point(&*store, &named, which, point, &reading).await?;
+    let found = places.choose_point(which, job, point, &reading).await?;
+    let FoundPoint { place, job: named, chosen, passed_over } = found;
     let by_id = WhichBackup::Id(chosen.base);
-    let (manifest, _) = choose::choose_for_restore(&*store, &by_id, Some(&named), &reading).await?;
+    let (manifest, _) = choose::choose_for_restore(&*place.store, &by_id, Some(&named), &reading).await?;
     let slices = chosen.chain.as_ref();
     let encrypted = manifest.encryption.is_some() || slices.is_some_and(ChosenSlices::are_encrypted);
     let keys = keys(encrypted).await?;
-    let mut backup = StoredBackup::open(store, manifest, keys.as_ref()).await?;
+    let replicas = places.replicas(place, &manifest.id, passed_over).await;
+    let mut backup = StoredBackup::open(replicas, manifest, keys.as_ref()).await?;
     if let Some(slices) = slices {
         backup = backup.continued(slices, keys.as_ref()).await?;
     }
@@ -172,19 +175,6 @@ pub(super) fn reading(allow_unsigned: Option<&BackupId>, run: &Run<'_>) -> Resul
         reading.trust.allow(id.clone());
     }
     Ok(reading)
-}
-
-/// The job whose backups and slices lead to a point in time.
-pub(super) async fn job_of_point(
-    store: &dyn Store,
-    which: &WhichBackup,
-    job: Option<&str>,
-    reading: &CatalogOptions,
-) -> Result<String> {
-    match job {
-        Some(job) => Ok(job.to_string()),
-        None => Ok(choose::choose_readable(store, which, None, reading).await?.job),
-    }
 }
 
 /// The point of `--at`.
@@ -219,7 +209,7 @@ fn point(args: &RestoreArgs) -> Result<Option<WantedPoint>> {
 }
 
 async fn dry_run(
-    restore: &Restore,
+    mut restore: Restore,
     meter: &Arc<Meter>,
     output: &Output,
     bars: &MultiProgress,
@@ -232,12 +222,22 @@ async fn dry_run(
     let checked = restore.check(meter).await;
     drop(display);
     checked?;
+    let of_places = restore.problems_of_places();
     if output.json {
+        restore.plan.warnings.extend(of_places.iter().cloned());
         output.result(&restore.plan, String::new);
     } else {
-        output.result(&(), || "all data was read and is intact\n".into());
+        output.result(&(), || {
+            let mut text = String::new();
+            of_places.iter().for_each(|problem| push_line(&mut text, &format!("needs a look: {problem}")));
+            text + "all data was read and is intact\n"
+        });
     }
-    restore.plan.objection().map_or(Ok(Exit::Done), Err)
+    if output.quiet {
+        of_places.iter().for_each(|problem| output::needs_look(problem));
+    }
+    let exit = if of_places.is_empty() { Exit::Done } else { Exit::NeedsLook };
+    restore.plan.objection().map_or(Ok(exit), Err)
 }
 
 fn source_text(facts: &RestoreFacts) -> String {

@@ -8,15 +8,17 @@ use super::identity::identities;
 use super::output::{self, Output};
 use super::restorable::wrap;
 use super::styled::{Colour, StyledText};
-use super::{open_place, units};
+use super::units;
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::catalog::ranges::{RestorableGap, RestorableRange};
 use crate::notify::run::Run;
+use crate::ops::places::Places;
 use crate::ops::timeline::{
     self, NamespaceWrites, TimelineChange, TimelineOptions, TimelineReport, WritePeriod,
 };
+use crate::store::Store;
 
 /// The most collections of a dropped database that are named.
 const NAMED: usize = 5;
@@ -27,7 +29,7 @@ const NUMBER: usize = 11;
 
 pub async fn run(args: &TimelineArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let settings = run.config.job.as_ref()?;
-    let store = open_place(run.config).await?;
+    let places = Places::open_existing(run.config).await?;
     let options = TimelineOptions {
         job: settings.job.clone(),
         ns: args.ns.clone(),
@@ -36,7 +38,11 @@ pub async fn run(args: &TimelineArgs, run: &Run<'_>, output: &Output) -> Result<
         limit: args.limit.get(),
     };
     let keys = async || identities(run.config, run.cancel).await;
-    let report = timeline::timeline(&*store, &options, &run.reading()?, keys).await?;
+    let (place, passed_over) = places.with_job(&options.job, &run.reading()?).await?;
+    let others: Vec<&dyn Store> =
+        places.open.iter().filter(|other| other.name != place.name).map(|other| &*other.store).collect();
+    let mut report = timeline::timeline(&*place.store, &others, &options, &run.reading()?, keys).await?;
+    report.problems.extend(passed_over);
     output.styled(&report, || text(&report, output.width(), output.colour));
     if output.quiet {
         report.problems.iter().for_each(|problem| output::needs_look(problem));

@@ -8,27 +8,27 @@ use super::identity::identities;
 use super::logging::Log;
 use super::output::{self, Output};
 use super::progress::Display;
-use super::restore::{job_of_point, point_at, reading};
-use super::{job_meant, open_place, units};
-use crate::base::error::{Error, Result};
+use super::restore::{point_at, reading};
+use super::{job_meant, units};
+use crate::artifact::read::replicas::Replicas;
+use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
 use crate::base::keys::Identities;
 use crate::base::progress::{Meter, Phase};
 use crate::catalog::choose::{SkippedBackup, WhichBackup};
-use crate::catalog::point::choose_point;
 use crate::catalog::verdict::Drill;
-use crate::config::Config;
+use crate::config::{Config, RecordsAt};
 use crate::model::manifest::Manifest;
 use crate::model::optime::OpTime;
 use crate::notify::run::Run;
 use crate::ops::drill::{self, DrillResources, DrillSubject, DrillTarget};
+use crate::ops::places::{FoundBackup, FoundPoint, OpenPlace, Places, Purpose};
 use crate::ops::verify::{
-    self, SliceFinding, VerifiedBackup, VerifiedChain, VerifyOptions, VerifyReport, VerifyResources,
-    VerifySelection,
+    self, SliceFinding, UnverifiedBackup, VerifiedBackup, VerifiedChain, VerifyOptions, VerifyReport,
+    VerifyResources, VerifySelection,
 };
 use crate::restore_target::throwaway;
-use crate::store::Store;
 
 pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
@@ -39,7 +39,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let keys = identities(config, cancel).await?.map(Arc::new);
     let signing = config.signing.as_ref()?.key()?;
     let reading = reading(args.allow_unsigned.as_ref(), run)?;
-    let store = cancel.or(open_place(config)).await?;
+    let places = cancel.or(Places::open_existing(config)).await?;
     let which = args.allow_unsigned.clone().filter(|_| args.which == WhichBackup::Latest && wanted.is_none());
     let which = which.map_or_else(|| args.which.clone(), WhichBackup::Id);
     let job = args.backups.job.as_deref();
@@ -50,15 +50,27 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         (false, false) => (VerifySelection::One(which.clone()), job_meant(&which, job, config)),
     };
     let (mut selection, mut job, mut point) = (selection, job.map(str::to_string), None);
+    let (mut read, mut problems): (Vec<&OpenPlace>, _) = (places.open.iter().collect(), Vec::new());
     if let Some(wanted) = wanted {
-        let named = cancel.or(job_of_point(&*store, &which, job.as_deref(), &reading)).await?;
-        let choosing = choose_point(&*store, &named, &which, wanted, &reading);
-        let chosen = cancel.or(choosing).await?;
+        let choosing = places.choose_point(&which, job.as_deref(), wanted, &reading);
+        let FoundPoint { place, job: named, chosen, passed_over } = cancel.or(choosing).await?;
         for SkippedBackup { id, reason } in &chosen.skipped {
             log::warn!("the newer backup {id} is skipped: {reason}");
         }
         (selection, job) = (VerifySelection::One(WhichBackup::Id(chosen.base.clone())), Some(named));
-        point = Some(chosen);
+        (read, problems, point) = (vec![place], passed_over, Some(chosen));
+    } else if let (VerifySelection::One(which), true) = (&selection, places.are_several()) {
+        let choosing = places.choose_backup(which, job.as_deref(), &reading, Purpose::Verify);
+        match cancel.or(choosing).await {
+            Ok(FoundBackup { place, manifest, passed_over, .. }) => {
+                (read, problems) = (vec![place], passed_over);
+                selection = VerifySelection::One(WhichBackup::Id(manifest.id));
+            }
+            Err(error) if error.kind() == Kind::Mismatch => read.truncate(1),
+            Err(error) => return Err(error),
+        }
+    } else {
+        problems = places.problems();
     }
     let options = VerifyOptions {
         selection,
@@ -72,35 +84,52 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
         signing,
     };
     let meter = Arc::new(Meter::default());
-    let resources = VerifyResources {
-        store: Arc::clone(&store),
-        records,
-        redactor: &config.redactor,
-        cancel,
-        clock: run.clock,
-        meter: &meter,
-    };
-    let drill = target.as_ref().map(|target| {
-        let (store, keys, meter, point) = (&store, &keys, &*meter, point.as_ref());
-        async move |manifest: &Manifest| {
-            let (places, subject) = ((Arc::clone(store), keys.clone()), DrillSubject { manifest, point });
-            run_drill(places, subject, target, run, meter).await
-        }
-    });
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
-    let verified = verify::run_verify(&resources, &options, &mut rand::rng(), drill).await;
+    let mut reports = Vec::new();
+    for place in &read {
+        let resources = VerifyResources {
+            store: Arc::clone(&place.store),
+            // The records say what the first place has.
+            records: if place.is_first() { records } else { &RecordsAt::Off },
+            redactor: &config.redactor,
+            cancel,
+            clock: run.clock,
+            meter: &meter,
+        };
+        let drill = target.as_ref().map(|target| {
+            let (places, keys, meter, point) = (&places, &keys, &*meter, point.as_ref());
+            async move |manifest: &Manifest| {
+                let replicas = places.replicas(place, &manifest.id, Vec::new()).await;
+                let subject = DrillSubject { manifest, point };
+                run_drill((replicas, keys.clone()), subject, target, run, meter).await
+            }
+        });
+        match verify::run_verify(&resources, &options, &mut rand::rng(), drill).await {
+            Ok(report) => reports.push((place.name.clone(), report)),
+            Err(error) if read.len() == 1 || cancel.error().is_some() => {
+                drop(display);
+                return Err(error);
+            }
+            Err(error) => problems.push(format!("the place {}: {}", place.name, error.chain_with_step())),
+        }
+    }
     drop(display);
-    let mut report = verified?;
+    let report = match places.are_several() {
+        true => VerifyReport::joined(reports, problems.clone()),
+        false => reports.pop().map(|(_, report)| report),
+    };
+    let mut report = report.ok_or_else(|| Error::failed(problems.join("; ")))?;
     output.report(log, &report, text(&report));
     if output.quiet {
         for backup in &report.backups {
-            backup.wrong().for_each(|what| output::print_line(&format!("{}: {what}", backup.id)));
+            let place = in_place(backup.place.as_ref());
+            backup.wrong().for_each(|what| output::print_line(&format!("{}{place}: {what}", backup.id)));
         }
-        report
-            .damaged
-            .iter()
-            .for_each(|backup| output::print_line(&format!("{}: {}", backup.id, backup.error)));
-        let unopened = report.unopened.iter().map(|backup| format!("{}: {}", backup.id, backup.error));
+        let line = |backup: &UnverifiedBackup| {
+            format!("{}{}: {}", backup.id, in_place(backup.place.as_ref()), backup.error)
+        };
+        report.damaged.iter().for_each(|backup| output::print_line(&line(backup)));
+        let unopened = report.unopened.iter().map(line);
         let of_slices = report.oplog.iter().flat_map(|chain| chain.unopened.iter().cloned());
         unopened.chain(of_slices).for_each(|line| output::print_line(&line));
         for chain in &report.oplog {
@@ -109,6 +138,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
             chain.findings.iter().for_each(|one| output::print_line(&finding(one)));
         }
         report.backups.iter().flat_map(VerifiedBackup::notes).for_each(|note| output::needs_look(note));
+        report.problems.iter().for_each(|problem| output::needs_look(problem));
     }
     match report.drill_error.take() {
         Some(error) => Err(error),
@@ -139,7 +169,8 @@ fn text(report: &VerifyReport) -> String {
     let mut text = String::new();
     for backup in &report.backups {
         let word = if backup.findings.is_empty() { "sound" } else { "DAMAGED" };
-        push_line(&mut text, &format!("{word:8} {} of {}{}", backup.id, backup.job, amount(backup)));
+        let place = in_place(backup.place.as_ref());
+        push_line(&mut text, &format!("{word:8} {} of {}{place}{}", backup.id, backup.job, amount(backup)));
         backup.findings.iter().for_each(|what| push_line(&mut text, &format!("         {what}")));
         backup.drill.iter().for_each(|drill| text.push_str(&drill_text(drill, backup.documents)));
         for problem in &backup.problems {
@@ -147,13 +178,13 @@ fn text(report: &VerifyReport) -> String {
         }
     }
     for backup in &report.damaged {
-        push_line(&mut text, &format!("DAMAGED  {}: {}", backup.id, backup.error));
+        push_line(&mut text, &unverified("DAMAGED", backup));
     }
     for backup in &report.archived {
-        text.push_str(&format!("archived {}: {}\n", backup.id, backup.error));
+        text.push_str(&format!("{}\n", unverified("archived", backup)));
     }
     for backup in &report.unopened {
-        push_line(&mut text, &format!("no key   {}: {}", backup.id, backup.error));
+        push_line(&mut text, &unverified("no key", backup));
     }
     if !report.damaged.is_empty() || report.backups.iter().any(|backup| !backup.findings.is_empty()) {
         text.push_str(
@@ -165,7 +196,17 @@ fn text(report: &VerifyReport) -> String {
     for key in &report.orphans {
         push_line(&mut text, &format!("orphan   {key}: no manifest refers to it (cleanup --orphans)"));
     }
+    report.problems.iter().for_each(|problem| push_line(&mut text, &format!("needs a look: {problem}")));
     text
+}
+
+/// The place of a row, with copies.
+fn in_place(place: Option<&String>) -> String {
+    place.map(|name| format!(" in {name}")).unwrap_or_default()
+}
+
+fn unverified(word: &str, backup: &UnverifiedBackup) -> String {
+    format!("{word:8} {}{}: {}", backup.id, in_place(backup.place.as_ref()), backup.error)
 }
 
 fn push_chain(text: &mut String, chain: &VerifiedChain) {
@@ -180,7 +221,10 @@ fn push_chain(text: &mut String, chain: &VerifiedChain) {
         units::several(chain.entries, "entry"),
         units::bytes(chain.raw_bytes)
     );
-    push_line(text, &format!("{word:8} oplog of {}{time}: {amount}", chain.job));
+    push_line(
+        text,
+        &format!("{word:8} oplog of {}{}{time}: {amount}", chain.job, in_place(chain.place.as_ref())),
+    );
     push_line(text, &format!("         chain {}", chain.chain));
     if chain.without_key > 0 {
         let slices = units::several(chain.without_key, "slice");
@@ -222,7 +266,7 @@ async fn drill_target(config: &Config) -> Result<DrillTarget> {
 }
 
 async fn run_drill(
-    (store, keys): (Arc<dyn Store>, Option<Arc<Identities>>),
+    (places, keys): (Replicas, Option<Arc<Identities>>),
     subject: DrillSubject<'_>,
     target: &DrillTarget,
     run: &Run<'_>,
@@ -232,7 +276,7 @@ async fn run_drill(
     let token = format!("{:08x}", rand::random::<u32>());
     let (patience, host) = (run.config.patience.clone()?, run.config.machine.host.clone());
     let (cancel, clock) = (run.cancel, run.clock);
-    let resources = DrillResources { store, keys, meter, cancel, clock, token, host, patience };
+    let resources = DrillResources { places, keys, meter, cancel, clock, token, host, patience };
     drill::drill(&resources, subject, target).await
 }
 

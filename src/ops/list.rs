@@ -1,6 +1,7 @@
 //! `list`: the runs of a store, newest first, with the runs that only records know.
 
 pub mod details;
+mod merged;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use crate::base::exit::Exit;
 use crate::catalog::fault::{BackupFault, FaultKind, ShownStatus};
 use crate::catalog::history::{self, RunContext, StoreRuns};
 use crate::catalog::marks::Pin;
+use crate::catalog::place_files::MissingBackups;
 use crate::catalog::ranges::Restorable;
 use crate::catalog::run::{BackupRun, Status, Verified, raw_speed};
 use crate::catalog::state::StoreState;
@@ -24,6 +26,7 @@ use crate::model::id::BackupId;
 use crate::model::losses::Losses;
 use crate::model::timing::DataTiming;
 use crate::store::Store;
+pub use merged::{PlaceFault, RowPlaces, list_places};
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +52,9 @@ pub struct ListReport {
     pub rows: Vec<ListRow>,
     /// The points in time that can be restored, for each of these jobs that has oplog slices.
     pub oplog: Vec<JobRanges>,
+    /// Places that cannot be read, or lack their backups. Without copies it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// The points in time that can be restored of a job.
@@ -60,9 +66,13 @@ pub struct JobRanges {
 }
 
 impl ListReport {
-    /// The exit code: 4 if a listed backup has a fault, but for a missing signature.
+    /// The exit code: 4 if a listed backup has a fault, but for a missing signature; 3 if a place cannot be read.
     pub fn exit(&self) -> Exit {
-        if self.rows.iter().any(ListRow::mismatches) { Exit::Mismatch } else { Exit::Done }
+        match (self.rows.iter().any(ListRow::mismatches), self.problems.is_empty()) {
+            (true, _) => Exit::Mismatch,
+            (false, false) => Exit::NeedsLook,
+            (false, true) => Exit::Done,
+        }
     }
 }
 
@@ -77,6 +87,9 @@ pub struct ListRow {
     pub pinned: bool,
     /// Why the backup is pinned.
     pub pin_reason: Option<String>,
+    /// With copies: the places of the backup.
+    #[serde(flatten)]
+    pub places: Option<RowPlaces>,
     /// The rest of the row.
     #[serde(flatten)]
     pub content: ListedContent,
@@ -163,7 +176,8 @@ impl ListRow {
     /// Returns true if stored data does not match its manifest, or the manifest its signature. A backup that nobody signed
     /// contradicts nothing.
     fn mismatches(&self) -> bool {
-        self.fault.as_ref().is_some_and(|fault| fault.kind != FaultKind::Untrusted)
+        let in_places = self.places.iter().flat_map(|places| &places.faults).map(|fault| &fault.fault);
+        self.fault.iter().chain(in_places).any(|fault| fault.kind != FaultKind::Untrusted)
     }
 
     fn is_wanted(&self, options: &ListOptions) -> bool {
@@ -192,6 +206,16 @@ pub async fn list(
     options: &ListOptions,
     reading: &CatalogOptions,
 ) -> Result<ListReport> {
+    Ok(listed(store, records, options, reading).await?.0)
+}
+
+/// Lists the runs of one place. Also returns the problem with known backups that are missing.
+async fn listed(
+    store: &dyn Store,
+    records: &[BackupRun],
+    options: &ListOptions,
+    reading: &CatalogOptions,
+) -> Result<(ListReport, Option<String>)> {
     let now = reading.now;
     let catalog = Catalog::read(store, reading).await?;
     let known = recorded(store, catalog.folders(), records, now);
@@ -214,7 +238,9 @@ pub async fn list(
     found.sort_by_key(|row| Reverse(row.started));
     found.truncate(limit);
     let oplog = ranges(&catalog, &found, options).await?;
-    Ok(ListReport { version: 1, place: store.place(), rows: found, oplog })
+    let missing = catalog.missing().map(MissingBackups::message);
+    let report = ListReport { version: 1, place: store.place(), rows: found, oplog, problems: Vec::new() };
+    Ok((report, missing))
 }
 
 /// The points in time that can be restored, of the jobs with slices.
@@ -294,7 +320,7 @@ async fn read_rows(
     let row = |id: BackupId, started, status, content, fault| {
         let pin: Option<&Pin> = pins.get(&id);
         let (pinned, pin_reason) = (pin.is_some(), pin.and_then(|pin| pin.reason.clone()));
-        ListRow { id, status, pinned, pin_reason, content, fault, started }
+        ListRow { id, status, pinned, pin_reason, places: None, content, fault, started }
     };
     let run_row = |run: BackupRun, verdict: Option<&Verdict>, fault: Option<BackupFault>| {
         let status = ShownStatus::new(run.status, fault.as_ref());

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::base::error::{Error, Result};
+use super::places::Places;
+use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::catalog::layout;
 use crate::catalog::marks::Mark;
@@ -20,12 +21,62 @@ pub struct PinReport {
     pub pinned: bool,
     /// A cleanup began to delete the backup before the pin. The backup may be gone in a moment.
     pub doomed: bool,
+    /// With copies: the names of the places where this is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub places: Option<Vec<String>>,
+    /// The places where the backup could not be pinned or unpinned. Without copies it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 impl PinReport {
     /// The exit code: 3 if a person should look.
     pub fn exit(&self) -> Exit {
-        if self.doomed { Exit::NeedsLook } else { Exit::Done }
+        if self.doomed || !self.problems.is_empty() { Exit::NeedsLook } else { Exit::Done }
+    }
+
+    fn new(id: BackupId, pinned: bool, doomed: bool) -> PinReport {
+        PinReport { version: 1, id, pinned, doomed, places: None, problems: Vec::new() }
+    }
+}
+
+/// Pins a backup in every place that has it.
+///
+/// # Errors
+/// Returns an error if no place has such a backup, or if it could not be pinned in any.
+pub async fn pin_everywhere(places: &Places, mark: &Mark) -> Result<PinReport> {
+    everywhere(places, async |store| pin(store, mark).await).await
+}
+
+/// Removes the pin of a backup in every place that has the backup.
+///
+/// # Errors
+/// As [`pin_everywhere`].
+pub async fn unpin_everywhere(places: &Places, id: &BackupId) -> Result<PinReport> {
+    everywhere(places, async |store| unpin(store, id).await).await
+}
+
+async fn everywhere(
+    places: &Places,
+    act: impl AsyncFn(&dyn Store) -> Result<PinReport>,
+) -> Result<PinReport> {
+    let mut done: Option<PinReport> = None;
+    let (mut names, mut problems, mut missing) = (Vec::new(), places.problems(), None);
+    for place in &places.open {
+        match act(&*place.store).await {
+            Ok(report) => {
+                names.push(place.name.clone());
+                let doomed = report.doomed || done.as_ref().is_some_and(|done| done.doomed);
+                done = Some(PinReport { doomed, ..report });
+            }
+            Err(error) if error.kind() == Kind::Missing => missing = Some(error),
+            Err(error) => problems.push(format!("the place {}: {}", place.name, error.chain_with_step())),
+        }
+    }
+    match (done, missing) {
+        (Some(report), _) => Ok(PinReport { places: Some(names), problems, ..report }),
+        (None, Some(missing)) if problems.is_empty() => Err(missing),
+        (None, _) => Err(Error::failed(problems.join("; "))),
     }
 }
 
@@ -47,7 +98,7 @@ pub async fn pin(store: &dyn Store, mark: &Mark) -> Result<PinReport> {
         store.delete(&key).await?;
         return Err(Error::failed(format!("a cleanup deleted the backup {id} just now")));
     }
-    Ok(PinReport { version: 1, id, pinned: true, doomed })
+    Ok(PinReport::new(id, true, doomed))
 }
 
 /// Removes the pin of a backup, if it has one.
@@ -61,9 +112,10 @@ pub async fn unpin(store: &dyn Store, id: &BackupId) -> Result<PinReport> {
         return Err(missing(id));
     }
     store.delete(&key).await?;
-    Ok(PinReport { version: 1, id: id.clone(), pinned: false, doomed: false })
+    Ok(PinReport::new(id.clone(), false, false))
 }
 
 fn missing(id: &BackupId) -> Error {
-    Error::failed(format!("there is no backup {id}")).hint("`uzima-backup list` shows the backups")
+    Error::new(Kind::Missing, format!("there is no backup {id}"))
+        .hint("`uzima-backup list` shows the backups")
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::status_colour;
+use super::{places_text, status_colour};
 use crate::base::escape;
 use crate::base::units;
 use crate::catalog::fault::ShownStatus;
@@ -15,7 +15,7 @@ use crate::model::losses::{Losses, NamespaceLoss};
 use crate::model::manifest::{ConsistencyAchieved, HIDDEN, Manifest, NamespaceEntry};
 use crate::model::namespace::Type;
 use crate::ops::list::details::BackupDetails;
-use crate::ops::list::{ListedContent, ListedRun};
+use crate::ops::list::{ListedContent, ListedRun, PlaceFault};
 
 /// The most namespaces that are shown. --json has all of them.
 const MOST_NAMESPACES: usize = 20;
@@ -63,6 +63,12 @@ fn facts(
     let row = &details.backup;
     let mut facts = problems(details, run);
     facts.push(("place", details.place.clone()));
+    if let Some(places) = &row.places {
+        facts.push(("places", places_text(places)));
+        let fault = |fault: &PlaceFault| ("fault", format!("in {}: {}", fault.place, fault.error));
+        facts.extend(places.faults.iter().map(fault));
+    }
+    facts.extend(details.problems.iter().map(|problem| ("needs a look", problem.clone())));
     if run.is_none() {
         facts.push(("started", format!("{}, {} ago", time(row.id.started()), age(row.id.started(), now))));
     }

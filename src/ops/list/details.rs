@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ListRow, ListedContent, candidates, read_rows, recorded};
+use super::{ListRow, ListedContent, candidates, merged, read_rows, recorded};
 use crate::artifact::read;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
@@ -16,6 +16,7 @@ use crate::catalog::verdict::Verdict;
 use crate::catalog::{self, Catalog, CatalogEntry, CatalogOptions, layout};
 use crate::model::id::BackupId;
 use crate::model::manifest::Manifest;
+use crate::ops::places::Places;
 use crate::store::Store;
 
 /// A run and its backup. Serializes as docs/json.md describes it.
@@ -42,13 +43,76 @@ pub struct BackupDetails {
     pub being_deleted: bool,
     /// The failed run, if its record in the store can be read.
     pub failure: Option<FailedRun>,
+    /// Places that cannot be read. Without copies it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 impl BackupDetails {
-    /// The exit code: 4 if the backup has a fault.
+    /// The exit code: 4 if the backup has a fault, 3 if a place cannot be read.
     pub fn exit(&self) -> Exit {
-        if self.backup.mismatches() { Exit::Mismatch } else { Exit::Done }
+        match (self.backup.mismatches(), self.problems.is_empty()) {
+            (true, _) => Exit::Mismatch,
+            (false, false) => Exit::NeedsLook,
+            (false, true) => Exit::Done,
+        }
     }
+}
+
+/// As [`details`], from the place where the backup is best, with all places of the backup.
+///
+/// # Errors
+/// As [`details`], if no place knows the run.
+pub async fn details_in(
+    places: &Places,
+    records: &[BackupRun],
+    id: &BackupId,
+    job: Option<&str>,
+    keys: impl AsyncFnOnce() -> Result<Option<Identities>>,
+    reading: &CatalogOptions,
+) -> Result<BackupDetails> {
+    let mut best = places.first_open()?;
+    if !places.are_several() {
+        return details(&*best.store, records, id, job, keys, reading).await;
+    }
+    let (mut rows, mut problems, mut worth) = (Vec::new(), places.problems(), None);
+    for place in &places.open {
+        match row_in(&*place.store, records, id, reading).await {
+            Ok(Some(row)) => {
+                if worth.is_none_or(|worth| worth < merged::worth(&row)) {
+                    (best, worth) = (place, Some(merged::worth(&row)));
+                }
+                rows.push((place.name.as_str(), row));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                problems.push(format!("the place {} cannot be read: {}", place.name, error.chain_with_step()))
+            }
+        }
+    }
+    let mut details = details(&*best.store, records, id, job, keys, reading).await?;
+    if let Some(row) = merged::merge(rows) {
+        (details.backup.places, details.backup.pinned) = (row.places, row.pinned);
+        details.backup.pin_reason = row.pin_reason;
+    }
+    details.problems = problems;
+    Ok(details)
+}
+
+/// The row of a run in one place; `None` if the place does not know the run.
+async fn row_in(
+    store: &dyn Store,
+    records: &[BackupRun],
+    id: &BackupId,
+    reading: &CatalogOptions,
+) -> Result<Option<ListRow>> {
+    let catalog = Catalog::read(store, reading).await?;
+    let known = recorded(store, catalog.folders(), records, reading.now);
+    if !candidates(catalog.folders(), &known, reading.now).contains(id) {
+        return Ok(None);
+    }
+    let rows = read_rows(store, &catalog, &known, std::slice::from_ref(id), reading.now).await?;
+    Ok(rows.into_iter().next())
 }
 
 /// Reads everything about a run. `records` must have been read before, as for [`list`](super::list). `keys` is called for an
@@ -110,6 +174,7 @@ pub async fn details(
         being_deleted: has(layout::TOMBSTONE),
         failure,
         backup,
+        problems: Vec::new(),
     };
     catalog.save();
     Ok(details)

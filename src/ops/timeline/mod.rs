@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::artifact::read::slice::{decode_events, largest_events, open_slice};
+use crate::artifact::read::slice::{check_stored_events, decode_events, largest_events, open_slice};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
 use crate::base::keys::Identities;
@@ -27,7 +27,7 @@ use crate::catalog::reach::RangeBase;
 use crate::catalog::state::StoreState;
 use crate::config::selection::Pattern;
 use crate::model::optime::OpTime;
-use crate::model::slice::{EventsFile, SliceManifest};
+use crate::model::slice::{EventsFile, SliceEvents, SliceManifest};
 use crate::store::{Store, StoreErrorKind, StoreResult};
 use changes::{ChangeList, DROPPING};
 use grouping::WriteSums;
@@ -114,7 +114,8 @@ impl TimelineReport {
     }
 }
 
-/// Reads the manifests of a job's backups and slices, and the events of the wanted time. `keys` finds the identities; it is called
+/// Reads the manifests of a job's backups and slices, and the events of the wanted time. Events that the store does not give whole
+/// are read from `others`. `keys` finds the identities; it is called
 /// if a slice is encrypted.
 ///
 /// # Errors
@@ -122,6 +123,7 @@ impl TimelineReport {
 /// the report.
 pub async fn timeline(
     store: &dyn Store,
+    others: &[&dyn Store],
     options: &TimelineOptions,
     reading: &CatalogOptions,
     keys: impl AsyncFnOnce() -> Result<Option<Identities>>,
@@ -151,7 +153,7 @@ pub async fn timeline(
         problems: Vec::new(),
         damaged: false,
     };
-    events.read(store, &slices).await?;
+    events.read(store, others, &slices).await?;
     let periods = u64::from(time.seconds().div_ceil(events.sums.step()));
     let period_seconds = events.sums.step();
     let wanted = |t| time.contains(t);
@@ -254,12 +256,17 @@ struct ReadEvents<'a> {
 }
 
 impl<'a> ReadEvents<'a> {
-    async fn read(&mut self, store: &dyn Store, slices: &[&'a SliceManifest]) -> Result<()> {
+    async fn read(
+        &mut self,
+        store: &dyn Store,
+        others: &[&dyn Store],
+        slices: &[&'a SliceManifest],
+    ) -> Result<()> {
         let time = self.time;
         let wanted = slices.iter().copied().filter(|slice| time.needs(slice));
         let fetch = async |slice: &'a SliceManifest| {
             let bytes = match &slice.events {
-                Some(events) => store.get(&events.key, largest_events(events)).await.map(Some),
+                Some(events) => events_in(store, others, events).await.map(Some),
                 None => Ok(None),
             };
             (slice, bytes)
@@ -298,6 +305,28 @@ impl<'a> ReadEvents<'a> {
             self.changes.take(change);
         }
     }
+}
+
+/// Reads an events object. If the store does not give it as the manifest describes it, it is read from the others.
+async fn events_in(store: &dyn Store, others: &[&dyn Store], events: &SliceEvents) -> StoreResult<Bytes> {
+    let bytes = store.get(&events.key, largest_events(events)).await;
+    if bytes.as_ref().is_ok_and(|bytes| check_stored_events(events, bytes).is_none()) {
+        return bytes;
+    }
+    for other in others {
+        if let Ok(found) = other.get(&events.key, largest_events(events)).await
+            && check_stored_events(events, &found).is_none()
+        {
+            log::warn!(
+                "{} is read from {}, because {} does not have it whole",
+                events.key,
+                other.place(),
+                store.place()
+            );
+            return Ok(found);
+        }
+    }
+    bytes
 }
 
 /// Checks and decodes the events of a slice. Returns the reason if they cannot be used.

@@ -95,6 +95,9 @@ pub struct VerifyReport {
     pub orphans: Vec<String>,
     /// The chains of oplog slices that were read.
     pub oplog: Vec<VerifiedChain>,
+    /// Places that were not used. Without copies it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// The error of a drill that failed. It says nothing about the backup.
     #[serde(skip)]
     pub drill_error: Option<Error>,
@@ -104,6 +107,9 @@ pub struct VerifyReport {
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct VerifiedBackup {
     pub id: BackupId,
+    /// With copies: the name of the place that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     pub job: String,
     /// True if neither the artifact nor the drill, with its point in time, has findings.
     pub sound: bool,
@@ -127,24 +133,65 @@ pub struct VerifiedBackup {
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct UnverifiedBackup {
     pub id: BackupId,
+    /// With copies: the name of the place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     pub error: String,
 }
 
+impl UnverifiedBackup {
+    fn new(id: BackupId, error: String) -> UnverifiedBackup {
+        UnverifiedBackup { id, place: None, error }
+    }
+}
+
 impl VerifyReport {
+    /// Joins the reports of several places, in their order. Each row gets the name of its place. `None` without a report.
+    pub fn joined(reports: Vec<(String, VerifyReport)>, problems: Vec<String>) -> Option<VerifyReport> {
+        let joined =
+            reports.into_iter().map(|(name, report)| report.of_place(&name)).reduce(|mut all, next| {
+                all.place = format!("{}, {}", all.place, next.place);
+                all.backups.extend(next.backups);
+                all.damaged.extend(next.damaged);
+                all.archived.extend(next.archived);
+                all.unopened.extend(next.unopened);
+                all.orphans.extend(next.orphans);
+                all.oplog.extend(next.oplog);
+                all.problems.extend(next.problems);
+                all.drill_error = all.drill_error.or(next.drill_error);
+                all
+            });
+        joined.map(|mut all| {
+            all.problems.extend(problems);
+            all
+        })
+    }
+
+    /// Names the place in each row.
+    fn of_place(mut self, name: &str) -> VerifyReport {
+        let place = || Some(name.to_string());
+        self.backups.iter_mut().for_each(|backup| backup.place = place());
+        let lists = [&mut self.damaged, &mut self.archived, &mut self.unopened];
+        lists.into_iter().flatten().for_each(|backup| backup.place = place());
+        self.oplog.iter_mut().for_each(|chain| chain.place = place());
+        self.orphans.iter_mut().for_each(|key| *key = format!("{name}: {key}"));
+        self
+    }
+
     /// Returns the manifest of a backup, or adds the entry to the damaged or archived backups.
     fn manifest_of<M>(&mut self, entry: CatalogEntry<M>) -> Option<M> {
         match entry {
             CatalogEntry::Backup(manifest) => return Some(manifest),
             CatalogEntry::Damaged { id, key, why } => {
                 let error = format!("{key} cannot be understood: {why}");
-                self.damaged.push(UnverifiedBackup { id, error });
+                self.damaged.push(UnverifiedBackup::new(id, error));
             }
             CatalogEntry::Archived { id, key, why } => {
-                self.archived.push(UnverifiedBackup { id, error: format!("{key}: {why}") });
+                self.archived.push(UnverifiedBackup::new(id, format!("{key}: {why}")));
             }
             CatalogEntry::Untrusted { id, why, .. } => {
                 let error = choose::untrusted_error(&id, &why).chain_with_step();
-                self.damaged.push(UnverifiedBackup { id, error });
+                self.damaged.push(UnverifiedBackup::new(id, error));
             }
         }
         None
@@ -159,7 +206,9 @@ impl VerifyReport {
             Exit::Mismatch
         } else if !self.unopened.is_empty() || self.oplog.iter().any(|chain| !chain.unopened.is_empty()) {
             Exit::Key
-        } else if self.backups.iter().any(|backup| backup.notes().next().is_some()) {
+        } else if !self.problems.is_empty()
+            || self.backups.iter().any(|backup| backup.notes().next().is_some())
+        {
             Exit::NeedsLook
         } else {
             Exit::Done
@@ -171,6 +220,7 @@ impl VerifiedBackup {
     fn new(verdict: Verdict, job: &str, problems: Vec<String>) -> VerifiedBackup {
         VerifiedBackup {
             id: verdict.id,
+            place: None,
             job: job.into(),
             sound: verdict.sound && verdict.drill.as_ref().is_none_or(Drill::is_sound),
             findings: verdict.findings,
@@ -217,6 +267,7 @@ pub async fn run_verify(
         unopened: Vec::new(),
         orphans: Vec::new(),
         oplog: Vec::new(),
+        problems: Vec::new(),
         drill_error: None,
     };
     let chosen = match &options.selection {
@@ -235,7 +286,7 @@ pub async fn run_verify(
             let is_of_key = error.kind() == Kind::Key;
             let error = error_of_one(error, resources, options).await?;
             let list = if is_of_key { &mut report.unopened } else { &mut report.damaged };
-            list.push(UnverifiedBackup { id, error });
+            list.push(UnverifiedBackup::new(id, error));
         }
     }
     if options.slices {
@@ -324,7 +375,7 @@ async fn verify_one(
         if let VerifySelection::One(_) = options.selection {
             return Err(error);
         }
-        report.archived.push(UnverifiedBackup { id: id.clone(), error: error.chain_with_step() });
+        report.archived.push(UnverifiedBackup::new(id.clone(), error.chain_with_step()));
         return Ok(());
     }
     log::info!("verifying {id}, {}", units::bytes(manifest.artifact.size));

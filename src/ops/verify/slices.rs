@@ -51,6 +51,9 @@ const NO_EVENTS: &str = "nothing is lost for a restore: only `uzima-backup timel
 /// A chain of oplog slices that was read.
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct VerifiedChain {
+    /// With copies: the name of the place that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     pub job: String,
     pub chain: ChainId,
     pub sound: bool,
@@ -88,6 +91,7 @@ pub struct SliceFinding {
 impl VerifiedChain {
     fn of(job: &str, chain: &ChainId) -> VerifiedChain {
         VerifiedChain {
+            place: None,
             job: job.into(),
             chain: chain.clone(),
             sound: true,
