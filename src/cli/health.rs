@@ -39,7 +39,7 @@ pub fn print_failed(report: &HealthReport, output: &Output) {
     if output.quiet {
         // The names of the checks alone do not say what is wrong.
         for row in &failed {
-            output::print_line(&format!("{}: {}", row.name, row.detail));
+            output::print_line(&format!("{}: {}", row.label(), row.detail));
             row.next_step.iter().for_each(|step| output::print_line(&format!("next step: {step}")));
         }
     }
@@ -52,14 +52,14 @@ pub fn print_failed(report: &HealthReport, output: &Output) {
 pub fn report_text(report: &HealthReport) -> String {
     let word = |row: &CheckRow| row.outcome.word();
     let widest = |width: &dyn Fn(&CheckRow) -> usize| report.checks.iter().map(width).max().unwrap_or(0);
-    let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.name.len()));
+    let (first, second) = (widest(&|row| word(row).len()), widest(&|row| row.label().len()));
     let mut text = String::new();
     for row in &report.checks {
         let took = match row.took.is_zero() {
             true => String::new(),
             false => format!("   {}", units::brief(row.took)),
         };
-        push_line(&mut text, &format!("{:first$}  {:second$}  {}{took}", word(row), row.name, row.detail));
+        push_line(&mut text, &format!("{:first$}  {:second$}  {}{took}", word(row), row.label(), row.detail));
         if let Some(step) = &row.next_step {
             push_line(&mut text, &format!("{:first$}  {:second$}  next step: {step}", "", ""));
         }

@@ -17,9 +17,11 @@ use crate::catalog::fault::ShownStatus;
 use crate::catalog::records;
 use crate::catalog::run::Status;
 use crate::config::notify::Event;
+use crate::config::place::FIRST;
 use crate::notify::events;
 use crate::notify::message::{Sender, Table, Tone};
 use crate::notify::run::{Run, RunNotices};
+use crate::ops::stats::places::{self, StatsPlace};
 use crate::ops::stats::{
     self, MISSED_DAYS, StatsOptions, StatsPeriod, StatsReport, StatsRun, SuccessRate, Trend,
 };
@@ -49,7 +51,9 @@ pub async fn run(args: &StatsArgs, run: &Run<'_>, output: &Output, log: &Log) ->
         oplog_days: settings.oplog_days,
     };
     let known = records::known_runs(&settings.records, Some(&settings.job)).await;
-    let report = stats::gather(&*store, &known, &options, &run.reading()?).await?;
+    let reading = run.reading()?;
+    let mut report = stats::gather(&*store, &known, &options, &reading).await?;
+    report.places = places::of_each(config, &reading).await?;
     let written = args.html.as_ref().map(|file| {
         let sender = Sender::here(&config.machine.host);
         page::write_file(file, &page::render(&report, &sender, &config.redactor))
@@ -118,6 +122,7 @@ impl StatsSummary {
             }
         }
         looks.extend(missed_text(report));
+        looks.extend(report.places.iter().filter(|place| place.name != FIRST).filter_map(stale_text));
         looks.extend(report.restorable.as_ref().and_then(open_gap_text));
         let (tone, state) = match standing.age {
             None if report.runs.is_empty() => (Tone::Warning, "no run yet".to_string()),
@@ -240,7 +245,41 @@ fn facts(report: &StatsReport) -> Vec<(&'static str, String)> {
 
 fn tables(report: &StatsReport) -> Vec<StatsTable> {
     let [periods, period_waits] = over_time(report);
-    [periods, period_waits, runs_table(report), run_waits_table(report)].into_iter().flatten().collect()
+    [places_table(report), periods, period_waits, runs_table(report), run_waits_table(report)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The line about a copy that cannot be read or is too old.
+fn stale_text(place: &StatsPlace) -> Option<String> {
+    let name = &place.name;
+    if let Some(why) = &place.away {
+        return Some(format!("The copy {name} could not be read: {why}"));
+    }
+    let allowed = units::age(place.max_age);
+    let step = format!("`uzima-backup copy --missing --to {name}`");
+    match place.age {
+        _ if place.fresh => None,
+        Some(age) => Some(format!(
+            "The newest good backup in the copy {name} is {} old, {allowed} are allowed: {step}",
+            units::age(age)
+        )),
+        None => Some(format!("The copy {name} has no good backup: {step}")),
+    }
+}
+
+/// The places; `None` without copies.
+fn places_table(report: &StatsReport) -> Option<StatsTable> {
+    let row = |place: &StatsPlace| {
+        let newest = place.newest_good.as_ref().map_or("-".into(), ToString::to_string);
+        let age = place.age.map_or("-".into(), units::age);
+        let stored = units::bytes(place.stored_bytes);
+        vec![place.name.clone(), place.backups.to_string(), stored, newest, age]
+    };
+    let head = vec!["place", "backups", "stored", "newest good", "age"];
+    let rows: Vec<_> = report.places.iter().map(row).collect();
+    (!rows.is_empty()).then_some(StatsTable { title: "Places", head, rows, figures: &[1, 2, 4] })
 }
 
 /// The figures by day, week or month.

@@ -276,7 +276,23 @@ pub struct Deletion {
     pub reason: String,
 }
 
-/// The facts of a cleanup that was not frozen.
+/// A place that a cleanup looked through.
+#[derive(Debug, Clone, JsonSchema, Serialize)]
+pub struct CleanedPlace {
+    pub name: String,
+    /// A path or an `s3://` address.
+    pub place: String,
+    /// Nothing was deleted there until a person has looked.
+    pub frozen: bool,
+    pub deleted: Vec<Deletion>,
+    /// The number of backups that remain.
+    pub kept: u64,
+    pub kept_bytes: u64,
+    #[serde(rename = "newest_good_at")]
+    pub newest_good: Option<DateTime<Utc>>,
+}
+
+/// The facts of a cleanup that was not frozen. With copies, the place and the figures are those of the first place.
 #[derive(Debug, Clone, Default, JsonSchema, Serialize)]
 pub struct CleanupSuccess {
     pub place: String,
@@ -288,6 +304,9 @@ pub struct CleanupSuccess {
     pub problems: Vec<String>,
     /// Leftovers of killed runs that the cleanup removed.
     pub notes: Vec<String>,
+    /// Every place that was cleaned, if there are copies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<CleanedPlace>,
     /// The most backups that a recent cleanup deleted, if this one deleted far more. Only the notifier knows it.
     #[serde(skip)]
     pub exceeds: Option<u64>,
@@ -296,7 +315,13 @@ pub struct CleanupSuccess {
 impl CleanupSuccess {
     /// Returns true if the cleanup deleted nothing and found no problem.
     pub(super) fn is_idle(&self) -> bool {
-        self.deleted.is_empty() && self.problems.is_empty()
+        self.most_deleted() == 0 && self.problems.is_empty()
+    }
+
+    /// The number of backups that were deleted in the place that lost most.
+    pub(super) fn most_deleted(&self) -> u64 {
+        let deleted = [&self.deleted].into_iter().chain(self.places.iter().map(|place| &place.deleted));
+        deleted.map(|deleted| deleted.len() as u64).max().unwrap_or(0)
     }
 
     /// Returns true if a person need not know of the cleanup at once.
@@ -305,7 +330,7 @@ impl CleanupSuccess {
     }
 }
 
-/// The facts of a cleanup that deletes nothing until a person has looked.
+/// The facts of a cleanup that deletes nothing until a person has looked. With copies, the figures count the frozen places.
 #[derive(Debug, Clone, Default, JsonSchema, Serialize)]
 pub struct CleanupFrozen {
     pub place: String,
@@ -315,6 +340,9 @@ pub struct CleanupFrozen {
     pub waiting: u64,
     pub backups: u64,
     pub problems: Vec<String>,
+    /// Every place that was looked through, if there are copies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<CleanedPlace>,
 }
 
 /// The facts of a run that stored the oplog.
@@ -393,6 +421,9 @@ impl CheckOutcome {
 #[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct CheckRow {
     pub name: &'static str,
+    /// The name of the place that was checked, if there are copies; `None` for a check of no place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     pub outcome: CheckOutcome,
     pub detail: String,
     /// How long the check took; zero if it was not run.
@@ -401,6 +432,16 @@ pub struct CheckRow {
     pub took: Duration,
     /// What to do; always set after a failure and a warning.
     pub next_step: Option<String>,
+}
+
+impl CheckRow {
+    /// The name of the check, and of the place if there are copies.
+    pub fn label(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{} {place}", self.name),
+            None => self.name.into(),
+        }
+    }
 }
 
 fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

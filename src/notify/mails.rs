@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::events::{
-    BackupSuccess, CheckOutcome, CheckRow, CleanupFrozen, CleanupSuccess, Deletion, NewestGood, NotifiedRun,
-    OplogSuccess, ReportMail, RunFailure, RunKind, RunOutcome, between,
+    BackupSuccess, CheckOutcome, CheckRow, CleanedPlace, CleanupFrozen, CleanupSuccess, Deletion, NewestGood,
+    NotifiedRun, OplogSuccess, ReportMail, RunFailure, RunKind, RunOutcome, between,
 };
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
@@ -214,9 +214,13 @@ fn recovered(run: &NotifiedRun, streak: FailureStreak, success: Message) -> Mess
 }
 
 fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
-    let count = c.deleted.len() as u64;
+    let deleted: Vec<&Deletion> = match c.places.is_empty() {
+        true => c.deleted.iter().collect(),
+        false => c.places.iter().flat_map(|place| &place.deleted).collect(),
+    };
+    let count = deleted.len() as u64;
     let freed =
-        units::bytes(c.deleted.iter().map(|deletion| deletion.stored_bytes).fold(0, u64::saturating_add));
+        units::bytes(deleted.iter().map(|deletion| deletion.stored_bytes).fold(0, u64::saturating_add));
     let done = match count {
         0 => "there was no backup to delete".to_string(),
         _ => format!("{} deleted, {freed} freed", units::several(count, "backup")),
@@ -244,14 +248,38 @@ fn cleanup(run: &NotifiedRun, c: &CleanupSuccess, sender: &Sender) -> Message {
         )
     }));
     message.facts.extend(capped(c.notes.iter().cloned()).into_iter().map(|note| ("Note".into(), note)));
-    if !c.deleted.is_empty() {
-        let row = |d: &Deletion| {
-            vec![d.id.clone(), units::duration(d.age), units::bytes(d.stored_bytes), d.reason.clone()]
-        };
-        let rows = c.deleted.iter().map(row).collect();
-        message.tables.push(Table::new("Deleted", &["Backup", "Age", "Size", "Why"], &[1, 2], rows));
+    message.tables.extend(places_table(&c.places));
+    if !c.places.is_empty() {
+        message.tables.extend(c.places.iter().filter_map(|place| {
+            let title = format!("Deleted in {}", place.name);
+            deleted_table(&title, &place.deleted)
+        }));
+    } else {
+        message.tables.extend(deleted_table("Deleted", &c.deleted));
     }
     message
+}
+
+/// The deleted backups of a place; `None` if there are none.
+fn deleted_table(title: &str, deleted: &[Deletion]) -> Option<Table> {
+    let row = |d: &Deletion| {
+        vec![d.id.clone(), units::duration(d.age), units::bytes(d.stored_bytes), d.reason.clone()]
+    };
+    let rows: Vec<_> = deleted.iter().map(row).collect();
+    (!rows.is_empty()).then(|| Table::new(title, &["Backup", "Age", "Size", "Why"], &[1, 2], rows))
+}
+
+/// The places of a cleanup; `None` without copies.
+fn places_table(places: &[CleanedPlace]) -> Option<Table> {
+    let row = |place: &CleanedPlace| {
+        let deleted = if place.frozen { "frozen".into() } else { units::count(place.deleted.len() as u64) };
+        let newest = place.newest_good.map_or_else(|| "none".into(), time);
+        let kept = units::count(place.kept);
+        vec![place.name.clone(), deleted, kept, units::bytes(place.kept_bytes), newest]
+    };
+    let columns = ["Place", "Deleted", "Kept", "Size", "Newest good backup"];
+    let rows: Vec<_> = places.iter().map(row).collect();
+    (!rows.is_empty()).then(|| Table::new("Places", &columns, &[1, 2, 3], rows))
 }
 
 /// The mail about an oplog that was stored. Without problems, only a recovery is mailed.
@@ -280,7 +308,10 @@ fn oplog(run: &NotifiedRun, o: &OplogSuccess, sender: &Sender) -> Message {
 }
 
 fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
-    let headline = format!("Cleanup of {} deletes nothing until a person looks", run.job);
+    let frozen: Vec<&str> =
+        f.places.iter().filter(|place| place.frozen).map(|place| place.name.as_str()).collect();
+    let at = if frozen.is_empty() { String::new() } else { format!(" in {}", frozen.join(" and ")) };
+    let headline = format!("Cleanup of {} deletes nothing{at} until a person looks", run.job);
     let subject = format!("cleanup frozen: {}", run.name());
     let mut message = Message::new(Event::Frozen, Tone::Warning, &subject, &headline, sender)
         .fact("Job", &run.job)
@@ -291,6 +322,7 @@ fn frozen(run: &NotifiedRun, f: &CleanupFrozen, sender: &Sender) -> Message {
         .fact("Place", &f.place);
     let why = f.why.iter().map(|why| format!("Why: {why}"));
     message.paragraphs = capped(why.chain(needs_a_look(&f.problems)));
+    message.tables.extend(places_table(&f.places));
     message.next_step = Some(
         "Look at the plan: uzima-backup cleanup --dry-run. If it is right, accept the named backup with \
          cleanup --accept ID, or delete many backups at once with cleanup --force."
@@ -323,10 +355,10 @@ pub fn health_mail(job: Option<&str>, checks: &[CheckRow], now: DateTime<Utc>) -
     };
     let steps: Vec<String> = checks
         .iter()
-        .filter_map(|check| Some(format!("{}: {}", check.name, check.next_step.as_ref()?)))
+        .filter_map(|check| Some(format!("{}: {}", check.label(), check.next_step.as_ref()?)))
         .collect();
     let row = |check: &CheckRow| {
-        let (name, word) = (check.name.to_string(), check.outcome.word().to_string());
+        let (name, word) = (check.label(), check.outcome.word().to_string());
         vec![name, word, check.detail.clone(), units::brief(check.took)]
     };
     let rows = checks.iter().map(row).collect();

@@ -12,12 +12,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::events::{BackupSuccess, RunKind, RunOutcome};
+use super::events::{BackupSuccess, CleanedPlace, RunKind, RunOutcome};
 use crate::base::beneath::{Folder, settled};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::files::replace;
 use crate::base::units;
+use crate::config::place::FIRST;
 use crate::model::timing::DataTiming;
 
 const PREFIX: &str = "uzima_backup_";
@@ -32,11 +33,15 @@ const LARGEST: u64 = 1024 * 1024;
 /// The collector, which runs as another user, must be able to read the file.
 const MODE: u32 = 0o644;
 
-/// The only metric with another label than the job's.
+/// The metric that also has the label [`WAITED_LABEL`].
 const WAITED: &str = "uzima_backup_last_success_waited_seconds";
 /// The label with what was waited for, and its values.
 const WAITED_LABEL: &str = "waited_for";
 const WAITED_FOR: [&str; 3] = ["mongodb", "compression", "store"];
+
+/// The label with the name of a place, of the metrics whose names begin with [`PLACE_PREFIX`].
+const PLACE_LABEL: &str = "place";
+const PLACE_PREFIX: &str = "uzima_backup_place_";
 
 /// The name and the help of every metric, in the order of the file. All are gauges.
 pub const METRICS: &[(&str, &str)] = &[
@@ -64,6 +69,15 @@ pub const METRICS: &[(&str, &str)] = &[
     ("uzima_backup_cleanup_deleted_bytes", "The stored size of the backups that the last cleanup deleted."),
     ("uzima_backup_cleanup_kept_backups", "How many backups the last cleanup kept."),
     ("uzima_backup_cleanup_kept_bytes", "The stored size of the backups that the last cleanup kept."),
+    (
+        "uzima_backup_place_newest_good_timestamp_seconds",
+        "When the newest good backup of a place began, as the last cleanup found it. Only with copies.",
+    ),
+    (
+        "uzima_backup_place_backups",
+        "How many backups a place has, as the last cleanup left it. Only with copies.",
+    ),
+    ("uzima_backup_place_stored_bytes", "The stored size of the backups of a place. Only with copies."),
     ("uzima_backup_cleanup_last_run_timestamp_seconds", "When cleanup last ended, well or badly."),
     ("uzima_backup_cleanup_last_run_duration_seconds", "How long the last run of cleanup took."),
     ("uzima_backup_cleanup_last_run_exit_code", "The exit code of the last run of cleanup."),
@@ -89,18 +103,19 @@ pub const METRICS: &[(&str, &str)] = &[
 ];
 
 /// A sample of a job.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The name of the metric without [`PREFIX`].
     name: &'static str,
-    /// One of [`WAITED_FOR`], for [`WAITED`] only.
-    waited_for: Option<&'static str>,
+    /// The value of the other label: one of [`WAITED_FOR`] for [`WAITED`], the name of a place for metrics of places, and
+    /// nothing for all others.
+    other: Option<String>,
     value: f64,
 }
 
 impl From<(&'static str, f64)> for Sample {
     fn from((name, value): (&'static str, f64)) -> Sample {
-        Sample { name, waited_for: None, value }
+        Sample { name, other: None, value }
     }
 }
 
@@ -159,8 +174,12 @@ pub(super) fn samples(
                 ("cleanup_kept_backups", c.kept as f64),
                 ("cleanup_kept_bytes", c.kept_bytes as f64),
             ];
-            samples.extend(figures.map(Sample::from));
+            // A cleanup of a copy alone says nothing about the first place.
+            let is_of_first = c.places.is_empty() || c.places.iter().any(|place| place.name == FIRST);
+            samples.extend(figures.into_iter().filter(|_| is_of_first).map(Sample::from));
+            samples.extend(c.places.iter().flat_map(of_place));
         }
+        RunOutcome::Frozen(f) => samples.extend(f.places.iter().flat_map(of_place)),
         RunOutcome::Oplog(o) => {
             let times = [
                 ("oplog_end_timestamp_seconds", o.end),
@@ -177,7 +196,7 @@ pub(super) fn samples(
             ];
             samples.extend(times.chain(figures).map(Sample::from));
         }
-        RunOutcome::Failure(_) | RunOutcome::Frozen(_) => {}
+        RunOutcome::Failure(_) => {}
     }
     samples.extend(names.iter().copied().zip(ended).map(Sample::from));
     samples
@@ -186,9 +205,21 @@ pub(super) fn samples(
 /// The duration of the data phase, and the three waits.
 fn waits(timing: &DataTiming) -> Vec<Sample> {
     let seconds = [timing.mongodb_seconds, timing.compression_seconds, timing.store_seconds];
-    let wait = |(what, value)| Sample { name: &WAITED[PREFIX.len()..], waited_for: Some(what), value };
+    let wait = |(what, value): (&str, f64)| Sample {
+        name: &WAITED[PREFIX.len()..],
+        other: Some(what.into()),
+        value,
+    };
     let whole = Sample::from(("last_success_data_duration_seconds", timing.seconds));
     [whole].into_iter().chain(WAITED_FOR.into_iter().zip(seconds).map(wait)).collect()
+}
+
+/// The samples of a place after a cleanup.
+fn of_place(place: &CleanedPlace) -> Vec<Sample> {
+    let newest = place.newest_good.map(|at| ("place_newest_good_timestamp_seconds", seconds(at)));
+    let figures = [("place_backups", place.kept as f64), ("place_stored_bytes", place.kept_bytes as f64)];
+    let sample = |(name, value)| Sample { name, other: Some(place.name.clone()), value };
+    newest.into_iter().chain(figures).map(sample).collect()
 }
 
 fn seconds(at: DateTime<Utc>) -> f64 {
@@ -282,8 +313,16 @@ impl MetricsFile {
     }
 }
 
-/// The metric's position in [`METRICS`], the job, and for [`WAITED`] what was waited for.
-type SampleKey = (usize, String, Option<&'static str>);
+/// The metric's position in [`METRICS`], the job, and the value of the other label.
+type SampleKey = (usize, String, Option<String>);
+
+/// The other label of a metric, besides the job's.
+fn other_label(name: &str) -> Option<&'static str> {
+    match name {
+        WAITED => Some(WAITED_LABEL),
+        _ => name.starts_with(PLACE_PREFIX).then_some(PLACE_LABEL),
+    }
+}
 
 /// The content of the file.
 #[derive(Debug, Default, PartialEq)]
@@ -294,7 +333,7 @@ struct MetricsPage {
 impl MetricsPage {
     fn set(&mut self, job: &str, sample: &Sample) {
         let place = METRICS.iter().position(|(full, _)| full[PREFIX.len()..] == *sample.name);
-        let key = (place.expect("it is in the list"), job.into(), sample.waited_for);
+        let key = (place.expect("it is in the list"), job.into(), sample.other.clone());
         self.samples.insert(key, sample.value);
     }
 
@@ -305,10 +344,12 @@ impl MetricsPage {
             if samples.peek().is_some() {
                 text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
             }
-            for ((_, job, waited_for), value) in samples {
-                let waited_for =
-                    waited_for.map(|what| format!(",{WAITED_LABEL}=\"{what}\"")).unwrap_or_default();
-                text.push_str(&format!("{name}{{{LABEL}=\"{}\"{waited_for}}} {value}\n", escaped(job)));
+            for ((_, job, other), value) in samples {
+                let other = other_label(name)
+                    .zip(other.as_ref())
+                    .map(|(label, other)| format!(",{label}=\"{}\"", escaped(other)))
+                    .unwrap_or_default();
+                text.push_str(&format!("{name}{{{LABEL}=\"{}\"{other}}} {value}\n", escaped(job)));
             }
         }
         text
@@ -337,19 +378,21 @@ impl MetricsPage {
     }
 }
 
-/// Parses `name{backup_job="..."} number`, where [`WAITED`] has its other label after the job.
+/// Parses `name{backup_job="..."} number`, where some metrics have another label after the job.
 fn sample(line: &str) -> Option<(SampleKey, f64)> {
     let (name, rest) = line.split_once(&format!("{{{LABEL}=\""))?;
     let place = METRICS.iter().position(|(full, _)| *full == name)?;
     let (labels, value) = rest.rsplit_once("\"} ")?;
-    let (job, waited_for) = if name == WAITED {
-        let (job, what) = labels.rsplit_once(&format!("\",{WAITED_LABEL}=\""))?;
-        (job, Some(WAITED_FOR.into_iter().find(|known| *known == what)?))
-    } else {
-        (labels, None)
+    let (job, other) = match other_label(name) {
+        Some(label) => {
+            let (job, other) = labels.rsplit_once(&format!("\",{label}=\""))?;
+            let known = label != WAITED_LABEL || WAITED_FOR.contains(&other);
+            (job, Some(unescaped(other).filter(|_| known)?))
+        }
+        None => (labels, None),
     };
     let value: f64 = value.parse().ok()?;
-    Some(((place, unescaped(job)?, waited_for), value)).filter(|_| value.is_finite())
+    Some(((place, unescaped(job)?, other), value)).filter(|_| value.is_finite())
 }
 
 /// Returns true if a line is well formed and belongs to a metric of another program.

@@ -96,7 +96,7 @@ impl Notifier {
         let good = outcome.is_good();
         let cleanups = self.memory.cleanups(&run.job);
         if let RunOutcome::Cleanup(c) = &mut outcome {
-            c.exceeds = cleanups.exceeded(c.deleted.len() as u64);
+            c.exceeds = cleanups.exceeded(c.most_deleted());
         }
         let lasting = outcome.has_lasting_problems();
         let decision = match lasting {

@@ -63,8 +63,8 @@ impl CleanupHistory {
             RunOutcome::Success(_) if mailed.is_some_and(|mailed| mailed.unmailed == self.unmailed) => {
                 self.unmailed = None;
             }
-            RunOutcome::Cleanup(c) if !c.deleted.is_empty() => {
-                self.recent.push(c.deleted.len() as u64);
+            RunOutcome::Cleanup(c) if c.most_deleted() > 0 => {
+                self.recent.push(c.most_deleted());
                 self.recent.drain(..self.recent.len().saturating_sub(RECENT));
                 if mailed.is_none() {
                     match &mut self.unmailed {

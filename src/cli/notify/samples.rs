@@ -229,7 +229,7 @@ impl Samples {
             waiting: waiting.count() as u64,
             backups: plan.decisions.len() as u64,
             why: plan.frozen,
-            problems: vec![],
+            ..CleanupFrozen::default()
         }
     }
 
@@ -311,6 +311,7 @@ impl Samples {
     fn health(&self) -> ReportMail {
         let check = |name, outcome, millis, detail: String| CheckRow {
             name,
+            place: None,
             outcome,
             detail,
             took: Duration::from_millis(millis),

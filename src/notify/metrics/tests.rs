@@ -3,7 +3,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::notify::events::{CleanupFrozen, CleanupSuccess, NewestGood, OplogSuccess, RunFailure};
+use crate::notify::events::{
+    CleanedPlace, CleanupFrozen, CleanupSuccess, NewestGood, OplogSuccess, RunFailure,
+};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -18,6 +20,18 @@ fn failure() -> RunOutcome {
     RunOutcome::Failure(RunFailure::of(&error, vec![], NewestGood::Unknown, Duration::from_secs(1)))
 }
 
+fn place(name: &str) -> CleanedPlace {
+    CleanedPlace {
+        name: name.into(),
+        place: "/backups".into(),
+        frozen: false,
+        deleted: vec![],
+        kept: 3,
+        kept_bytes: 30,
+        newest_good: Some(times().0),
+    }
+}
+
 fn names(samples: &[Sample]) -> Vec<&'static str> {
     samples.iter().map(|sample| sample.name).collect()
 }
@@ -27,7 +41,8 @@ fn every_metric_has_a_sample_and_every_sample_a_metric() {
     let success = RunOutcome::Success(BackupSuccess::example());
     let (backup, cleanup) = (RunKind::Backup, RunKind::Cleanup);
     let good = samples(backup, &success, Exit::Done, times());
-    let cleaned = samples(cleanup, &RunOutcome::Cleanup(CleanupSuccess::default()), Exit::Done, times());
+    let cleaned = CleanupSuccess { places: vec![place(FIRST)], ..CleanupSuccess::default() };
+    let cleaned = samples(cleanup, &RunOutcome::Cleanup(cleaned), Exit::Done, times());
     let mut all = names(&good);
     all.extend(names(&cleaned));
     let (end, chain_start, barrier) = (Some(times().1), Some(times().0), Some(times().0));
@@ -43,7 +58,8 @@ fn every_metric_has_a_sample_and_every_sample_a_metric() {
     assert_eq!(value("last_success_duration_seconds"), 137.0);
     assert_eq!(value("last_run_success"), 1.0);
     assert_eq!(value("last_success_data_duration_seconds"), 131.2);
-    let waited: Vec<_> = good.iter().filter_map(|sample| Some((sample.waited_for?, sample.value))).collect();
+    let waited: Vec<_> =
+        good.iter().filter_map(|sample| Some((sample.other.as_deref()?, sample.value))).collect();
     assert_eq!(waited, [("mongodb", 96.4), ("compression", 21.9), ("store", 4.6)]);
 }
 
@@ -64,6 +80,31 @@ fn a_failure_changes_no_sample_of_a_success() {
         }
     }
     assert_eq!(samples(RunKind::Other("drill"), &failure(), Exit::Failed, times()), []);
+}
+
+#[test]
+fn each_place_has_samples_of_its_own() {
+    let places = vec![place(FIRST), place("off\"site")];
+    let cleaned = CleanupSuccess { places: places.clone(), kept: 3, ..CleanupSuccess::default() };
+    let cleaned = samples(RunKind::Cleanup, &RunOutcome::Cleanup(cleaned), Exit::Done, times());
+    let frozen = RunOutcome::Frozen(CleanupFrozen { places, ..CleanupFrozen::default() });
+    for samples in [cleaned, samples(RunKind::Cleanup, &frozen, Exit::NeedsLook, times())] {
+        let mut page = MetricsPage::default();
+        samples.iter().for_each(|sample| page.set("a", sample));
+        let text = page.text();
+        for line in [
+            "uzima_backup_place_backups{backup_job=\"a\",place=\"first\"} 3\n",
+            "uzima_backup_place_backups{backup_job=\"a\",place=\"off\\\"site\"} 3\n",
+            "uzima_backup_place_stored_bytes{backup_job=\"a\",place=\"first\"} 30\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert_eq!(MetricsPage::read(&text), Ok((page, 0)));
+    }
+    // A cleanup of a copy alone.
+    let copy = CleanupSuccess { places: vec![place("offsite")], ..CleanupSuccess::default() };
+    let copy = samples(RunKind::Cleanup, &RunOutcome::Cleanup(copy), Exit::Done, times());
+    assert!(!names(&copy).contains(&"cleanup_kept_backups"), "{copy:?}");
 }
 
 /// A run without a gap or a barrier leaves the samples of earlier ones.
@@ -93,7 +134,7 @@ fn a_page_reads_back() {
         page.set(job, &("cleanup_kept_backups", 3.0).into());
         for (seconds, what) in WAITED_FOR.into_iter().enumerate() {
             let name = "last_success_waited_seconds";
-            page.set(job, &Sample { name, waited_for: Some(what), value: seconds as f64 });
+            page.set(job, &Sample { name, other: Some(what.into()), value: seconds as f64 });
         }
     }
     let text = page.text();

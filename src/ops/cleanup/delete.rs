@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{CleanupOutcome, CleanupReport, CleanupRow};
+use super::{CleanupOutcome, CleanupRow, PlaceCleanup};
 use crate::base::error::Error;
 use crate::catalog::layout;
 use crate::catalog::marks::Tombstone;
@@ -43,7 +43,7 @@ enum DeleteOutcome {
 type DeleteResult = Result<DeleteOutcome, Problems>;
 
 /// Finishes the deletions that earlier runs began, unless the plan is frozen.
-pub(super) async fn finish(store: &dyn Store, state: &StoreState, report: &mut CleanupReport) {
+pub(super) async fn finish(store: &dyn Store, state: &StoreState, report: &mut PlaceCleanup) {
     if !report.frozen.is_empty() {
         return;
     }
@@ -80,7 +80,8 @@ pub(super) async fn finish(store: &dyn Store, state: &StoreState, report: &mut C
 pub(super) async fn apply(
     store: &dyn Store,
     state: &StoreState,
-    report: &mut CleanupReport,
+    job: &str,
+    report: &mut PlaceCleanup,
     now: DateTime<Utc>,
 ) {
     let may = report.frozen.is_empty() && !report.dry_run;
@@ -94,7 +95,6 @@ pub(super) async fn apply(
             report.problems.extend(problems);
         }
     }
-    let job = &report.job;
     let going: Vec<&mut CleanupRow> =
         report.backups.iter_mut().filter(|row| row.outcome == CleanupOutcome::Deleted).collect();
     let tombstone = |row: &&mut CleanupRow| state.found(&row.id).tombstone(&row.id, job, now, &row.reason);
@@ -213,7 +213,7 @@ pub(super) async fn delete_failures(
     store: &dyn Store,
     state: &StoreState,
     settings: &JobSettings,
-    report: &mut CleanupReport,
+    report: &mut PlaceCleanup,
     now: DateTime<Utc>,
 ) {
     let kept = TimeDelta::days(settings.retention.days.into());
@@ -296,7 +296,7 @@ pub(super) fn find_orphans(state: &StoreState, clock: DateTime<Utc>) -> Vec<Orph
 }
 
 /// Deletes the orphans that nothing keeps.
-pub(super) async fn delete_orphans(store: &dyn Store, report: &mut CleanupReport) {
+pub(super) async fn delete_orphans(store: &dyn Store, report: &mut PlaceCleanup) {
     if report.dry_run {
         return;
     }

@@ -3,140 +3,36 @@
 //! [`crate::retention`] decides. Only objects that a manifest or tombstone of the job names are deleted ([`delete`]), and oplog
 //! slices of the job with what killed runs left of them ([`oplog`]). First,
 //! deletions that an earlier run left unfinished are finished if their manifest is deleted. If the manifest exists, the backup
-//! still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices.
+//! still exists, and retention decides again. [`run_cleanup`] adds the lock, the records and the notices, and cleans every place by
+//! its own plan ([`places`]).
 
 mod delete;
 mod oplog;
+mod places;
+mod report;
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::exit::Exit;
-use crate::base::lock::{LockOutcome, Operation};
 use crate::base::units::several;
 use crate::catalog::fault::BackupFault;
 use crate::catalog::marks::{self, Mark};
 use crate::catalog::place_files::KnownBackups;
-use crate::catalog::state::StoreState;
+use crate::catalog::state::{RetainedBackup, StoreState};
 use crate::catalog::{CatalogOptions, layout, records};
 use crate::config::JobSettings;
 use crate::config::choices::Policy;
 use crate::model::id::BackupId;
-use crate::notify::events::{CleanupFrozen, CleanupSuccess, Deletion, RunKind, RunOutcome};
+use crate::notify::events::RunKind;
 use crate::notify::run::{Run, RunNotices};
 use crate::retention::{self, PlanContext, RetentionAction, RetentionDecision, RetentionPlan, Rule};
-use crate::store::{self, Store, leftovers};
+use crate::store::{Store, leftovers};
 
 pub use delete::Orphan;
 pub use oplog::SliceGroup;
-
-/// The result of a cleanup for a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CleanupOutcome {
-    Kept,
-    Deleted,
-    /// The backup would be deleted without `--dry-run`.
-    Planned,
-    /// The backup would be deleted if the plan were not frozen.
-    Frozen,
-    /// The backup would be deleted, but its retention period (Object Lock) has not ended.
-    Locked,
-    /// The backup could not be deleted completely.
-    Failed,
-}
-
-/// A backup of the job and its result.
-#[derive(Debug, Clone, JsonSchema, Serialize)]
-pub struct CleanupRow {
-    pub id: BackupId,
-    pub outcome: CleanupOutcome,
-    /// Why the backup is kept or deleted.
-    pub reason: String,
-    pub started_at: DateTime<Utc>,
-    /// The size of the artifact in bytes.
-    pub stored_bytes: u64,
-}
-
-/// The result of a cleanup. Serializes as docs/json.md describes it.
-#[derive(Debug, JsonSchema, Serialize)]
-pub struct CleanupReport {
-    version: u32,
-    pub job: String,
-    /// A path or an `s3://` address.
-    pub place: String,
-    pub dry_run: bool,
-    /// Why nothing was deleted; empty if the plan is not frozen.
-    pub frozen: Vec<String>,
-    /// The backups of the job, newest first.
-    pub backups: Vec<CleanupRow>,
-    /// Deletions of earlier runs that were finished (with `dry_run`: would be).
-    pub finished: Vec<BackupId>,
-    /// Failed runs whose failure objects were deleted (with `dry_run`: would be).
-    pub expired: Vec<BackupId>,
-    /// Artifacts without a manifest, of any job.
-    pub orphans: Vec<Orphan>,
-    /// The oplog slices of the job, oldest first, in groups with the same result.
-    pub oplog: Vec<SliceGroup>,
-    /// Backups of any job with an archived manifest, which are neither counted nor deleted.
-    pub archived: Vec<BackupId>,
-    /// Failures and other problems that a person should look at.
-    pub problems: Vec<String>,
-    pub notes: Vec<String>,
-    /// True if the store keeps versions of a deleted object.
-    #[serde(skip)]
-    hidden: bool,
-}
-
-impl CleanupReport {
-    /// The deleted backups.
-    pub fn deleted(&self) -> Vec<BackupId> {
-        self.going().chain(self.finished.iter().cloned()).collect()
-    }
-
-    /// The facts for the notifications.
-    pub fn outcome(&self, now: DateTime<Utc>) -> RunOutcome {
-        let with = |outcome| self.backups.iter().filter(move |row| row.outcome == outcome);
-        if !self.frozen.is_empty() {
-            return RunOutcome::Frozen(CleanupFrozen {
-                place: self.place.clone(),
-                why: self.frozen.clone(),
-                waiting: with(CleanupOutcome::Frozen).count() as u64,
-                backups: self.backups.len() as u64,
-                problems: self.problems.clone(),
-            });
-        }
-        let deletion = |row: &CleanupRow| Deletion {
-            id: row.id.to_string(),
-            age: (now - row.started_at).to_std().unwrap_or_default(),
-            stored_bytes: row.stored_bytes,
-            reason: row.reason.clone(),
-        };
-        RunOutcome::Cleanup(CleanupSuccess {
-            place: self.place.clone(),
-            deleted: with(CleanupOutcome::Deleted).map(deletion).collect(),
-            kept: with(CleanupOutcome::Kept).count() as u64,
-            kept_bytes: with(CleanupOutcome::Kept).map(|row| row.stored_bytes).fold(0, u64::saturating_add),
-            problems: self.problems.clone(),
-            notes: self.notes.clone(),
-            exceeds: None,
-        })
-    }
-
-    fn going(&self) -> impl Iterator<Item = BackupId> {
-        let going = self.backups.iter().filter(|row| row.outcome == CleanupOutcome::Deleted);
-        going.map(|row| row.id.clone())
-    }
-
-    /// [`Exit::NeedsLook`] if the plan is frozen or there are problems, else [`Exit::Done`].
-    pub fn exit(&self) -> Exit {
-        if self.frozen.is_empty() && self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
-    }
-}
+pub use report::{CleanupOutcome, CleanupReport, CleanupRow, PlaceCleanup};
 
 /// The flags of `cleanup`.
 #[derive(Debug, Clone, Default)]
@@ -151,6 +47,8 @@ pub struct CleanupRequest {
     pub dry_run: bool,
     /// How long to wait for another run of the job; `None`: the cleanup fails at once if there is one.
     pub wait: Option<Duration>,
+    /// The name of the only place to clean; without a name, every place.
+    pub place: Option<String>,
 }
 
 /// Cleans up as the settings say: locks the job, deletes, corrects the records and sends the notices. A dry run does none of
@@ -160,7 +58,7 @@ pub struct CleanupRequest {
 /// Returns an error if the cleanup could not run. The failure is reported before.
 pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
     let notices = RunNotices::new(run)?;
-    let mut report = match run.cancel.or(locked_cleanup(run, request)).await {
+    let mut report = match run.cancel.or(places::locked_cleanup(run, request)).await {
         Ok(report) => report,
         Err(error) => {
             if !request.dry_run {
@@ -172,32 +70,12 @@ pub async fn run_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<Clea
     if !request.dry_run {
         let outcome = report.outcome(run.clock.now());
         let unsent = notices.ended(RunKind::Cleanup, &report.job, run.fresh_id(), outcome).await;
-        report.problems.extend(unsent);
+        report.first.problems.extend(unsent);
     }
     Ok(report)
 }
 
-async fn locked_cleanup(run: &Run<'_>, request: &CleanupRequest) -> Result<CleanupReport> {
-    let settings = run.config.job.as_ref()?;
-    run.log.set_run(&format!("cleanup {}", settings.job));
-    let taken = match request.dry_run {
-        true => LockOutcome::default(),
-        false => run.lock(settings, Operation::Cleanup, request.wait).await?,
-    };
-    let store = store::open_existing(run.config.place.as_ref()?).await?;
-    // The plan is made for the time after the wait for the lock.
-    let mut report = cleanup(&*store, settings, request, run.clock.now()).await?;
-    report.problems.extend(taken.problem.clone());
-    let deleted = report.deleted();
-    if !deleted.is_empty()
-        && let Err(e) = records::record_deleted(&settings.records, &deleted, run.clock.now()).await
-    {
-        report.problems.push(run.config.redactor.clean(&e));
-    }
-    Ok(report)
-}
-
-/// Cleans up, without lock, records and notices. `now` is this machine's clock.
+/// Cleans up a place, without lock, records and notices. `now` is this machine's clock.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read. Deletions that fail are problems of the report.
@@ -206,11 +84,10 @@ pub async fn cleanup(
     settings: &JobSettings,
     request: &CleanupRequest,
     now: DateTime<Utc>,
-) -> Result<CleanupReport> {
+) -> Result<PlaceCleanup> {
     let JobSettings { job, records, host, retention: policy, .. } = settings;
     let (state_dir, place, dry_run) = (settings.state_dir.as_deref(), store.place(), request.dry_run);
     let recorded = records::expected_backups(records, state_dir, &place, host).await;
-    store.check().await?;
     let notes = if dry_run { Vec::new() } else { leftovers::sweep(state_dir, store).await };
     let store_clock = store.clock().await?;
     let reading = CatalogOptions::remembering(settings.state_dir.clone(), now, &settings.signing);
@@ -228,21 +105,17 @@ pub async fn cleanup(
         oplog_days: settings.oplog_days,
     };
     let plan = retention::plan(&state.backups(), policy, &context);
-    let mut report = CleanupReport {
-        version: 1,
-        job: job.clone(),
-        place: place.clone(),
+    let mut report = PlaceCleanup {
         dry_run,
         frozen: plan.frozen.clone(),
         backups: rows(&plan, &state, dry_run),
-        finished: Vec::new(),
-        expired: Vec::new(),
         orphans: delete::find_orphans(&state, store_clock),
         oplog: oplog::rows(&plan, &state, dry_run),
         archived: state.archived.clone(),
         problems: problems(&state, &plan, policy),
         notes,
-        hidden: false,
+        newest_good: newest_good(&state.backups(), job, now),
+        ..PlaceCleanup::of(place.clone())
     };
     if !report.archived.is_empty() {
         report.notes.push(format!(
@@ -261,7 +134,7 @@ pub async fn cleanup(
     let going: Vec<BackupId> = report.going().chain(halfway).collect();
     known(&|known| known.deleted.extend(going.iter().cloned()));
     delete::finish(store, &state, &mut report).await;
-    delete::apply(store, &state, &mut report, now).await;
+    delete::apply(store, &state, job, &mut report, now).await;
     delete::delete_failures(store, &state, settings, &mut report, now).await;
     oplog::apply(store, &plan, &state, &mut report).await;
     oplog::delete_orphans(store, &state, store_clock, &mut report).await?;
@@ -281,6 +154,11 @@ pub async fn cleanup(
     }
     report.notes.extend(store.retries());
     Ok(report)
+}
+
+/// When the newest good backup of the job began.
+fn newest_good(backups: &[RetainedBackup], job: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    retention::good(backups, job, now).last().map(|backup| backup.started)
 }
 
 /// Marks the backups that a person accepts.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{CleanupOutcome, CleanupReport, planned};
+use super::{CleanupOutcome, PlaceCleanup, planned};
 use crate::base::error::{Error, Result};
 use crate::base::units::several;
 use crate::catalog::state::StoreState;
@@ -78,7 +78,7 @@ pub(super) async fn apply(
     store: &dyn Store,
     plan: &RetentionPlan,
     state: &StoreState,
-    report: &mut CleanupReport,
+    report: &mut PlaceCleanup,
 ) {
     if report.dry_run {
         return;
@@ -134,7 +134,7 @@ pub(super) async fn delete_orphans(
     store: &dyn Store,
     state: &StoreState,
     clock: DateTime<Utc>,
-    report: &mut CleanupReport,
+    report: &mut PlaceCleanup,
 ) -> Result<()> {
     if report.dry_run || !report.frozen.is_empty() {
         return Ok(());

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::{
-    CheckOutcome, CheckRow, Context, Finding, HealthOptions, environment, history, key, oplog, place,
+    CheckOutcome, CheckRow, Context, Finding, HealthOptions, apart, environment, history, key, oplog, place,
 };
 use crate::base::error::{Error, Result};
 use crate::base::units::one_line;
@@ -16,6 +16,13 @@ use crate::base::units::one_line;
 /// The check that all others depend on.
 pub(super) const CONFIGURATION: &str = "configuration";
 
+/// The check that compares the places. Without copies, it is run only if it is asked for by name.
+const COPIES: &str = "copies";
+
+/// The checks that are also run for each copy.
+const OF_EACH_PLACE: [&str; 6] = ["store", "disk", "clock", "freshness", "backups", "oplog"];
+
+#[derive(Clone, Copy)]
 pub(super) struct Check {
     /// The name that `--only` and `--skip` accept.
     pub name: &'static str,
@@ -102,6 +109,12 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: "Run `uzima-backup oplog`",
     },
     Check {
+        name: COPIES,
+        after: &[CONFIGURATION],
+        run: |context| Box::pin(apart::apart(context)),
+        otherwise: "Run `uzima-backup config`: it shows the places",
+    },
+    Check {
         name: "records",
         after: &["mongodb"],
         run: |context| Box::pin(environment::records(context)),
@@ -120,6 +133,17 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: "Set state_dir (UZIMA_BACKUP_STATE_DIR) to a directory that this user may write",
     },
 ];
+
+/// The checks of the first place, and of the machine and the server.
+pub(super) fn of_first(has_copies: bool, options: &HealthOptions) -> Vec<Check> {
+    let named = options.only.iter().any(|name| name == COPIES);
+    CHECKS.iter().filter(|check| has_copies || named || check.name != COPIES).copied().collect()
+}
+
+/// The checks of a copy.
+pub(super) fn of_copy() -> Vec<Check> {
+    CHECKS.iter().filter(|check| OF_EACH_PLACE.contains(&check.name)).copied().collect()
+}
 
 /// Returns true if the report has a row for the check.
 pub(super) fn wanted(check: &Check, options: &HealthOptions) -> bool {
@@ -177,14 +201,20 @@ async fn one(check: &Check, context: &Context) -> CheckRow {
         .await
         .unwrap_or_else(|_| Err(Error::failed(format!("no answer within {} s", limit.as_secs_f32().ceil()))));
     match outcome {
-        Ok(finding) => CheckRow {
-            name: check.name,
-            outcome: finding.outcome,
-            detail: one_line(&finding.detail),
-            took: begun.elapsed(),
-            next_step: finding.next_step.as_deref().map(one_line),
-        },
+        Ok(finding) => found(check, finding, begun.elapsed()),
         Err(error) => failed(check, &error, begun.elapsed()),
+    }
+}
+
+/// The row of a check that did not fail.
+pub(super) fn found(check: &Check, finding: Finding, took: Duration) -> CheckRow {
+    CheckRow {
+        name: check.name,
+        place: None,
+        outcome: finding.outcome,
+        detail: one_line(&finding.detail),
+        took,
+        next_step: finding.next_step.as_deref().map(one_line),
     }
 }
 
@@ -192,6 +222,7 @@ async fn one(check: &Check, context: &Context) -> CheckRow {
 pub(super) fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
     CheckRow {
         name: check.name,
+        place: None,
         outcome: CheckOutcome::Failed,
         detail: one_line(&error.chain()),
         took,
@@ -202,7 +233,7 @@ pub(super) fn failed(check: &Check, error: &Error, took: Duration) -> CheckRow {
 /// The row of a check that was not run.
 pub(super) fn skipped(check: &Check, why: String) -> CheckRow {
     let (outcome, took) = (CheckOutcome::Skipped, Duration::ZERO);
-    CheckRow { name: check.name, outcome, detail: why, took, next_step: None }
+    CheckRow { name: check.name, place: None, outcome, detail: why, took, next_step: None }
 }
 
 #[cfg(test)]

@@ -32,9 +32,10 @@ pub(super) async fn freshness(context: &Context) -> Result<Finding> {
             "the newest good backup {id} is {} old, {allowed} are allowed (max_age){beside}",
             units::age(old)
         ))
-        .hint(
+        .hint(newer(
+            context,
             "Find out in cron's mail or the log why there is no newer one, then run `uzima-backup backup`",
-        )),
+        ))),
         Freshness { newest: None, bad, .. } if !bad.is_empty() => Err(Error::failed(format!(
             "no good backup of the job {job}{beside}"
         ))
@@ -52,8 +53,18 @@ pub(super) async fn freshness(context: &Context) -> Result<Finding> {
             let only =
                 others.map(|list| format!(", only backups of {} (--job, BACKUP_JOB)", list.join(", ")));
             Err(Error::failed(format!("there is no backup of the job {job}{}", only.unwrap_or_default()))
-                .hint("Run `uzima-backup backup`; on a new installation: --skip freshness"))
+                .hint(newer(context, "Run `uzima-backup backup`; on a new installation: --skip freshness")))
         }
+    }
+}
+
+/// The step to a newer backup: `step`, or a copy from the other places.
+fn newer(context: &Context, step: &str) -> String {
+    match &context.copy {
+        Some(name) => format!(
+            "Run `uzima-backup copy --missing --to {name}`, and find out in cron's mail or the log why the last backups are not there"
+        ),
+        None => step.into(),
     }
 }
 
@@ -83,6 +94,9 @@ pub(super) async fn backups(context: &Context) -> Result<Finding> {
         n => format!("; {n} more: uzima-backup list"),
     };
     let step = match fault.kind {
+        _ if let Some(name) = context.copy.as_ref().filter(|_| !fault.kind.is_distrust()) => {
+            format!("run `uzima-backup copy {id} --to {name}`, which replaces it with a whole one")
+        }
         FaultKind::ManifestMissing => {
             "restore its manifest from a copy; if nobody needs the backup, run `uzima-backup cleanup --orphans`".into()
         }

@@ -1,9 +1,12 @@
 //! `health`: checks that the next backup can work, and that there is a recent good backup.
 //!
 //! The checks of [`checks::CHECKS`] run at the same time unless one depends on another, each with a time limit. If a check
-//! failed, the checks that depend on it are skipped, so that one cause is one failure. Only probes are written.
+//! failed, the checks that depend on it are skipped, so that one cause is one failure. Only probes are written. The checks of a place
+//! are run for each place ([`copies`]).
 
+mod apart;
 mod checks;
+mod copies;
 mod environment;
 mod history;
 mod key;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -54,6 +58,16 @@ pub struct HealthSubject {
     pub exposed: Vec<Exposed>,
     /// The file with the identities that decrypt backups.
     pub identity_file: Option<PathBuf>,
+    /// The other places.
+    pub copies: Vec<CopySubject>,
+}
+
+/// The settings of a copy.
+#[derive(Debug, Clone)]
+pub struct CopySubject {
+    pub name: String,
+    /// The settings with this place as the only one.
+    pub subject: Result<HealthSubject>,
 }
 
 /// Selects the checks, and limits their time.
@@ -84,7 +98,7 @@ pub struct HealthReport {
     pub job: Option<String>,
     /// No check failed.
     pub healthy: bool,
-    /// The checks in the order of [`names`].
+    /// The checks in the order of [`names`], then those of each copy.
     pub checks: Vec<CheckRow>,
 }
 
@@ -94,9 +108,9 @@ impl HealthReport {
         HealthReport { version: 1, job, healthy, checks }
     }
 
-    /// The names of the checks that failed.
-    pub fn failed(&self) -> Vec<&'static str> {
-        self.checks.iter().filter(|row| row.outcome == CheckOutcome::Failed).map(|row| row.name).collect()
+    /// The checks that failed, with the names of their places.
+    pub fn failed(&self) -> Vec<String> {
+        self.checks.iter().filter(|row| row.outcome == CheckOutcome::Failed).map(CheckRow::label).collect()
     }
 
     /// The mail about this report.
@@ -130,6 +144,16 @@ pub async fn run_health(run: &Run<'_>, options: &HealthOptions) -> Result<Health
 }
 
 fn subject(config: &Config) -> Result<HealthSubject> {
+    let copy = |name: &str| CopySubject {
+        name: name.into(),
+        subject: config.at(name).and_then(|view| subject_at_place(&view)),
+    };
+    let copies = config.layers.copy_names().map(copy).collect();
+    Ok(HealthSubject { copies, ..subject_at_place(config)? })
+}
+
+/// The subject without copies.
+fn subject_at_place(config: &Config) -> Result<HealthSubject> {
     let mut settings = config.job.clone()?;
     settings.patience = settings.patience.at_most(FOR_A_PERSON);
     let mut place = config.place.clone()?;
@@ -144,6 +168,7 @@ fn subject(config: &Config) -> Result<HealthSubject> {
         misspelt: config.misspelt.clone(),
         exposed: config.exposed.clone(),
         identity_file: config.identity_file.clone()?,
+        copies: Vec::new(),
     })
 }
 
@@ -159,7 +184,9 @@ pub async fn health(
     now: DateTime<Utc>,
     cancel: &Cancel,
 ) -> Result<HealthReport> {
-    if !checks::CHECKS.iter().any(|check| checks::asked(check, options)) {
+    let has_copies = subject.as_ref().is_ok_and(|subject| !subject.copies.is_empty());
+    let list = checks::of_first(has_copies, options);
+    if !list.iter().any(|check| checks::asked(check, options)) {
         return Err(Error::usage("--only and --skip leave no check to run")
             .hint("Skip fewer checks. `uzima-backup health --help` names them"));
     }
@@ -168,9 +195,21 @@ pub async fn health(
         Err(error) => return Ok(HealthReport::new(None, unresolved(&error, options))),
     };
     let job = Some(subject.settings.job.clone());
+    let copies: Vec<copies::CopyChecks> =
+        subject.copies.iter().map(|copy| copies::CopyChecks::new(copy, options, now)).collect();
     let context = Context::new(subject, options, now);
-    let checks = cancel.or(async { Ok(checks::run(checks::CHECKS, &context, options).await) }).await;
+    let checks = cancel.or(async {
+        let of_copies = join_all(copies.iter().map(|copy| copy.run(options)));
+        let (mut rows, of_copies) = tokio::join!(checks::run(&list, &context, options), of_copies);
+        if has_copies {
+            rows.iter_mut().for_each(copies::name_first);
+        }
+        rows.extend(of_copies.into_iter().flatten());
+        Ok(rows)
+    });
+    let checks = checks.await;
     context.close().await;
+    join_all(copies.iter().map(|copy| copy.close())).await;
     Ok(HealthReport::new(job, checks?))
 }
 
@@ -183,12 +222,14 @@ fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
         let why = format!("because {} failed", checks::CONFIGURATION);
         checks::wanted(check, options).then(|| checks::skipped(check, why))
     };
-    checks::CHECKS.iter().filter_map(row).collect()
+    checks::of_first(false, options).iter().filter_map(row).collect()
 }
 
 /// The state that the checks share. The first check that needs a connection opens it.
 struct Context {
     subject: HealthSubject,
+    /// The name of the copy; `None` for the first place.
+    copy: Option<String>,
     allow_empty: bool,
     patience: Duration,
     now: DateTime<Utc>,
@@ -206,7 +247,7 @@ impl Context {
     fn new(subject: HealthSubject, options: &HealthOptions, now: DateTime<Utc>) -> Context {
         let HealthOptions { allow_empty, patience, .. } = *options;
         let (begun, (server, store, state, probe)) = (Instant::now(), Default::default());
-        Context { subject, allow_empty, patience, now, begun, server, store, state, probe }
+        Context { subject, copy: None, allow_empty, patience, now, begun, server, store, state, probe }
     }
 
     /// This machine's clock.

@@ -210,6 +210,10 @@ fn doubtful_base(context: &Context, state: &StoreState, chain: &ChainId) -> Opti
 /// Returns a message if the server's oplog is short in comparison with the interval between runs. A server that cannot be asked
 /// is the matter of another check.
 async fn short_window(context: &Context, slices: &[&SliceManifest]) -> Option<String> {
+    if context.copy.is_some() {
+        // The check of the first place compares them.
+        return None;
+    }
     let times: Vec<_> = slices.iter().rev().take(MEASURED).map(|slice| slice.stored_at).collect();
     let mut intervals: Vec<Duration> =
         times.windows(2).filter_map(|pair| (pair[0] - pair[1]).to_std().ok()).collect();

@@ -1,6 +1,7 @@
 //! `stats`: the figures of a job's runs and backups. [`gather`] reads the store; [`report`] is pure.
 
 mod figures;
+pub mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +26,8 @@ use crate::model::timing::DataTiming;
 use crate::retention::outlook::{Expiry, Outlook, Pace, next_expiry, outlook};
 use crate::retention::{PlanContext, freshness, plan};
 use crate::store::Store;
+
+use places::StatsPlace;
 
 pub use figures::{PeriodUnit, StatsPeriod, Trend};
 
@@ -150,6 +153,9 @@ pub struct StatsReport {
     #[serde(rename = "rpo_seconds", serialize_with = "whole_seconds")]
     #[schemars(with = "Option<u64>")]
     pub rpo: Option<Duration>,
+    /// Every place, if there are copies. All other figures are those of the first place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<StatsPlace>,
 }
 
 impl StatsReport {
@@ -442,6 +448,7 @@ pub fn report(known: &JobHistory, options: &StatsOptions, now: DateTime<Utc>) ->
         pace,
         restorable: known.restorable.clone(),
         rpo: known.restorable.as_ref().and_then(|found| rpo(found, now)),
+        places: Vec::new(),
     }
 }
 

@@ -18,7 +18,9 @@ use self::calendar::Month;
 use self::chart::{AxisUnit, Chart, Series};
 use self::ribbon::Ribbon;
 use self::stack::StackedChart;
-use super::{StatsSummary, StatsTable, age, forecast, main_problem, not_good, over_time, seconds};
+use super::{
+    StatsSummary, StatsTable, age, forecast, main_problem, not_good, over_time, places_table, seconds,
+};
 use crate::base::beneath::settled;
 use crate::base::error::{Error, Result};
 use crate::base::files::replace;
@@ -106,6 +108,8 @@ struct Page<'a> {
     /// What the backups waited for.
     waits: Option<StackedChart>,
     periods: Vec<StatsTable>,
+    /// The places, if there are copies.
+    places: Option<StatsTable>,
     storage: Option<Chart>,
     storage_facts: Vec<(&'static str, String)>,
     months: Vec<Month>,
@@ -150,6 +154,7 @@ pub fn render(report: &StatsReport, sender: &Sender, redactor: &Redactor) -> Str
         charts: charts(report),
         waits: waits_chart(report),
         periods: over_time(report).into_iter().flatten().collect(),
+        places: places_table(report),
         storage: storage_chart(report),
         storage_facts: storage_facts(report),
         months: calendar::months(report),

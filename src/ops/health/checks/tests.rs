@@ -29,6 +29,7 @@ fn context() -> Context {
         misspelt: vec![],
         exposed: vec![],
         identity_file: None,
+        copies: vec![],
     };
     let options = HealthOptions { patience: Duration::from_millis(50), ..HealthOptions::default() };
     Context::new(subject, &options, chrono::Utc::now())
