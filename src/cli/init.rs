@@ -16,16 +16,17 @@ use super::{ask, health, units};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::config::place::FIRST;
 use crate::config::place::Place;
 use crate::config::{Config, DEFAULT_FILE, Origin};
 use crate::config::{Env, named_file};
 use crate::notify::run::Run;
-use crate::ops::health::{CheckOutcome, HealthOptions, HealthReport as Health, run_health};
+use crate::ops::health::{CheckOutcome, CheckRow, HealthOptions, HealthReport as Health, run_health};
 use crate::ops::init::install::{self, Host, InstallPlan, Scheduler, Step, StepKind};
 use crate::ops::init::oplog::{self, OplogOffer};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
-use crate::ops::init::{self, InitOptions, InitReport, LeftOut, Prepared};
-use questions::{KEYS, ask_recipients, at_terminal, choose_oplog};
+use crate::ops::init::{self, InitOptions, InitReport, LeftOut, NewKey, Prepared};
+use questions::{KEYS, TRUST, ask_copy, ask_recipients, ask_signing, at_terminal, choose_oplog};
 
 /// The width of texts that are not made of commands.
 const WIDTH: usize = 80;
@@ -55,6 +56,7 @@ pub async fn run(
         file: file.clone(),
         force: args.force,
         with_secrets: args.with_secrets,
+        signing: false,
         installed: None,
     };
     if let Some(scheduler) = scheduler {
@@ -68,6 +70,16 @@ pub async fn run(
         false => ask_recipients(args, &options, run).await?,
     };
     let config = asked.as_ref().unwrap_or(config);
+    let asked = match kept {
+        true => None,
+        false => ask_signing(args, &mut options, config, run).await?,
+    };
+    let config = asked.as_ref().unwrap_or(config);
+    let asked = match kept {
+        true => None,
+        false => ask_copy(args, &options, config, run).await?,
+    };
+    let config = asked.as_ref().unwrap_or(config);
     let run = &Run { config, log: run.log.clone(), new_id: run.new_id.clone(), ..*run };
     if !kept {
         check_settings(config)?;
@@ -79,7 +91,7 @@ pub async fn run(
     let nightly = of_file.as_ref().unwrap_or(config);
     let (place, mails) = check_settings(nightly)?;
     let (oplog, offer) = choose_oplog(args, &options, nightly, run).await?;
-    let schedule = schedule(nightly, &options, prepared.left_out(), &place, mails, oplog);
+    let schedule = schedule(nightly, &options, &prepared, &place, mails, oplog);
     let mut plan = match scheduler {
         Some(scheduler) => {
             let plan = cancel.or(install::plan(&host, scheduler, config, &prepared, &schedule)).await;
@@ -191,9 +203,13 @@ impl Init {
 /// Checks the flags, also if the settings of an existing file are used.
 fn check_flags(args: &InitArgs, config: &Config) -> Result<()> {
     config.layers.no_password_in_flag("mongo_uri")?;
-    if let Some(dir) = args.dir.as_ref().filter(|dir| dir.to_string_lossy().starts_with('~')) {
+    let dirs = [("--dir", &args.dir), ("--copy-dir", &args.copy_dir)];
+    let unexpanded = |(_, dir): &(&str, &Option<PathBuf>)| {
+        dir.as_ref().is_some_and(|dir| dir.to_string_lossy().starts_with('~'))
+    };
+    if let Some((flag, Some(dir))) = dirs.into_iter().find(unexpanded) {
         return Err(Error::usage(format!(
-            "--dir {} begins with a ~ that the shell did not expand",
+            "{flag} {} begins with a ~ that the shell did not expand",
             dir.display()
         ))
         .hint("Write $HOME instead, or ./~ for a folder of that name"));
@@ -210,6 +226,9 @@ fn check_settings(config: &Config) -> Result<(Place, bool)> {
         }
         _ => e,
     })?;
+    for name in config.layers.copy_names() {
+        config.at(name)?.place?;
+    }
     config.restore_target.as_ref()?;
     config.drill_uri.as_ref()?;
     config.signals.as_ref()?;
@@ -221,7 +240,7 @@ fn check_settings(config: &Config) -> Result<(Place, bool)> {
 fn schedule(
     config: &Config,
     options: &InitOptions,
-    left_out: &[LeftOut],
+    prepared: &Prepared,
     place: &Place,
     mails: bool,
     oplog: bool,
@@ -237,6 +256,10 @@ fn schedule(
     let profile = profile.or_else(|| {
         installed.into_iter().find(|(name, _)| name == "AWS_PROFILE").map(|(_, profile)| profile.clone())
     });
+    let dir_of = |name: &str| match config.at(name).ok()?.place {
+        Ok(Place::Dir(dir)) => Some(dir.root),
+        _ => None,
+    };
     let file = &options.file;
     Schedule {
         binary: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/uzima-backup".into()),
@@ -247,16 +270,21 @@ fn schedule(
         },
         metrics: named("metrics_file").and_then(Path::parent).map(look),
         log_file: named("log_file").map(look),
-        secrets: left_out.to_vec(),
+        secrets: prepared.left_out().to_vec(),
         profile: profile.filter(|_| matches!(place, Place::S3(_))),
         mails,
         oplog,
+        new_key: prepared.new_key().map(|key| look(&key.file)),
+        copies: config.layers.copy_names().next().is_some(),
+        copy_dirs: config.layers.copy_names().filter_map(dir_of).map(|dir| look(&dir)).collect(),
     }
 }
 
-/// Returns true if the store works. Otherwise no nightly run is offered.
+/// Returns true if the first place works. Otherwise no nightly run is offered.
 fn store_works(health: &Health) -> bool {
-    !health.failed().contains(&"store")
+    let of_first = |row: &CheckRow| row.place.as_deref().is_none_or(|place| place == FIRST);
+    let fails = |row: &CheckRow| row.name == "store" && row.outcome == CheckOutcome::Failed && of_first(row);
+    !health.checks.iter().any(fails)
 }
 
 /// The settings of the file alone, as cron's runs have them, plus the secrets that are not in the file.
@@ -311,6 +339,9 @@ struct InitDocument<'a> {
     crontab: Vec<String>,
     systemd: Vec<String>,
     install: Option<&'a InstallPlan>,
+    /// The signing key that was made; missing if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing: Option<&'a NewKey>,
     /// How many public keys the backups are encrypted to; 0 if they are not encrypted.
     recipients: usize,
     /// `None` if the server was not asked, did not answer, or has no oplog that can be stored.
@@ -351,6 +382,7 @@ impl Init {
             crontab: if offered { self.schedule.crontab() } else { Vec::new() },
             systemd: if offered { self.schedule.systemd() } else { Vec::new() },
             install: plan,
+            signing: self.prepared.new_key(),
             recipients: self.recipients,
             oplog: offer,
         };
@@ -452,6 +484,10 @@ impl Init {
                     format!("The backups are encrypted to {}.", units::several(count as u64, "public key"));
                 section(&mut text, "Encryption:", &folded(&[line, KEYS.to_string()]));
             }
+        }
+        if let Some(key) = self.prepared.new_key() {
+            let line = format!("{} has the secret key that signs the backups. {TRUST}", key.file.display());
+            section(&mut text, "Signatures:", &[folded(&[line]), vec![key.trusted_key.clone()]].concat());
         }
         if let Some(offer) = offer.filter(|offer| !offer.scheduled) {
             let command = format!("{} --oplog", self.schedule.install_command());

@@ -65,7 +65,7 @@ async fn the_written_file_and_the_schedule_work_at_night() {
     tool.args(["--json", "--mongo-uri", &server.uri(), "--dir", "bk"]).current_dir(home.path());
     let report = run(&mut tool).ends(0).json();
     assert_eq!(mode(&config(&home)), 0o600);
-    let values = file::read(&config(&home)).expect("a configuration file");
+    let values = file::read(&config(&home)).expect("a configuration file").values;
     let dir = home.path().canonicalize().expect("a folder").join("bk");
     assert_eq!(values["dir"], Raw::Text(dir.display().to_string()), "where cron starts, too");
     assert_eq!(report["health"]["checks"][1]["name"], "mongodb");
@@ -177,7 +177,7 @@ async fn init_writes_settings_for_a_bucket_and_mails() {
     assert!(lines(&report, "found").contains(&"credentials for the bucket: AWS_ACCESS_KEY_ID".into()));
     let text = std::fs::read_to_string(config(&home)).expect("the file is kept");
     assert!(!text.contains("hunter2") && !text.contains(SECRET_KEY), "{text}");
-    let values = file::parse("config.toml", &text).expect("TOML");
+    let values = file::parse("config.toml", &text).expect("TOML").values;
     assert_eq!(values["s3.bucket"], Raw::Text(BUCKET.into()));
     assert_eq!(values["mail.to"], Raw::List(vec!["ops@example.com".into(), "b@example.com".into()]));
     let variables: Vec<&Value> =
@@ -231,7 +231,7 @@ fn a_mongodump_that_cron_would_not_find_is_named() {
     tool.env("PATH", &tools).args(["--mongo-uri", NOWHERE, "--dir"]).arg(home.backups());
     let report = run(tool.arg("--json")).ends(5).json();
     assert!(outcomes(&report).contains(&("engine", "ok")), "{report}");
-    let values = file::read(&config(&home)).expect("a configuration file");
+    let values = file::read(&config(&home)).expect("a configuration file").values;
     // If one of the usual folders has a mongodump, cron finds that one.
     if !["/usr/bin/mongodump", "/usr/local/bin/mongodump"].iter().any(|path| Path::new(path).exists()) {
         assert_eq!(values["mongodump_path"], Raw::Text(program.display().to_string()));
@@ -243,7 +243,7 @@ fn wrong_settings_write_nothing() {
     let home = Home::new();
     for (env, args, words) in [
         (&[][..], &[][..], &["no place for backups", "--dir"][..]),
-        (&[("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "b")], &[], &["one place"]),
+        (&[("BACKUP_DIR", "/b"), ("S3_BACKUP_BUCKET", "b")], &[], &["as a copy"]),
         (
             &[],
             &["--dir", "/b", "--mongo-uri", "mongodb://u:hunter2@h"],

@@ -1,4 +1,4 @@
-//! The questions of the first installation: encryption, and the oplog.
+//! The questions of the first installation: encryption, signatures, a copy, and the oplog.
 
 use std::io::IsTerminal;
 
@@ -6,10 +6,11 @@ use super::{UNCHANGED, wrapped};
 use crate::base::error::{Kind, Result};
 use crate::cli::args::InitArgs;
 use crate::cli::ask;
+use crate::config::table::COPY;
 use crate::config::{Config, Raw};
 use crate::notify::run::Run;
-use crate::ops::init::InitOptions;
 use crate::ops::init::oplog::{self, OplogOffer};
+use crate::ops::init::{InitOptions, signing_key_file};
 
 /// Decides whether a job stores the oplog, and asks on a terminal before the first installation. Returns the offer if the
 /// decision depends on the server.
@@ -81,6 +82,80 @@ pub(super) async fn ask_recipients(
             Ok(Some(config))
         }
     }
+}
+
+/// Where the public key of signatures goes.
+pub(super) const TRUST: &str = "Give the public key to every machine that lists, restores or cleans up, as BACKUP_TRUSTED_KEYS \
+                    (trusted_keys), on another way than through the store of the backups. There, only signed backups count.";
+
+/// Decides whether the backups are signed with a new key, and asks on a terminal before the first installation, unless there is a key.
+/// Returns the settings with the key.
+///
+/// # Errors
+/// Returns an error if a signal comes first.
+pub(super) async fn ask_signing(
+    args: &InitArgs,
+    options: &mut InitOptions,
+    config: &Config,
+    run: &Run<'_>,
+) -> Result<Option<Config>> {
+    if args.no_signing || config.layers.is_set("signing_key_file") {
+        return Ok(None);
+    }
+    let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
+    let asks = !(args.signing || installed || args.yes || args.dry_run) && at_terminal();
+    if asks {
+        let question = format!(
+            "{}{}Make a signing key on this machine? [y/N] ",
+            wrapped(
+                "Backups can be signed: then a person who can write to the store cannot plant or change a backup."
+            ),
+            wrapped(TRUST)
+        );
+        options.signing = ask::agrees(&question, UNCHANGED, run.cancel).await?;
+    } else {
+        options.signing = args.signing;
+    }
+    let file = signing_key_file(&options.file);
+    Ok(options.signing.then(|| config.with_flag("signing_key_file", Raw::Text(file.display().to_string()))))
+}
+
+/// Asks for a second place on a terminal before the first installation, unless there is one. Returns the settings with it, if one was
+/// named.
+///
+/// # Errors
+/// Returns an error if the answer is neither an absolute path nor an address `s3://BUCKET/PREFIX`.
+pub(super) async fn ask_copy(
+    args: &InitArgs,
+    options: &InitOptions,
+    config: &Config,
+    run: &Run<'_>,
+) -> Result<Option<Config>> {
+    let installed = options.installed.as_ref().is_none_or(|before| before.nightly);
+    let asks = !(installed || args.yes || args.dry_run || args.no_copy) && at_terminal();
+    if !asks || config.layers.copy_names().next().is_some() {
+        return Ok(None);
+    }
+    let question = format!(
+        "{}A directory, or s3://BUCKET/PREFIX; Enter for no copy: ",
+        wrapped(
+            "Every backup can be copied to a second place, on another disk or in another account: then the loss of one place loses no \
+             backup."
+        )
+    );
+    let answer = ask::line(&question, UNCHANGED, run.cancel).await?;
+    let values: Vec<(&'static str, &str)> = match answer.strip_prefix("s3://") {
+        _ if answer.is_empty() => return Ok(None),
+        None => vec![("dir", answer.as_str())],
+        Some(address) => match address.split_once('/').filter(|(_, prefix)| !prefix.is_empty()) {
+            Some((bucket, prefix)) => vec![("s3.bucket", bucket), ("s3.prefix", prefix)],
+            None => vec![("s3.bucket", address.trim_end_matches('/'))],
+        },
+    };
+    let values = values.into_iter().map(|(key, text)| (key, Raw::Text(text.into())));
+    let config = config.with_copy(values.collect());
+    config.at(COPY)?.place?;
+    Ok(Some(config))
 }
 
 /// Returns true if a person can be asked.

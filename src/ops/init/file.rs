@@ -1,6 +1,5 @@
 //! The text of the configuration file, and writing it as a whole.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -8,18 +7,20 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::{EXAMPLE, LeftOut};
+use super::{Chosen, EXAMPLE, LeftOut};
 use crate::base::beneath::{Folder, read_named, settled};
 use crate::base::error::{Error, Result};
 use crate::base::files::{create, replace_as};
 use crate::config::Raw;
 use crate::config::file::LARGEST;
+use crate::config::table::COPY;
 
-/// Returns the example with the chosen settings switched on, and all others off.
+/// Returns the example with the chosen settings switched on, and all others off. The first table of a copy gets the settings of the
+/// copy.
 pub(super) fn render(
     example: &str,
     file: &Path,
-    values: &BTreeMap<&'static str, Raw>,
+    chosen: &Chosen<'_>,
     left_out: &[LeftOut],
     found: &[String],
     now: DateTime<Utc>,
@@ -34,10 +35,36 @@ pub(super) fn render(
     }
     // The first line of the example says that it is an example.
     let rest = example.split_once('\n').map_or(example, |(_, rest)| rest);
-    let mut table = String::new();
+    let Chosen { values, copy } = chosen;
+    let (mut table, mut tables_of_copies) = (String::new(), 0);
     for line in rest.lines() {
         let bare = line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line);
-        if let Some(name) = bare.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        if bare == COPIES {
+            table = "copies.".into();
+            tables_of_copies += 1;
+            let used = tables_of_copies == 1 && !copy.is_empty();
+            out.push_str(if used { bare } else { line });
+        } else if table == "copies."
+            && bare.contains(" = ")
+            && is_key(bare.split(' ').next().unwrap_or_default())
+        {
+            let (key, _) = bare.split_once(" = ").unwrap_or_default();
+            if let Some(left_out) = left_out.iter().find(|left_out| left_out.key == format!("copies.{key}"))
+                && tables_of_copies == 1
+            {
+                out.push_str(&format!("# (The secret is in the file that {} names.)\n", left_out.variable));
+            }
+            match copy.get(key).filter(|_| tables_of_copies == 1) {
+                _ if key == "name" && tables_of_copies == 1 && !copy.is_empty() => {
+                    out.push_str(&format!("name = \"{COPY}\""));
+                    // The example has the directory in another table.
+                    let dir = copy.get("dir").map(|dir| format!("\ndir = {}", toml(dir)));
+                    out.push_str(&dir.unwrap_or_default());
+                }
+                Some(raw) => out.push_str(&format!("{key} = {}", toml(raw))),
+                None => out.push_str(&format!("#{bare}")),
+            }
+        } else if let Some(name) = bare.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
             table = format!("{name}.");
             let used = values.keys().any(|key| key.starts_with(&table));
             out.push_str(if used { bare } else { line });
@@ -58,6 +85,9 @@ pub(super) fn render(
     }
     out
 }
+
+/// The line that begins the table of a copy.
+const COPIES: &str = "[[copies]]";
 
 fn is_key(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -185,17 +215,26 @@ fn failed(path: &Path, e: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::config::file;
-    use crate::config::table::{SETTINGS, Setting};
+    use crate::config::table::{COPY_SETTINGS, SETTINGS, Setting};
 
     fn rendered(values: BTreeMap<&'static str, Raw>, found: &[String]) -> String {
+        rendered_with(&values, &BTreeMap::new(), found)
+    }
+
+    fn rendered_with(
+        values: &BTreeMap<&'static str, Raw>,
+        copy: &BTreeMap<&'static str, Raw>,
+        found: &[String],
+    ) -> String {
         let left_out =
             LeftOut { key: "mongo_uri", variable: "MONGO_URI_FILE".into(), file: "/x".into(), there: false };
-        render(EXAMPLE, Path::new("/etc/a\nb"), &values, &[left_out], found, Utc::now())
+        render(EXAMPLE, Path::new("/etc/a\nb"), &Chosen { values, copy }, &[left_out], found, Utc::now())
     }
 
     fn value(setting: &Setting, text: &str) -> Raw {
@@ -214,7 +253,22 @@ mod tests {
         for chosen in pairs.chain([BTreeMap::new(), all]) {
             let text = rendered(chosen.clone(), &[]);
             let read = file::parse("config.toml", &text).unwrap_or_else(|e| panic!("{}\n{text}", e.chain()));
-            assert_eq!(read, chosen);
+            assert_eq!(read.values, chosen);
+        }
+    }
+
+    #[test]
+    fn the_settings_of_a_copy_are_read_back() {
+        let all = COPY_SETTINGS.iter().map(|setting| (setting.key, Raw::Text("x".into())));
+        let bucket: Vec<_> = all.clone().filter(|(key, _)| !["dir", "min_free"].contains(key)).collect();
+        for chosen in [vec![("dir", Raw::Text("/b".into()))], bucket] {
+            let copy: BTreeMap<&'static str, Raw> = chosen.into_iter().collect();
+            let text = rendered_with(&BTreeMap::new(), &copy, &[]);
+            let read = file::parse("config.toml", &text).unwrap_or_else(|e| panic!("{}\n{text}", e.chain()));
+            assert_eq!((read.copies.len(), read.copies[0].name.as_str()), (1, COPY));
+            let keys = COPY_SETTINGS.iter().filter(|setting| copy.contains_key(setting.key));
+            let want = keys.map(|setting| (setting.like, copy[setting.key].clone())).collect();
+            assert_eq!(read.copies[0].values, want, "{text}");
         }
     }
 
@@ -237,7 +291,7 @@ mod tests {
                 let chosen: BTreeMap<_, _> = [(setting.key, value(setting, text))].into();
                 let rendered = rendered(chosen.clone(), &[]);
                 let read = file::parse("config.toml", &rendered);
-                assert_eq!(read.unwrap_or_else(|e| panic!("{}\n{rendered}", e.chain())), chosen);
+                assert_eq!(read.unwrap_or_else(|e| panic!("{}\n{rendered}", e.chain())).values, chosen);
             }
         }
     }

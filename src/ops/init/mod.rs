@@ -11,6 +11,7 @@ pub mod oplog;
 pub mod schedule;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -19,8 +20,10 @@ use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::escape::quoted;
-use crate::base::secret;
-use crate::config::table::{SETTINGS, Setting, by_key};
+use crate::base::files;
+use crate::base::minisign;
+use crate::base::secret::{self, ExposeSecret, Secret};
+use crate::config::table::{COPY, SETTINGS, Setting, by_key};
 use crate::config::{self, Config, Env, Origin, Raw};
 use crate::source::mongodump;
 use install::Installed;
@@ -36,6 +39,8 @@ pub struct InitOptions {
     pub force: bool,
     /// Writes secrets of the environment to the file.
     pub with_secrets: bool,
+    /// Makes a signing key at `signing_key_file`, if there is none.
+    pub signing: bool,
     /// An earlier installation. `None` if no schedule is to be installed: then an existing file is an error.
     pub installed: Option<Installed>,
 }
@@ -56,8 +61,37 @@ pub struct Prepared {
     /// `None` if the file exists and stays as it is.
     text: Option<String>,
     values: BTreeMap<&'static str, Raw>,
+    /// The settings of the copy, by their keys in its table.
+    copy: BTreeMap<&'static str, Raw>,
     left_out: Vec<LeftOut>,
     found: Vec<String>,
+    new_key: Option<NewKey>,
+}
+
+/// A signing key that is written beside the configuration file.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct NewKey {
+    /// The file with the secret key.
+    pub file: PathBuf,
+    /// The public key, which other machines trust.
+    pub trusted_key: String,
+    #[serde(skip)]
+    secret: Secret,
+}
+
+/// The file of a new signing key, beside the configuration file.
+pub fn signing_key_file(file: &Path) -> PathBuf {
+    file.with_file_name("signing.key")
+}
+
+fn new_key(options: &InitOptions) -> Result<Option<NewKey>> {
+    let file = signing_key_file(&options.file);
+    // The key of an earlier run that did not end stays.
+    if !options.signing || file.exists() {
+        return Ok(None);
+    }
+    let (secret, public) = minisign::generate()?;
+    Ok(Some(NewKey { file, trusted_key: public.to_string(), secret }))
 }
 
 #[derive(Debug)]
@@ -122,13 +156,23 @@ pub async fn prepare(
     // An error here comes before the search for programs, which takes time.
     file::check_replaceable(&options.file, options.force)?;
     let (mut values, mut left_out) = chosen(config, env, options);
+    let copy = chosen_of_copy(config, env, options, &mut left_out);
     let (found, mongodump_path) = look(config, env).await?;
     if let Some(path) = mongodump_path {
         values.insert("mongodump_path", Raw::Text(path.display().to_string()));
     }
-    let text = file::render(EXAMPLE, &options.file, &values, &left_out, &found, now);
+    let text = file::render(
+        EXAMPLE,
+        &options.file,
+        &Chosen { values: &values, copy: &copy },
+        &left_out,
+        &found,
+        now,
+    );
     if let Some(installed) = &options.installed {
         add_earlier(&values, &mut left_out, &installed.variables, &options.file);
+        let needs_secret = copy.contains_key("bucket") && !copy.contains_key("secret_access_key");
+        add_earlier_of_copy(needs_secret, &mut left_out, &installed.variables, &options.file);
     }
     // With --install, a file that differs only in its date is no change.
     let same = options.installed.is_some() && file::holds(&options.file, &text);
@@ -140,9 +184,18 @@ pub async fn prepare(
         with_secrets: *with_secrets,
         text,
         values,
+        copy,
         left_out,
         found,
+        new_key: new_key(options)?,
     })
+}
+
+/// The settings that are switched on in the file.
+struct Chosen<'a> {
+    values: &'a BTreeMap<&'static str, Raw>,
+    /// Those of the copy [`COPY`], by their keys in its table.
+    copy: &'a BTreeMap<&'static str, Raw>,
 }
 
 impl Prepared {
@@ -153,12 +206,18 @@ impl Prepared {
 
     /// The keys of the settings in the file.
     pub fn settings(&self) -> Vec<&'static str> {
-        self.values.keys().copied().collect()
+        let copies = (!self.copy.is_empty()).then_some("copies");
+        self.values.keys().copied().chain(copies).collect()
     }
 
     /// Facts about this machine, in lines.
     pub fn found(&self) -> &[String] {
         &self.found
+    }
+
+    /// The signing key that is written with the file.
+    pub fn new_key(&self) -> Option<&NewKey> {
+        self.new_key.as_ref()
     }
 
     /// Returns true if the file exists and stays as it is.
@@ -173,14 +232,29 @@ impl Prepared {
             true => format!("{key} = (not shown)"),
             false => format!("{key} = {}", file::toml(raw)),
         };
-        self.values.iter().map(line).collect()
+        let of_copy = |(key, raw): (&&str, &Raw)| match key.contains("secret") || key.contains("token") {
+            true => format!("copies: {key} = (not shown)"),
+            false => format!("copies: {key} = {}", file::toml(raw)),
+        };
+        self.values.iter().map(line).chain(self.copy.iter().map(of_copy)).collect()
     }
 
-    /// Writes the file, unless it stays as it is.
+    /// Writes the file, unless it stays as it is, and before it the new signing key.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written, or if another process created it in the meantime.
     pub fn write(&self) -> Result<InitReport> {
+        if let Some(key) = &self.new_key {
+            let create = || {
+                fs::create_dir_all(key.file.parent().unwrap_or(Path::new("/")))?;
+                files::create(&key.file, key.secret.expose_secret().as_bytes(), 0o600)
+            };
+            create().map_err(|e| {
+                Error::failed(format!("cannot write {}", key.file.display()))
+                    .hint("Run it as root, or write another file: --config FILE")
+                    .caused_by(e)
+            })?;
+        }
         let (mode, kept) = match &self.text {
             Some(text) => file::write(&self.file, text, self.force)?,
             None => (file::mode(&self.file)?, None),
@@ -200,8 +274,18 @@ impl Prepared {
 /// # Errors
 /// Returns an error if it cannot be read, or lacks settings of flags or environment.
 fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared> {
-    let values = config::file::read(&options.file)?;
+    let config::file::FileValues { values, copies } = config::file::read(&options.file)?;
     let (chosen, mut left_out) = chosen(config, env, options);
+    let copy = chosen_of_copy(config, env, options, &mut left_out);
+    let stored = copies.iter().find(|stored| stored.name == COPY);
+    let lacking_of_copy = config.layers.values_of_copy(COPY).into_iter().filter(|(setting, _, _)| {
+        let there = stored.and_then(|stored| stored.values.get(setting.like));
+        copy.get(setting.key).is_some_and(|raw| there != Some(raw))
+    });
+    let lacking_of_copy = lacking_of_copy.map(|(setting, _, origin)| match origin {
+        Origin::Environment(variable) => format!("{} of a copy ({variable})", setting.key),
+        _ => format!("{} of a copy", setting.key),
+    });
     let is_elsewhere = |key: &str| values.contains_key("dir") && key.starts_with("s3.");
     let full = |key: &'static str| config.layers.text(key).map(|text| Raw::Text(text.to_string()));
     let lacking: Vec<String> = chosen
@@ -215,6 +299,7 @@ fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared
             Some(Origin::Environment(variable)) => format!("{key} ({variable})"),
             _ => format!("{key} ({})", by_key(key).map(Setting::flag).unwrap_or_default()),
         })
+        .chain(lacking_of_copy)
         .collect();
     if !lacking.is_empty() {
         return Err(Error::usage(format!(
@@ -227,10 +312,16 @@ fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared
              anew (--force), which keeps a copy",
         ));
     }
-    left_out
-        .retain(|secret| !is_elsewhere(secret.key) && values.get(secret.key) != full(secret.key).as_ref());
+    left_out.retain(|secret| {
+        secret.key == COPY_SECRET
+            || !is_elsewhere(secret.key) && values.get(secret.key) != full(secret.key).as_ref()
+    });
     let installed = options.installed.as_ref().map(|installed| installed.variables.as_slice());
     add_earlier(&values, &mut left_out, installed.unwrap_or_default(), &options.file);
+    let needs_secret = stored.is_some_and(|copy| {
+        copy.values.contains_key("s3.bucket") && !copy.values.contains_key("s3.secret_access_key")
+    });
+    add_earlier_of_copy(needs_secret, &mut left_out, installed.unwrap_or_default(), &options.file);
     let InitOptions { file, force, with_secrets, .. } = options;
     Ok(Prepared {
         file: file.clone(),
@@ -238,8 +329,10 @@ fn keep(config: &Config, env: Env<'_>, options: &InitOptions) -> Result<Prepared
         with_secrets: *with_secrets,
         text: None,
         values,
+        copy: BTreeMap::new(),
         left_out,
         found: Vec::new(),
+        new_key: None,
     })
 }
 
@@ -278,6 +371,23 @@ fn add_earlier(
         let found = named.filter(|path| path.is_file()).or_else(|| Some(beside).filter(fits));
         left_out.extend(found.map(|file| LeftOut { key, variable, file, there: true }));
     }
+}
+
+/// As [`add_earlier`], for the secret of the copy.
+fn add_earlier_of_copy(
+    needs_secret: bool,
+    left_out: &mut Vec<LeftOut>,
+    installed: &[(String, String)],
+    file: &Path,
+) {
+    if !needs_secret || left_out.iter().any(|secret| secret.key == COPY_SECRET) {
+        return;
+    }
+    let variable = "COPY_AWS_SECRET_ACCESS_KEY_FILE".to_string();
+    let named = installed.iter().find(|(name, _)| *name == variable).map(|(_, file)| PathBuf::from(file));
+    let beside = Some(file.with_file_name(file_name(COPY_SECRET)));
+    let found = named.or(beside).filter(|path| path.is_file());
+    left_out.extend(found.map(|file| LeftOut { key: COPY_SECRET, variable, file, there: true }));
 }
 
 /// Chooses the settings for the file: all that are set and belong to the place of the backups, and the server in any case.
@@ -321,10 +431,52 @@ fn chosen(
     (values, left_outs)
 }
 
+/// The key of the copy's secret that has a variable.
+const COPY_SECRET: &str = "copies.secret_access_key";
+
+/// Chooses the settings of the copy [`COPY`] for the file, by their keys in its table. Its secret stays out of the file like those
+/// of the first place.
+fn chosen_of_copy(
+    config: &Config,
+    env: Env<'_>,
+    options: &InitOptions,
+    left_outs: &mut Vec<LeftOut>,
+) -> BTreeMap<&'static str, Raw> {
+    let mut values = BTreeMap::new();
+    for (setting, raw, origin) in config.layers.values_of_copy(COPY) {
+        let Some(variable) = setting.file_variable() else {
+            values.insert(setting.key, raw.clone());
+            continue;
+        };
+        let in_file = *origin == Origin::Environment(variable.clone());
+        if options.with_secrets && !in_file {
+            values.insert(setting.key, raw.clone());
+            continue;
+        }
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let named = if in_file { env(&variable).map(PathBuf::from).map(absolute) } else { None };
+        let file = named.unwrap_or_else(|| options.file.with_file_name(file_name(COPY_SECRET)));
+        left_outs.push(LeftOut { key: COPY_SECRET, variable, file, there: in_file });
+    }
+    values
+}
+
+/// The value of a secret that is not in the file.
+fn secret_value<'a>(config: &'a Config, left_out: &LeftOut) -> Option<&'a str> {
+    if left_out.key != COPY_SECRET {
+        return config.layers.text(left_out.key);
+    }
+    config.layers.values_of_copy(COPY).into_iter().find_map(|(setting, raw, _)| match raw {
+        Raw::Text(text) if setting.file_variable().is_some() => Some(text.as_str()),
+        _ => None,
+    })
+}
+
 /// The name of a secret's file, as in crontab.example.
 fn file_name(key: &str) -> &str {
     match key {
         "s3.secret_access_key" => "s3_secret",
+        COPY_SECRET => "copy_s3_secret",
         "s3.session_token" => "s3_session_token",
         "mail.resend_api_key" => "resend_key",
         other => other.rsplit('.').next().unwrap_or(other),
@@ -348,7 +500,10 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
     });
     let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
     if config.layers.is_set("s3.bucket") && config.layers.is_set("dir") {
-        lines.push("S3_BACKUP_BUCKET is ignored: --dir is set, and backups go to one place".into());
+        lines.push(
+            "S3_BACKUP_BUCKET is ignored, because --dir is set: the first place is a bucket or a directory"
+                .into(),
+        );
     } else if config.layers.is_set("s3.bucket") {
         lines.push(format!("credentials for the bucket: {}", credentials(config, env)));
     }

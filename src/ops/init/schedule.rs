@@ -43,6 +43,12 @@ pub struct Schedule {
     pub mails: bool,
     /// True if a job stores the oplog.
     pub oplog: bool,
+    /// True if the settings have copies: a job copies what they lack.
+    pub copies: bool,
+    /// The directories of copies.
+    pub copy_dirs: Vec<ServicePath>,
+    /// A new signing key, which the services read.
+    pub new_key: Option<ServicePath>,
 }
 
 /// A file or folder that the services write. It decides which commands root runs first.
@@ -132,8 +138,10 @@ impl Schedule {
         // Cron turns a % into a line break.
         let tool = words.join(" ").replace('%', "\\%");
         let is_job = |line: &str| line.starts_with(|c: char| c.is_ascii_digit() || c == '*');
-        let oplog = |line: &'static str| line.strip_prefix('#').filter(|_| self.oplog).unwrap_or(line);
-        let jobs = CRONTAB.lines().map(oplog).filter(|line| is_job(line));
+        let is_wanted =
+            |job: &&str| self.oplog && job.contains(" oplog ") || self.copies && job.contains(" copy ");
+        let wanted = |line: &'static str| line.strip_prefix('#').filter(is_wanted).unwrap_or(line);
+        let jobs = CRONTAB.lines().map(wanted).filter(|line| is_job(line));
         jobs.filter(|job| self.mails || !job.contains(" stats "))
             .map(|job| {
                 // Without mails of the tool, cron mails the output of a failed health check.
@@ -173,6 +181,7 @@ impl Schedule {
     /// The timers to enable. The statistics are of no use without mails.
     pub(super) fn timers(&self) -> Vec<&'static str> {
         let mut timers = vec![BACKUP, "uzima-backup-cleanup.timer"];
+        timers.extend(self.copies.then_some(COPY));
         timers.extend(self.mails.then_some(STATISTICS));
         timers.push("uzima-backup-health.timer");
         timers.extend(self.oplog.then_some(OPLOG));
@@ -182,12 +191,12 @@ impl Schedule {
     /// The timers that must not be enabled.
     pub(super) fn unwanted_timers(&self) -> Vec<&'static str> {
         let wanted = self.timers();
-        [STATISTICS, OPLOG].into_iter().filter(|timer| !wanted.contains(timer)).collect()
+        [COPY, STATISTICS, OPLOG].into_iter().filter(|timer| !wanted.contains(timer)).collect()
     }
 
     /// Why the services cannot use the directory of the backups, and what to do; empty if they can.
     pub fn shared(&self) -> Vec<String> {
-        match self.dir.as_ref().filter(|dir| dir.standing == Standing::Shared) {
+        match self.dirs().find(|dir| dir.standing == Standing::Shared) {
             Some(dir) => shared(&dir.path),
             None => Vec::new(),
         }
@@ -195,7 +204,12 @@ impl Schedule {
 
     /// The paths that the services write.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.dir.iter().chain(self.beside()).map(|written| written.path.as_path())
+        self.dirs().chain(self.beside()).map(|written| written.path.as_path())
+    }
+
+    /// The directories of all places.
+    fn dirs(&self) -> impl Iterator<Item = &ServicePath> {
+        self.dir.iter().chain(&self.copy_dirs)
     }
 
     /// The paths beside the backups that the services need permission to write.
@@ -206,15 +220,17 @@ impl Schedule {
     /// What lets the services' user write its paths. No file of another user changes its owner.
     pub(super) fn grants(&self) -> Vec<Grant> {
         let mut grants: Vec<Grant> = Vec::new();
-        for folder in self.dir.iter().chain(self.beside()).flat_map(|written| &written.closed) {
+        for folder in
+            self.dirs().chain(self.beside()).chain(&self.new_key).flat_map(|written| &written.closed)
+        {
             let grant = Grant::Access(folder.clone(), "x");
             if !grants.contains(&grant) {
                 grants.push(grant);
             }
         }
-        if let Some(dir) = self.dir.as_ref().filter(|dir| dir.standing != Standing::Own) {
-            grants.push(Grant::Folder(dir.path.clone(), "0750"));
-        }
+        grants.extend(self.new_key.iter().map(|key| Grant::Access(key.path.clone(), "r")));
+        let foreign = self.dirs().filter(|dir| dir.standing != Standing::Own);
+        grants.extend(foreign.map(|dir| Grant::Folder(dir.path.clone(), "0750")));
         for written in self.beside() {
             let (path, log) = (written.path.clone(), Some(written) == self.log_file.as_ref());
             grants.push(match (written.standing, log) {
@@ -236,9 +252,9 @@ impl Schedule {
         };
         let mut settings: Vec<String> = self.dir.iter().map(|dir| writable("", dir)).collect();
         // With a -, a missing path does not keep a backup from starting (systemd.exec(5)).
-        settings.extend(self.beside().map(|written| writable("-", written)));
+        settings.extend(self.copy_dirs.iter().chain(self.beside()).map(|written| writable("-", written)));
         let at_home = |written: &ServicePath| HOMES.iter().any(|home| written.path.starts_with(home));
-        if self.dir.iter().chain(self.beside()).any(at_home) {
+        if self.dirs().chain(self.beside()).any(at_home) {
             settings.push("ProtectHome=no".into());
         }
         let config = self.config.iter().map(|config| ("config.toml".to_string(), config));
@@ -259,6 +275,8 @@ impl Schedule {
 
 /// The timer of the statistics.
 const STATISTICS: &str = "uzima-backup-stats.timer";
+/// The timer of the copies.
+const COPY: &str = "uzima-backup-copy.timer";
 /// The timer of the slices.
 pub(super) const OPLOG: &str = "uzima-backup-oplog.timer";
 /// The timer of the backups.
@@ -356,6 +374,9 @@ mod tests {
             profile: None,
             mails: true,
             oplog: false,
+            copies: false,
+            copy_dirs: vec![],
+            new_key: None,
         }
     }
 
@@ -387,8 +408,32 @@ mod tests {
             "{:?}",
             with.systemd()
         );
-        assert_eq!(with.unwanted_timers(), [""; 0]);
-        assert_eq!(Schedule { mails: false, ..schedule() }.unwanted_timers(), [STATISTICS, OPLOG]);
+        assert_eq!(with.unwanted_timers(), [COPY]);
+        assert_eq!(Schedule { mails: false, ..schedule() }.unwanted_timers(), [COPY, STATISTICS, OPLOG]);
+    }
+
+    #[test]
+    fn the_job_for_copies_is_added_if_there_are_copies() {
+        let copy_dirs = written("/mnt/nas/b", Standing::Missing).into_iter().collect();
+        let with = Schedule { copies: true, copy_dirs, ..schedule() };
+        assert_eq!(with.crontab()[2], "30 4 * * * /usr/bin/uzima-backup copy --missing --quiet");
+        assert!(with.timers().contains(&COPY) && !with.unwanted_timers().contains(&COPY));
+        let commands = with.systemd().join("\n");
+        assert!(
+            commands.contains("install -d -o uzima-backup -g uzima-backup -m 0750 /mnt/nas/b"),
+            "{commands}"
+        );
+        assert!(commands.contains("ReadWritePaths=-/mnt/nas/b"), "{commands}");
+        let shared = written("/mnt/nas/b", Standing::Shared).into_iter().collect();
+        assert!(!Schedule { copy_dirs: shared, ..with }.shared().is_empty());
+    }
+
+    #[test]
+    fn the_services_may_read_a_new_signing_key() {
+        let new_key = written("/etc/uzima-backup/signing.key", Standing::Missing);
+        let commands = Schedule { new_key, ..schedule() }.systemd();
+        assert_eq!(commands[0], "setfacl -m u:uzima-backup:r /etc/uzima-backup/signing.key");
+        assert!(!commands.join("\n").contains("ReadWritePaths"), "{commands:?}");
     }
 
     #[test]

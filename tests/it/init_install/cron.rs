@@ -34,7 +34,7 @@ impl Machine {
     fn install(&self) -> Command {
         let mut tool = bare();
         tool.env("PATH", self.programs.folder())
-            .args(["init", "--install=cron", "--no-encryption", "--config"])
+            .args(["init", "--install=cron", "--no-encryption", "--no-signing", "--no-copy", "--config"])
             .arg(self.config());
         tool
     }

@@ -70,6 +70,9 @@ impl Image {
             profile: None,
             mails: self.mails,
             oplog: self.oplog,
+            copies: false,
+            copy_dirs: vec![],
+            new_key: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl Image {
             file: self.config(),
             force: false,
             with_secrets: false,
+            signing: false,
             installed: Some(installed),
         };
         let now = "2026-11-30T03:00:00Z".parse().expect("a time");

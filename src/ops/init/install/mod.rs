@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::schedule::Schedule;
-use super::{LeftOut, Prepared, file};
+use super::{LeftOut, Prepared, file, secret_value};
 use crate::base::beneath::{Folder, read_named};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
@@ -314,9 +314,23 @@ fn settings(host: &Host, config: &Config, prepared: &Prepared) -> Result<Vec<Ste
             ..Step::new(StepKind::Settings, what, format!("rm {shown}, or put its .bak file back"))
         });
     }
+    if let Some(key) = &prepared.new_key {
+        let shown = key.file.display();
+        steps.push(Step {
+            path: Some(key.file.clone()),
+            mode: Some("0600".into()),
+            owner: Some(host.user_name()),
+            added: vec!["(a new secret key, which is not shown)".into()],
+            ..Step::new(
+                StepKind::Settings,
+                format!("write {shown}, a new signing key"),
+                format!("rm {shown}"),
+            )
+        });
+    }
     for left_out in prepared.left_out.iter().filter(|secret| !secret.there) {
         let (variable, path) = (left_out.variable.trim_end_matches("_FILE"), &left_out.file);
-        let Some(value) = config.layers.text(left_out.key) else { continue };
+        let Some(value) = secret_value(config, left_out) else { continue };
         match file::secret(path) {
             Some(text) if text == value => continue,
             None if !path.exists() => {}

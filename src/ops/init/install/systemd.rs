@@ -26,12 +26,14 @@ macro_rules! unit {
 }
 
 /// The units of examples/systemd.
-const UNITS: [(&str, &str); 11] = [
+const UNITS: [(&str, &str); 13] = [
     unit!("uzima-backup-.service.d/10-uzima-backup.conf"),
     unit!("uzima-backup-backup.service"),
     unit!("uzima-backup-backup.timer"),
     unit!("uzima-backup-cleanup.service"),
     unit!("uzima-backup-cleanup.timer"),
+    unit!("uzima-backup-copy.service"),
+    unit!("uzima-backup-copy.timer"),
     unit!("uzima-backup-stats.service"),
     unit!("uzima-backup-stats.timer"),
     unit!("uzima-backup-health.service"),
