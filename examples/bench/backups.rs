@@ -15,6 +15,17 @@ pub fn ours() -> Vec<Way> {
     vec![way("uzima tar.gz", "native", "tar.gz"), way("uzima tar.zst", "native", "tar.zst")]
 }
 
+/// Backups to one directory and to two.
+pub fn copies() -> Vec<Way> {
+    let way = |name, copy: &str| Way {
+        name,
+        line: format!(
+            "mkdir -p $OUT/a $OUT/b; {copy}BACKUP_ENGINE=native BACKUP_FORMAT=tar.zst BACKUP_DIR=$OUT/a \"$UZIMA\" backup --quiet"
+        ),
+    };
+    vec![way("uzima, one directory", ""), way("uzima, two directories", "COPY_DIR=$OUT/b ")]
+}
+
 /// Measures each consistency on a replica set without writers.
 pub fn modes() -> Vec<Way> {
     let way = |name, engine: &str, consistency: &str| Way {
