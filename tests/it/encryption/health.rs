@@ -82,7 +82,7 @@ fn init(home: &Home, config: &Path, args: &[&str]) -> std::process::Command {
     init.env("PATH", Programs::new(home.path()).folder());
     init.env("UZIMA_BACKUP_STATE_DIR", home.state()).env("BACKUP_MIN_FREE", "0");
     init.args(["init", "--install=cron", "--mongo-uri", NOWHERE, "--config"]).arg(config);
-    init.arg("--dir").arg(home.backups()).args(args);
+    init.args(["--no-signing", "--no-copy", "--dir"]).arg(home.backups()).args(args);
     init
 }
 

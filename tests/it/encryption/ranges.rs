@@ -20,7 +20,7 @@ use uzima_backup::config::machine::Machine;
 use uzima_backup::config::store::{DirOptions, Limits};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
-use uzima_backup::ops::backup::{self, BackupOptions, Resources};
+use uzima_backup::ops::backup::{self, BackupOptions, BackupPlace, Resources};
 use uzima_backup::ops::restore::StoredBackup;
 use uzima_backup::store::{Deleted, DirStore, Store, StoreResult, StoredObject, Upload, UploadSpec};
 use uzima_testkit::load;
@@ -108,21 +108,23 @@ impl Store for Watched {
     }
 }
 
+/// With `UZIMA_TEST_FULL=1`: an artifact of 1 GB.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_collection_costs_little_more_than_its_stored_bytes() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
+    let blobs = if std::env::var_os("UZIMA_TEST_FULL").is_some() { 32_000 } else { 5_000 };
     // Incompressible, so that the artifact is as long as the documents: 160 MB in two collections.
     for database in ["one", "two"] {
-        let load =
-            load::Load { database: database.into(), seed: 7, orders: 0, rows: 0, tiny: 0, blobs: 5_000 };
+        let load = load::Load { database: database.into(), seed: 7, orders: 0, rows: 0, tiny: 0, blobs };
         load::fill(&client, &load).await.expect("documents");
     }
     let encrypted = Encrypted::new();
     let manifest = encrypted.backup(&server.uri(), &["--format", "tar.zst"]);
     let store = Watched::new(&encrypted, false);
     let keys = encrypted.key.identities();
-    let stored = StoredBackup::open(store.clone(), manifest.clone(), Some(&keys)).await.expect("opened");
+    let places: Arc<dyn Store> = store.clone();
+    let stored = StoredBackup::open(places, manifest.clone(), Some(&keys)).await.expect("opened");
     let namespaces = &stored.manifest.namespaces;
     let at =
         namespaces.iter().position(|n| (n.db.as_str(), n.collection.as_str()) == ("two", "blobs")).unwrap();
@@ -148,7 +150,9 @@ async fn an_artifact_without_its_header_is_never_listed() {
     settings.recipients = Recipients::parse(std::slice::from_ref(&key.recipient)).expect("a recipient");
     for (changes, outcome) in [(true, Err(Exit::Failed)), (false, Ok(Exit::Done))] {
         let resources = Resources {
-            store: Watched::new(&encrypted, changes),
+            places: vec![BackupPlace::only(Watched::new(&encrypted, changes), 1)],
+            away: Vec::new(),
+            order: Vec::new(),
             clock: Clock::start(),
             new_id: Arc::new(|now| BackupId::new(now, &mut rand::rng())),
             meter: Arc::new(Meter::default()),

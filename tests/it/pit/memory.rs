@@ -10,7 +10,10 @@ use crate::cli::support::{Home, peak, run};
 const LIMIT_KIB: u64 = (96 + 40) << 10;
 
 async fn member(mib: i32) -> Mongod {
-    Mongod::builder().replica_set("rs").cache_gb(4.0).oplog_mb(mib as u32 * 2).start().await.expect("mongod")
+    // A transaction may be as large as the part of the cache that can be dirty.
+    let dirty = "--wiredTigerEngineConfigString=eviction_dirty_target=80,eviction_dirty_trigger=90";
+    let member = Mongod::builder().replica_set("rs").cache_gb(8.0).arg(dirty).oplog_mb(mib as u32 * 2);
+    member.parameter("transactionLifetimeLimitSeconds", "3600").start().await.expect("mongod")
 }
 
 /// The documents cannot be compressed, and fill entries of 16 MiB. With `UZIMA_TEST_FULL=1`: 1 GiB.
