@@ -24,6 +24,9 @@ const LAYERS: [&str; 14] = [
     "base",
 ];
 
+/// The modules of `ops` that are no operation. Every operation may import them.
+const SHARED: [&str; 1] = ["places"];
+
 /// The files in `src/` itself, which stand above all folders. `lib` only declares modules.
 const ABOVE: [&str; 2] = ["lib", "main"];
 
@@ -259,7 +262,9 @@ fn upward(imports: &Imports) -> Vec<String> {
 /// The imports from one operation to another, but for the allowed ones.
 fn between_operations(imports: &Imports) -> Vec<String> {
     let operation = |module: &Module| match module.as_slice() {
-        [ops, operation, ..] if ops == "ops" => Some(operation.clone()),
+        [ops, operation, ..] if ops == "ops" && !SHARED.contains(&operation.as_str()) => {
+            Some(operation.clone())
+        }
         _ => None,
     };
     let mut found = Vec::new();

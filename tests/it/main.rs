@@ -6,6 +6,7 @@ mod cleanup;
 mod cli;
 mod connect;
 mod consistency;
+mod copies;
 mod docs;
 mod drill;
 mod encryption;

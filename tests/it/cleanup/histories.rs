@@ -1,6 +1,11 @@
 //! Random histories of two jobs: failed nights, outages of weeks, clock jumps, pins, lost manifests,
 //! collapses, another server, planted backups. After each cleanup an oracle decides for each backup alone whether it had to
 //! stay or to go. The oracle shares no code with the planner.
+//!
+//! The same with two and three places, each with its own policy, faults and cleanups, and with copies between them: the oracle of a
+//! place sees the backups of that place alone.
+
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -9,8 +14,10 @@ use uzima_backup::catalog::compare::{Amount, Contents};
 use uzima_backup::catalog::marks::Pin;
 use uzima_backup::catalog::state::RetainedBackup;
 use uzima_backup::config::choices::Policy;
+use uzima_backup::model::id::BackupId;
 use uzima_backup::model::manifest::SourceServer;
 use uzima_backup::model::server::Topology;
+use uzima_backup::retention::copies::{Lacking, PlaceStock, lacking};
 use uzima_backup::retention::{PlanContext, RetentionAction, RetentionDecision, plan};
 
 use super::oracle::Oracle;
@@ -88,6 +95,8 @@ struct History {
     server: u8,
     made: u32,
     backups: Vec<RetainedBackup>,
+    /// The backups that cleanups deleted.
+    deleted: BTreeSet<BackupId>,
     /// The numbers of cleanups, of frozen cleanups, and of deleted backups.
     tally: [usize; 3],
 }
@@ -95,7 +104,8 @@ struct History {
 impl History {
     fn new() -> History {
         let now = "2026-01-01T03:00:00Z".parse().expect("a time");
-        History { now, jump: 0, holds: 1000, server: 0, made: 0, backups: Vec::new(), tally: [0; 3] }
+        let (backups, deleted) = (Vec::new(), BTreeSet::new());
+        History { now, jump: 0, holds: 1000, server: 0, made: 0, backups, deleted, tally: [0; 3] }
     }
 
     fn night(&mut self, partial: bool) {
@@ -226,8 +236,136 @@ impl History {
         assert!(left >= oracle.good().len().min(policy.min), "keep_min");
         let counted = [1, usize::from(!made.frozen.is_empty()), got.len()];
         std::iter::zip(&mut self.tally, counted).for_each(|(sum, n)| *sum += n);
-        let gone: Vec<String> = got.into_iter().map(Into::into).collect();
-        self.backups.retain(|b| !gone.iter().any(|id| id == b.id.as_str()));
+        let gone: BTreeSet<BackupId> = deleted.iter().map(|b| b.id.clone()).collect();
+        self.backups.retain(|b| !gone.contains(&b.id));
+        self.deleted.extend(gone);
+    }
+}
+
+/// An event of a history with several places.
+#[derive(Debug, Clone)]
+enum PlacesEvent {
+    /// An event of the server. New backups go to the places whose bit is not set.
+    Everywhere(HistoryEvent, u8),
+    /// An event of one place.
+    At(prop::sample::Index, HistoryEvent),
+    /// A place gets the backups that it lacks from another one.
+    Copy(prop::sample::Index, prop::sample::Index),
+}
+
+fn places_event() -> impl Strategy<Value = PlacesEvent> {
+    let index = any::<prop::sample::Index>;
+    let away = || prop_oneof![2 => Just(0_u8), 1 => any::<u8>()];
+    prop_oneof![
+        2 => (event(), away()).prop_map(|(event, away)| PlacesEvent::Everywhere(event, away)),
+        2 => (index(), event()).prop_map(|(place, event)| PlacesEvent::At(place, event)),
+        1 => (index(), index()).prop_map(|(from, to)| PlacesEvent::Copy(from, to)),
+    ]
+}
+
+/// The places of a job, each with its policy and its backups.
+struct ManyPlaces {
+    /// Makes the backups, and keeps none.
+    server: History,
+    places: Vec<(Policy, History)>,
+    copied: usize,
+}
+
+impl ManyPlaces {
+    fn new(policies: Vec<Policy>) -> ManyPlaces {
+        let places = policies.into_iter().map(|policy| (policy, History::new())).collect();
+        ManyPlaces { server: History::new(), places, copied: 0 }
+    }
+
+    fn happen(&mut self, event: &PlacesEvent) {
+        match event {
+            PlacesEvent::Everywhere(event, away) => self.everywhere(event, *away),
+            PlacesEvent::At(place, event) => {
+                let at = place.index(self.places.len());
+                let (policy, place) = &mut self.places[at];
+                // The clock and the server are the same for all places.
+                if !is_of_server(event) {
+                    place.happen(event, policy);
+                }
+            }
+            PlacesEvent::Copy(from, to) => {
+                let (from, to) = (from.index(self.places.len()), to.index(self.places.len()));
+                self.copy(from, to);
+            }
+        }
+    }
+
+    fn everywhere(&mut self, event: &HistoryEvent, away: u8) {
+        if !is_of_server(event) {
+            self.places.iter_mut().for_each(|(policy, place)| place.happen(event, policy));
+            return;
+        }
+        self.server.happen(event, &self.places[0].0);
+        let new = std::mem::take(&mut self.server.backups);
+        for (n, (_, place)) in self.places.iter_mut().enumerate() {
+            place.now = self.server.now;
+            if away >> n & 1 == 0 {
+                place.backups.extend(new.iter().cloned());
+            }
+        }
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        let now = self.server.now + TimeDelta::hours(1);
+        for job in JOBS {
+            let source = stock(&self.places[from].1);
+            let (policy, target) = &mut self.places[to];
+            let around = PlanContext {
+                job: job.into(),
+                now,
+                store_clock: now,
+                force: true,
+                unreadable: vec![],
+                oplog: Default::default(),
+                oplog_days: 7,
+            };
+            let offered = lacking(&stock(target), &source, &target.deleted, policy, &around).backups;
+            for offer in &offered {
+                let copied = source.backups.iter().find(|b| b.id == offer.id).expect("the source has it");
+                assert!(copied.job == job && copied.unsound.is_none() && copied.untrusted.is_none());
+                assert!(offer.damaged || !target.deleted.contains(&offer.id));
+                let own = target.backups.iter().position(|b| b.id == offer.id);
+                assert_eq!(own.is_some(), offer.damaged);
+                let own = own.map(|at| target.backups.remove(at));
+                let accepted = copied.accepted || own.as_ref().is_some_and(|own| own.accepted);
+                let pinned = own.and_then(|own| own.pinned).or(copied.pinned.clone());
+                target.backups.push(RetainedBackup { pinned, accepted, ..copied.clone() });
+            }
+            self.copied += offered.len();
+            // The oracle agrees that the next cleanup deletes none of them.
+            let oracle = Oracle::new(&target.backups, job, now, policy);
+            let going = oracle.going(TimeDelta::zero(), true);
+            assert!(going.iter().all(|b| offered.iter().all(|offer| offer.id != b.id)), "{offered:?}");
+            let again = lacking(&stock(target), &source, &target.deleted, policy, &around);
+            assert_eq!(again, Lacking::default());
+        }
+    }
+}
+
+fn stock(place: &History) -> PlaceStock {
+    PlaceStock { backups: place.backups.clone(), ..PlaceStock::default() }
+}
+
+/// Returns true if an event is about the server, its clock or new backups.
+fn is_of_server(event: &HistoryEvent) -> bool {
+    match event {
+        HistoryEvent::Nights(_)
+        | HistoryEvent::Partial(_)
+        | HistoryEvent::Outage(_)
+        | HistoryEvent::ClockJumps(_)
+        | HistoryEvent::Holds(_)
+        | HistoryEvent::Server(_) => true,
+        HistoryEvent::Pin(_)
+        | HistoryEvent::Lose(_)
+        | HistoryEvent::Unsound(_)
+        | HistoryEvent::Plant(..)
+        | HistoryEvent::Accept
+        | HistoryEvent::Cleanup(..) => false,
     }
 }
 
@@ -251,4 +389,32 @@ fn cleanup_keeps_a_good_backup_and_deletes_everything_that_is_due() {
     let [cleanups, frozen, deleted] = *tally.borrow();
     println!("{cases} histories: {cleanups} cleanups, {frozen} of them frozen, {deleted} backups deleted");
     assert!(frozen > 0 && deleted > 0 && frozen < cleanups, "the histories test too little");
+}
+
+#[test]
+fn each_place_keeps_and_deletes_what_is_due_there_whatever_the_others_have() {
+    let wanted = std::env::var("UZIMA_HISTORIES").ok().map(|n| n.parse().expect("a number"));
+    let cases = wanted.unwrap_or(1_000);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let policies = prop::collection::vec(policy(), 2..4);
+    let histories = (policies, prop::collection::vec(places_event(), 1..60));
+    let tally = std::cell::RefCell::new([0_usize; 4]);
+    let outcome = TestRunner::new(config).run(&histories, |(policies, events)| {
+        let mut world = ManyPlaces::new(policies);
+        events.iter().for_each(|event| world.happen(event));
+        let mut tally = tally.borrow_mut();
+        for (_, place) in &world.places {
+            std::iter::zip(&mut *tally, place.tally).for_each(|(sum, n)| *sum += n);
+        }
+        tally[3] += world.copied;
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        panic!("{e}");
+    }
+    let [cleanups, frozen, deleted, copied] = *tally.borrow();
+    println!(
+        "{cases} histories: {cleanups} cleanups, {frozen} frozen, {deleted} backups deleted, {copied} copied"
+    );
+    assert!(frozen > 0 && deleted > 0 && copied > 0, "the histories test too little");
 }

@@ -22,6 +22,7 @@ pub const JOB: &str = "all@db1";
 
 const PREFIX: &str = "daily-backups/";
 const BODY: &[u8] = b"all the data";
+const INDEX: &[u8] = b"index";
 
 /// A bucket or a directory.
 pub struct Place {
@@ -74,7 +75,7 @@ impl Place {
     /// Writes the objects of a backup.
     pub fn add(&self, manifest: &Manifest) {
         self.put(&manifest.artifact.key, BODY);
-        self.put(&manifest.index.key, b"index");
+        self.put(&manifest.index.key, INDEX);
         self.put(&layout::manifest(&manifest.id), &manifest.encode().expect("JSON"));
     }
 
@@ -135,7 +136,8 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
     let id: BackupId =
         format!("{}-{}", started.format("%Y%m%dT%H%M%SZ"), &suffix[..6]).parse().expect("an id");
     let format: Format = "tar.gz".parse().expect("a format");
-    let index = IndexObject { key: layout::index(&id, false), size: 5, blake3: "x".into() };
+    let (key, blake3) = (layout::index(&id, false), blake3::hash(INDEX).to_hex().to_string());
+    let index = IndexObject { key, size: INDEX.len() as u64, blake3 };
     let mut manifest = Manifest {
         format: FORMAT,
         job: job.into(),
@@ -166,7 +168,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             format: "tar.gz".into(),
             level: 5,
             size: BODY.len() as u64,
-            crc64nvme: "0".repeat(16),
+            crc64nvme: format!("{:016x}", crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, BODY)),
             part_size: 8 << 20,
             blake3: None,
         },

@@ -230,6 +230,7 @@ fn help_names_variables_examples_and_exit_codes() {
           list      List the backups that exist, and the runs that made none, or show everything about one
                     of them
           cleanup   Delete backups that are older than necessary, never the last good ones
+          copy      Copy backups and oplog slices to the places that lack them
           pin       Protect a backup from every cleanup
           unpin     Let retention decide on a backup again
           verify    Read a backup again, and compare every byte with its manifest
@@ -281,6 +282,7 @@ fn help_names_variables_examples_and_exit_codes() {
         Options:
               --job <NAME>     Only backups of this job
               --dir <DIR>      The directory of the backups
+              --place <NAME>   The place of the backups by its name: `first`, or the name of a copy
               --reason <TEXT>  Why the backup is pinned, for people
           -h, --help           Print help
 
@@ -296,7 +298,8 @@ fn help_names_variables_examples_and_exit_codes() {
           uzima-backup pin latest --reason 'before the migration'
           uzima-backup pin 20261123T030000Z-7k3q9d
 
-        Exit codes: 0 the backup is pinned · 1 there is no such backup, or it could not be pinned · 2 wrong
-        usage or configuration
+        Exit codes: 0 the backup is pinned in every place that has it · 1 there is no such backup, or it
+        could not be pinned · 2 wrong usage or configuration · 3 a cleanup may still delete it, or it could
+        not be pinned in one of several places
     ");
 }

@@ -17,7 +17,7 @@ use uzima_backup::config::store::{Limits, S3Options};
 use uzima_backup::model::id::BackupId;
 use uzima_backup::mongo::notes::Notes;
 use uzima_backup::ops::backup;
-use uzima_backup::ops::backup::{BackupOptions, BackupReport, Resources};
+use uzima_backup::ops::backup::{BackupOptions, BackupPlace, BackupReport, Resources};
 use uzima_backup::store::S3Store;
 use uzima_testkit::load::incompressible;
 use uzima_testkit::mongod::Mongod;
@@ -36,7 +36,9 @@ async fn backed_up(uri: &str, bucket: &S3Server, home: &Home) -> Result<BackupRe
     s3.credentials = Some((ACCESS_KEY.into(), Secret::from(SECRET_KEY)));
     s3.limits = Limits { min_part: MIB, max_parts: 20, ..Limits::default() };
     let resources = Resources {
-        store: Arc::new(S3Store::connect(s3).await?),
+        places: vec![BackupPlace::only(Arc::new(S3Store::connect(s3).await?), 4)],
+        away: Vec::new(),
+        order: Vec::new(),
         clock: Clock::start(),
         new_id: Arc::new(|now| BackupId::new(now, &mut rand::rng())),
         meter: Arc::new(Meter::default()),

@@ -118,6 +118,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         "pin" | "unpin" => &[ID],
         "verify" => &["--drill"],
         "notify" => &["--test"],
+        "copy" => &["--missing"],
         "keygen" => &["--out", "backup.key"],
         _ => &[],
     };

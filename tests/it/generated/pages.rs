@@ -93,6 +93,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "keep_monthly",
             "keep_yearly",
         ],
+        "copy" => &["s3.bucket", "dir", "job", "retention_days", "keep_min", "oplog_days"],
         "stats" => &["s3.bucket", "dir", "job", "records", "retention_days", "max_age"],
         "timeline" => &["s3.bucket", "dir", "job"],
         "health" => &["mongo_uri", "s3.bucket", "dir", "job", "max_age"],

@@ -141,6 +141,7 @@ pub fn subject(place: Place) -> HealthSubject {
         misspelt: vec![],
         exposed: vec![],
         identity_file: None,
+        copies: vec![],
     }
 }
 

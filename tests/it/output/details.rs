@@ -244,7 +244,11 @@ fn list_with_an_id_and_json_has_the_row_and_the_manifest() {
               "crc64nvme": "[CRC64]",
               "part_size": 8388608
             },
-            "index": {"key": "0000/00/00000000T000000Z-000001/index.json.zst", "size": 5, "blake3": "x"},
+            "index": {
+              "key": "0000/00/00000000T000000Z-000001/index.json.zst",
+              "size": 5,
+              "blake3": "[BLAKE3]"
+            },
             "totals": {"namespaces": 1, "documents": 1000, "raw_bytes": 100000},
             "namespaces": [
               {

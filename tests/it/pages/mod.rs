@@ -21,6 +21,12 @@ const RUN: &[(&str, &str, &str)] = &[
     ("README.md", "Restore", "readme::the_restore_commands_restore"),
     ("README.md", "Bring it back", "readme::the_first_backup_is_restored_with_stock_tools"),
     ("docs/configuration.md", "Configuration", "pages::commands::of_the_operations_page"),
+    ("docs/copies.md", "The worst day", "copies::page::a_lost_first_place_is_restored_from_and_filled_again"),
+    (
+        "docs/copies.md",
+        "Filling the first place again",
+        "copies::page::a_lost_first_place_is_restored_from_and_filled_again",
+    ),
     ("docs/encryption.md", "Set-up", "encryption::page::the_commands_of_the_page_restore"),
     ("docs/encryption.md", "The worst day", "encryption::page::the_commands_of_the_page_restore"),
     ("docs/encryption.md", "Oplog slices", "encryption::page::the_commands_of_the_page_restore"),

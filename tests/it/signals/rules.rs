@@ -9,11 +9,12 @@ use super::support::{JOB, Signalled};
 use crate::cli::support::{NOWHERE, run};
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prometheus-rules.yml");
-const ALERTS: [&str; 7] = [
+const ALERTS: [&str; 8] = [
     "MongoDBBackupTooOld",
     "MongoDBBackupNeverSucceeded",
     "MongoDBBackupNeverRan",
     "MongoDBBackupCleanupTooOld",
+    "MongoDBBackupCopyTooOld",
     "MongoDBOplogTooOld",
     "MongoDBOplogGap",
     "MongoDBOplogBarrier",

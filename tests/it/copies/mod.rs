@@ -1,0 +1,20 @@
+//! Several places for the same backups.
+
+mod cleanup;
+mod faults;
+mod health;
+mod hooked;
+mod init;
+mod kills;
+mod missing;
+mod nights;
+mod page;
+mod planted;
+mod readers;
+mod readers_damage;
+mod readers_past;
+mod readers_slices;
+mod readers_support;
+mod stats;
+mod support;
+mod year;
