@@ -25,6 +25,9 @@ _uzima__backup() {
             uzima__backup,config)
                 cmd="uzima__backup__subcmd__config"
                 ;;
+            uzima__backup,copy)
+                cmd="uzima__backup__subcmd__copy"
+                ;;
             uzima__backup,health)
                 cmd="uzima__backup__subcmd__health"
                 ;;
@@ -73,6 +76,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,config)
                 cmd="uzima__backup__subcmd__help__subcmd__config"
                 ;;
+            uzima__backup__subcmd__help,copy)
+                cmd="uzima__backup__subcmd__help__subcmd__copy"
+                ;;
             uzima__backup__subcmd__help,health)
                 cmd="uzima__backup__subcmd__help__subcmd__health"
                 ;;
@@ -119,7 +125,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -277,7 +283,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__cleanup)
-            opts="-q -v -h --dry-run --force --accept --orphans --job --dir --wait --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --dry-run --force --accept --orphans --job --dir --place --wait --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,6 +307,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -392,22 +405,94 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__backup__subcmd__copy)
+            opts="-q -v -h --missing --to --from --job --new-place --dry-run --wait --config --json --quiet --log-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --log-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__backup__subcmd__health)
-            opts="-q -v -h --skip --only --allow-empty --email --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --skip --only --allow-empty --email --job --dir --place --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
@@ -424,6 +509,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -465,7 +557,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help)
-            opts="init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help"
+            opts="init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -507,6 +599,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__backup__subcmd__help__subcmd__copy)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -703,7 +809,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__init)
-            opts="-q -v -h --mongo-uri --dir --with-secrets --force --install --recipients --no-encryption --oplog --no-oplog --yes --dry-run --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --mongo-uri --dir --copy-dir --no-copy --with-secrets --force --install --recipients --no-encryption --signing --no-signing --oplog --no-oplog --yes --dry-run --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -717,6 +823,13 @@ _uzima__backup() {
                     return 0
                     ;;
                 --dir)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --copy-dir)
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
@@ -834,7 +947,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__list)
-            opts="-q -v -h --status --limit --identity --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --status --limit --identity --job --dir --place --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -880,6 +993,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1065,7 +1185,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__pin)
-            opts="-q -v -h --job --dir --reason --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --job --dir --place --reason --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1082,6 +1202,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1130,7 +1257,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__restore)
-            opts="-q -v -h --from --job --dir --identity --allow-unsigned --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --from --job --dir --place --identity --allow-unsigned --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1151,6 +1278,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1270,7 +1404,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__stats)
-            opts="-q -v -h --email --html --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --email --html --job --dir --place --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1302,6 +1436,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1343,7 +1484,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__timeline)
-            opts="-q -v -h --ns --from --to --limit --identity --job --dir --config --json --quiet --log-file --verbose --help"
+            opts="-q -v -h --ns --from --to --limit --identity --job --dir --place --config --json --quiet --log-file --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1406,6 +1547,13 @@ _uzima__backup() {
                     fi
                     return 0
                     ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --config)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -1444,7 +1592,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__unpin)
-            opts="-q -v -h --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --job --dir --place --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1461,6 +1609,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -1502,7 +1657,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__verify)
-            opts="-q -v -h --all --oplog --sample --drill --at --identity --allow-unsigned --to-uri --job --dir --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --all --oplog --sample --drill --at --identity --allow-unsigned --to-uri --job --dir --place --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1562,6 +1717,13 @@ _uzima__backup() {
                     COMPREPLY=()
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;

@@ -44,6 +44,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "oplog" -d
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "copy" -d 'Copy backups and oplog slices to the places that lack them'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "pin" -d 'Protect a backup from every cleanup'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "unpin" -d 'Let retention decide on a backup again'
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
@@ -56,15 +57,19 @@ complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "config" -
 complete -c uzima-backup -n "__fish_uzima_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l mongo-uri -d 'The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l copy-dir -d 'Also keep a copy of every backup in this directory. COPY_S3_BUCKET names a bucket instead, with a key in COPY_AWS_…' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l install -d 'Install the schedule: show a plan, ask, and carry it out. With `systemd` or `cron`, by its timers or by the user\'s crontab; else by what fits this machine' -r -f -a "auto\t''
 systemd\t''
 cron\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l recipients -d 'Encrypt the backups to these public keys, age1… or ssh-ed25519, separated by commas (may be given several times). Their secret keys must not be on this machine. Without this flag, the first --install asks on a terminal' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-copy -d 'Do not ask about a copy'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l with-secrets -d 'Write the secrets of the environment into the file'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l force -d 'Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-encryption -d 'Do not ask about encryption'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l signing -d 'Make a signing key beside the configuration file, and sign the backups with it'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-signing -d 'Do not ask about signatures'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l oplog -d 'Also store the oplog every 10 minutes, so that `restore --at` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l no-oplog -d 'Do not store the oplog, and remove the job of an earlier installation'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -l yes -d 'Do not ask for confirmation of --install'
@@ -117,6 +122,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -s h -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret keys of an encrypted backup and of encrypted oplog slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l allow-unsigned -d 'Restore this backup although its signature is missing or wrong' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
@@ -159,6 +165,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l identity -d 'With an id: the file with the secret key of an encrypted backup, whose namespaces are shown only with it' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
@@ -168,6 +175,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -178,8 +186,22 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l to -d 'Copy to this place (may be given several times); without --to, to all places but the first' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l from -d 'Copy from this place; without --from, from the first one that has the backup whole' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l missing -d 'All backups and oplog slices of the job that a place lacks and would keep'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l new-place -d 'The places that get copies are new, or lost their backups: continue although known backups are missing there'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l dry-run -d 'Print what would be copied, and stop'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l json -d 'Print the result as JSON on standard output'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -s q -l quiet -d 'Print only errors'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why the backup is pinned, for people' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -189,6 +211,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l v
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
@@ -202,6 +225,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
@@ -214,6 +238,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -s h -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Also mail the statistics'
@@ -228,6 +253,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l identity -d 'The file with the secret key of encrypted slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l json -d 'Print the result as JSON on standard output'
@@ -246,6 +272,7 @@ backups\t''
 drill\t''
 key\t''
 oplog\t''
+copies\t''
 records\t''
 mail\t''
 state\t''"
@@ -261,11 +288,13 @@ backups\t''
 drill\t''
 key\t''
 oplog\t''
+copies\t''
 records\t''
 mail\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'Accept a server without collections'
@@ -303,22 +332,23 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -l jso
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand config" -s h -l help -d 'Print help'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "pin" -d 'Protect a backup from every cleanup'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "unpin" -d 'Let retention decide on a backup again'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "stats" -d 'Show the statistics of a job'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "keygen" -d 'Make a key for encrypted or signed backups'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup pin unpin verify stats timeline health notify keygen config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "init" -d 'Write a configuration file for this machine, try it, and install the schedule'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "backup" -d 'Dump a MongoDB server into one artifact in the bucket or directory'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "oplog" -d 'Store what the server wrote since the last run, in slices of its oplog'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "restore" -d 'Restore a backup, or chosen namespaces of it, into a server'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "list" -d 'List the backups that exist, and the runs that made none, or show everything about one of them'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "cleanup" -d 'Delete backups that are older than necessary, never the last good ones'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "copy" -d 'Copy backups and oplog slices to the places that lack them'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "pin" -d 'Protect a backup from every cleanup'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "unpin" -d 'Let retention decide on a backup again'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "verify" -d 'Read a backup again, and compare every byte with its manifest'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "stats" -d 'Show the statistics of a job'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "timeline" -d 'Show which points in time can be restored, and what happened when'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "health" -d 'Check that tonight\'s backup will work, and that there is a good one'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "notify" -d 'Send a sample of each mail and signal, or write the mails to files'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "keygen" -d 'Make a key for encrypted or signed backups'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "config" -d 'Show the merged settings and where each came from, without secrets'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand help; and not __fish_seen_subcommand_from init backup oplog restore list cleanup copy pin unpin verify stats timeline health notify keygen config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -f -k -a "(__uzima_backup_offers)"

@@ -40,13 +40,17 @@ _uzima-backup() {
 _arguments "${_arguments_options[@]}" : \
 '--mongo-uri=[The server; set MONGO_URI or MONGO_URI_FILE for a URI with a password, so that other users cannot see it]:URI:' \
 '--dir=[Back up to this directory]:DIR:_files -/' \
+'--copy-dir=[Also keep a copy of every backup in this directory. COPY_S3_BUCKET names a bucket instead, with a key in COPY_AWS_…]:DIR:_files -/' \
 '--install=[Install the schedule\: show a plan, ask, and carry it out. With \`systemd\` or \`cron\`, by its timers or by the user'\''s crontab; else by what fits this machine]::HOW:(auto systemd cron)' \
 '(--no-encryption)*--recipients=[Encrypt the backups to these public keys, age1… or ssh-ed25519, separated by commas (may be given several times). Their secret keys must not be on this machine. Without this flag, the first --install asks on a terminal]:KEY:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'(--copy-dir)--no-copy[Do not ask about a copy]' \
 '--with-secrets[Write the secrets of the environment into the file]' \
 '--force[Replace an existing configuration file; a copy of it is kept (.bak), and owner and group stay]' \
 '--no-encryption[Do not ask about encryption]' \
+'(--no-signing)--signing[Make a signing key beside the configuration file, and sign the backups with it]' \
+'--no-signing[Do not ask about signatures]' \
 '(--no-oplog)--oplog[Also store the oplog every 10 minutes, so that \`restore --at\` reaches any second of the last days; for a replica set. Without this flag, --install asks on a terminal, and keeps what an earlier installation has]' \
 '--no-oplog[Do not store the oplog, and remove the job of an earlier installation]' \
 '--yes[Do not ask for confirmation of --install]' \
@@ -112,6 +116,7 @@ _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '(--from)--identity=[The file with the secret keys of an encrypted backup and of encrypted oplog slices]:FILE:_files' \
 '(--from)--allow-unsigned=[Restore this backup although its signature is missing or wrong]:ID:' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
@@ -150,6 +155,7 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[With an id\: the file with the secret key of an encrypted backup, whose namespaces are shown only with it]:FILE:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -167,6 +173,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID: _uzima_backup_offers' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -182,10 +189,32 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(copy)
+_arguments "${_arguments_options[@]}" : \
+'*--to=[Copy to this place (may be given several times); without --to, to all places but the first]:NAME:' \
+'--from=[Copy from this place; without --from, from the first one that has the backup whole]:NAME:' \
+'--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
+'--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--missing[All backups and oplog slices of the job that a place lacks and would keep]' \
+'--new-place[The places that get copies are new, or lost their backups\: continue although known backups are missing there]' \
+'--dry-run[Print what would be copied, and stop]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::ids -- These backups, by their ids:' \
+&& ret=0
+;;
 (pin)
 _arguments "${_arguments_options[@]}" : \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--reason=[Why the backup is pinned, for people]:TEXT:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -203,6 +232,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -224,6 +254,7 @@ _arguments "${_arguments_options[@]}" : \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
@@ -244,6 +275,7 @@ _arguments "${_arguments_options[@]}" : \
 '--html=[Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced]:FILE:_files' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--email[Also mail the statistics]' \
@@ -265,6 +297,7 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[The file with the secret key of encrypted slices]:FILE:_files' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -278,10 +311,11 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state)' \
-'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog records mail state)' \
+'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state)' \
+'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state)' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--allow-empty[Accept a server without collections]' \
@@ -375,6 +409,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(copy)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (pin)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -433,6 +471,7 @@ _uzima-backup_commands() {
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
+'copy:Copy backups and oplog slices to the places that lack them' \
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
@@ -461,6 +500,11 @@ _uzima-backup__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup config commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__copy_commands] )) ||
+_uzima-backup__subcmd__copy_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup copy commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__health_commands] )) ||
 _uzima-backup__subcmd__health_commands() {
     local commands; commands=()
@@ -475,6 +519,7 @@ _uzima-backup__subcmd__help_commands() {
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
+'copy:Copy backups and oplog slices to the places that lack them' \
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
@@ -502,6 +547,11 @@ _uzima-backup__subcmd__help__subcmd__cleanup_commands() {
 _uzima-backup__subcmd__help__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help config commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__copy_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__copy_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help copy commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__health_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__health_commands() {
