@@ -17,7 +17,7 @@ use crate::config::uri;
 use crate::model::id::BackupId;
 use crate::model::losses::{Losses, NamespaceLoss};
 use crate::model::manifest::{Manifest, NamespaceEntry, SourceServer};
-use crate::model::server::Topology;
+use crate::model::server::{Topology, are_comparable};
 
 /// The amount of data in a namespace or a backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -291,7 +291,7 @@ pub fn source_changed(before: &SourceServer, now: &SourceServer) -> Option<Strin
         (Topology::Standalone, Topology::Standalone) => address(&before.member) == address(&now.member),
         (Topology::Mongos, Topology::Mongos) => true,
         (Topology::ReplicaSet, Topology::ReplicaSet) => match (&before.set_id, &now.set_id) {
-            (Some(before), Some(now)) => before == now,
+            (Some(before), Some(now)) if are_comparable(before, now) => before == now,
             _ => before.set_name == now.set_name,
         },
         _ => false,

@@ -75,6 +75,20 @@ pub enum Topology {
     Mongos,
 }
 
+/// The beginning of ids that are not those of the servers. As the time in an ObjectId, it would be in the year 2106.
+const MADE: &str = "ffffffff";
+
+/// Makes an id for a replica set whose own id the user may not read, from the UUID of a collection that all its members have in
+/// common: 24 hex digits, like the ids of the servers.
+pub fn made_set_id(uuid: &str) -> String {
+    format!("{MADE}{}", &blake3::hash(uuid.as_bytes()).to_hex()[..16])
+}
+
+/// Returns true if two ids show whether their replica sets are the same. A made id says nothing about one of the servers.
+pub fn are_comparable(a: &str, b: &str) -> bool {
+    a.starts_with(MADE) == b.starts_with(MADE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

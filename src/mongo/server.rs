@@ -13,13 +13,13 @@ use mongodb::{Client, Database};
 
 use super::client::{self, Access};
 use super::commands::{self, Hello, QUIET, bounded, heard};
-use super::errors::{self, UriSetting, User};
+use super::errors::{self, Class, UriSetting, User};
 use super::notes::Notes;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
 use crate::config::uri;
-use crate::model::server::Fcv;
+use crate::model::server::{Fcv, made_set_id};
 
 /// One member of a deployment. All reads of a run go to it. Clones share the connections.
 #[derive(Clone)]
@@ -305,10 +305,21 @@ impl Server {
             .map_err(|e| self.explain("cannot read the feature compatibility version", e))
     }
 
-    /// The replica set's id, if the user may read it.
+    /// The replica set's id. The built-in role `backup` may not read it; then it is made from the UUID of `config.transactions`.
+    /// Returns `None` if the server is in no set, or does not answer.
     pub async fn replica_set_id(&self) -> Option<String> {
-        let rows = self.documents("local", rawdoc! {"find": "system.replset", "limit": 1}).await.ok()?;
-        let settings = rows.first()?.get_document("settings").ok()?;
-        settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
+        match self.documents("local", rawdoc! {"find": "system.replset", "limit": 1}).await {
+            Ok(rows) => {
+                let settings = rows.first()?.get_document("settings").ok()?;
+                settings.get_object_id("replicaSetId").ok().map(|id| id.to_hex())
+            }
+            Err(e) if errors::classify(&e) == Class::Unauthorized => {
+                self.hello.set_name.as_ref()?;
+                let list = rawdoc! {"listCollections": 1, "filter": {"name": "transactions"}};
+                let rows = self.documents("config", list).await.ok()?;
+                rows.first().and_then(|row| commands::uuid_of(row)).map(|uuid| made_set_id(&uuid))
+            }
+            Err(_) => None,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod gaps;
 mod notices;
 mod old_server;
 mod overflow;
+mod rights;
 mod stores;
 pub mod support;
 mod timeline;
