@@ -5,13 +5,12 @@ use super::job_meant;
 use super::output::{self, Output};
 use crate::base::error::Result;
 use crate::base::exit::Exit;
-use crate::catalog::choose::{self, WhichBackup};
+use crate::catalog::choose::WhichBackup;
 use crate::catalog::marks::{self, Mark};
 use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::ops::pin::{self, PinReport};
 use crate::ops::places::{Places, Purpose};
-use crate::store::{self, Store};
 
 pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
     let mark = |id| Mark {
@@ -21,47 +20,19 @@ pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit>
         host: run.config.machine.host.clone(),
         reason: args.reason.clone(),
     };
-    let report = match run.config.place_names().len() {
-        1 => {
-            let store = store::open_existing(run.config.place.as_ref()?).await?;
-            pin::pin(&*store, &mark(id(&args.backup, run, &*store).await?)).await?
-        }
-        _ => {
-            let places = Places::open_existing(run.config).await?;
-            pin::pin_everywhere(&places, &mark(id_in(&args.backup, run, &places).await?)).await?
-        }
-    };
+    let places = Places::open_existing(run.config).await?;
+    let report = pin::pin_everywhere(&places, &mark(id(&args.backup, run, &places).await?)).await?;
     Ok(print_report(&report, output))
 }
 
 pub async fn unpin(args: &UnpinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let report = match run.config.place_names().len() {
-        1 => {
-            let store = store::open_existing(run.config.place.as_ref()?).await?;
-            pin::unpin(&*store, &id(&args.backup, run, &*store).await?).await?
-        }
-        _ => {
-            let places = Places::open_existing(run.config).await?;
-            pin::unpin_everywhere(&places, &id_in(&args.backup, run, &places).await?).await?
-        }
-    };
+    let places = Places::open_existing(run.config).await?;
+    let report = pin::unpin_everywhere(&places, &id(&args.backup, run, &places).await?).await?;
     Ok(print_report(&report, output))
 }
 
 /// The id of the chosen backup. A backup that is given by id may be damaged, so that its pin can be removed.
-async fn id(backup: &OneBackup, run: &Run<'_>, store: &dyn Store) -> Result<BackupId> {
-    let (which, job) = (&backup.which, backup.backups.job.as_deref());
-    match (which, job) {
-        (WhichBackup::Id(id), None) => return Ok(id.clone()),
-        (WhichBackup::Prefix(prefix), None) => return choose::by_prefix(store, prefix, None).await,
-        _ => {}
-    }
-    let job = job_meant(which, job, run.config);
-    Ok(choose::choose_readable(store, which, job, &run.reading()?).await?.id)
-}
-
-/// As [`id`], in any of several places.
-async fn id_in(backup: &OneBackup, run: &Run<'_>, places: &Places) -> Result<BackupId> {
+async fn id(backup: &OneBackup, run: &Run<'_>, places: &Places) -> Result<BackupId> {
     let (which, job) = (&backup.which, backup.backups.job.as_deref());
     match (which, job) {
         (WhichBackup::Id(id), None) => return Ok(id.clone()),

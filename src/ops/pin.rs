@@ -60,6 +60,9 @@ async fn everywhere(
     places: &Places,
     act: impl AsyncFn(&dyn Store) -> Result<PinReport>,
 ) -> Result<PinReport> {
+    if !places.are_several() {
+        return act(&*places.first_open()?.store).await;
+    }
     let mut done: Option<PinReport> = None;
     let (mut names, mut problems, mut missing) = (Vec::new(), places.problems(), None);
     for place in &places.open {

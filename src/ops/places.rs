@@ -59,9 +59,9 @@ impl AwayPlace {
 }
 
 impl Places {
-    /// Opens and lists all places at the same time. A place whose known backups are missing is away, because its disk may not be
-    /// mounted; `expected` has the options to look for them, or `None` for a new place. Once a place has answered, the others get a minute. With `create`, directories are
-    /// created.
+    /// Opens all places at the same time. A place whose known backups are missing is away, because its disk may not be mounted.
+    /// `expected` has the options to look for them, or `None` to leave that out. Once a place has answered, the others get a
+    /// minute. With `create`, directories are created.
     ///
     /// # Errors
     /// Returns an error if the settings are wrong. An error of one place is that of a place that is away.
@@ -130,9 +130,19 @@ async fn open_one(config: &Config, reading: Option<&CatalogOptions>, create: boo
         false => store::open_existing(place).await?,
     };
     store.check().await?;
-    let Some(reading) = reading else { return Ok(store) };
-    match catalog::missing_backups(&*store, reading).await? {
+    if let Some(reading) = reading {
+        expect_known(&*store, reading).await?;
+    }
+    Ok(store)
+}
+
+/// Lists a place.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Unmounted`] if its known backups are missing, the newest among them.
+pub async fn expect_known(store: &dyn Store, reading: &CatalogOptions) -> Result<()> {
+    match catalog::missing_backups(store, reading).await? {
         Some(missing) if missing.newest => Err(missing.error()),
-        _ => Ok(store),
+        _ => Ok(()),
     }
 }

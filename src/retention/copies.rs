@@ -18,7 +18,7 @@ pub struct PlaceStock {
     pub oplog: RetainedOplog,
 }
 
-/// What a place lacks.
+/// The backups and slices that a place lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lacking {
     /// Newest first.
@@ -67,15 +67,7 @@ pub fn lacking(
         .map(|backup| (&backup.id, arrived(backup)))
         .collect();
     let mut oplog = target.oplog.clone();
-    oplog.bases.extend(source.oplog.bases.clone());
-    oplog.uncontinued.extend(source.oplog.uncontinued.iter().cloned());
-    let there = |slice: &RetainedSlice| {
-        target.oplog.slices.iter().any(|own| (&own.chain, own.start) == (&slice.chain, slice.start))
-    };
-    let missing: Vec<RetainedSlice> =
-        source.oplog.slices.iter().filter(|slice| !there(slice)).cloned().collect();
-    oplog.slices.extend(missing.iter().cloned());
-    oplog.slices.sort_by(|a, b| (&a.chain, a.start).cmp(&(&b.chain, b.start)));
+    let missing = add_oplog(&mut oplog, &source.oplog);
     let context = PlanContext { oplog, ..context.clone() };
     let keeps = |action| action == RetentionAction::Keep;
     // Without the backups that are not copied, a later one may be no longer good, so the plan is made until it keeps all.
@@ -98,6 +90,19 @@ pub fn lacking(
         backups: backups.collect(),
         slices: kept.filter(|slice| missing.contains(slice)).cloned().collect(),
     }
+}
+
+/// Adds the slices and bases of another place, and returns the slices that are new.
+pub fn add_oplog(own: &mut RetainedOplog, other: &RetainedOplog) -> Vec<RetainedSlice> {
+    let place = |slice: &RetainedSlice| (slice.chain.clone(), slice.start);
+    let known: BTreeSet<_> = own.slices.iter().map(place).collect();
+    let new: Vec<RetainedSlice> =
+        other.slices.iter().filter(|slice| !known.contains(&place(slice))).cloned().collect();
+    own.slices.extend(new.iter().cloned());
+    own.slices.sort_by_key(place);
+    own.bases.extend(other.bases.clone());
+    own.uncontinued.extend(other.uncontinued.iter().cloned());
+    new
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::leftovers::Marker;
@@ -121,7 +120,7 @@ impl MirroredUpload {
             over,
             _owner: owner,
         };
-        let (done, mut any) = mpsc::channel(all.lanes.len().max(1));
+        let (done, any) = mpsc::channel(all.lanes.len().max(1));
         for (lane, begin) in all.lanes.iter().cloned().zip(beginnings) {
             let (shared, done) = (all.share(), done.clone());
             all.spawn(async move {
@@ -140,10 +139,8 @@ impl MirroredUpload {
             });
         }
         drop(done);
-        match any.recv().await {
-            Some(()) => Ok(all),
-            None => Err(all.failed().await),
-        }
+        all.one_of(any).await?;
+        Ok(all)
     }
 
     /// The place of the store that was complete first, in the order of the uploads.
@@ -214,6 +211,14 @@ impl MirroredUpload {
         (self.lanes.len() > 1).then_some(ABORTING)
     }
 
+    /// Waits until one store has done its work. If no store does, all have left.
+    async fn one_of(&self, mut done: mpsc::Receiver<()>) -> StoreResult<()> {
+        match done.recv().await {
+            Some(()) => Ok(()),
+            None => Err(self.failed().await),
+        }
+    }
+
     /// Waits until every upload has ended. Returns why a store left.
     async fn failed(&self) -> StoreError {
         let ends = join_all((0..self.lanes.len()).map(|at| self.ended(at))).await;
@@ -241,14 +246,6 @@ impl MirroredUpload {
     }
 }
 
-/// Returns the result of work, or `None` if it does not end in time.
-async fn timeout_at<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match end {
-        Some(end) => tokio::time::timeout_at(end, work).await.ok(),
-        None => Some(work.await),
-    }
-}
-
 impl Lane {
     /// Waits until the upload has begun. Never returns if it cannot begin.
     async fn begun(&self) -> Arc<dyn Upload> {
@@ -262,10 +259,14 @@ impl Lane {
 
     /// Aborts the upload. `within` is how long that may take.
     async fn abort(&self, upload: &dyn Upload, within: Option<Duration>) {
-        let why = match timeout_at(within.map(|within| Instant::now() + within), upload.abort()).await {
-            Some(Ok(())) => return self.forget(),
-            Some(Err(e)) => e.to_string(),
-            None => "the store does not answer".into(),
+        let aborted = match within {
+            Some(within) => tokio::time::timeout(within, upload.abort()).await,
+            None => Ok(upload.abort().await),
+        };
+        let why = match aborted {
+            Ok(Ok(())) => return self.forget(),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "the store does not answer".into(),
         };
         log::warn!("the unfinished upload could not be removed; the next run will try again: {why}");
     }
@@ -298,7 +299,7 @@ impl Upload for MirroredUpload {
 
     /// Returns as soon as one store has the part.
     async fn put_part(&self, index: u32, body: Bytes) -> StoreResult<()> {
-        let (done, mut any) = mpsc::channel(self.lanes.len().max(1));
+        let (done, any) = mpsc::channel(self.lanes.len().max(1));
         let lanes: Vec<_> = self.live().cloned().collect();
         let waiting = lanes.iter().map(|lane| lane.at).collect();
         lock(&self.progress).parts.insert(index, (waiting, body.len() as u64, false));
@@ -327,15 +328,12 @@ impl Upload for MirroredUpload {
             });
         }
         drop((done, body));
-        match any.recv().await {
-            Some(()) => Ok(()),
-            None => Err(self.failed().await),
-        }
+        self.one_of(any).await
     }
 
     /// Returns as soon as the object is complete in one store. The other stores go on.
     async fn complete(&self, whole: &Whole) -> StoreResult<()> {
-        let (done, mut any) = mpsc::channel(self.lanes.len().max(1));
+        let (done, any) = mpsc::channel(self.lanes.len().max(1));
         for lane in self.live().cloned() {
             let (all, whole, done) = (self.share(), *whole, done.clone());
             self.spawn(async move {
@@ -361,10 +359,7 @@ impl Upload for MirroredUpload {
             });
         }
         drop(done);
-        match any.recv().await {
-            Some(()) => Ok(()),
-            None => Err(self.failed().await),
-        }
+        self.one_of(any).await
     }
 
     /// Aborts the uploads that are not complete. A failure is logged.

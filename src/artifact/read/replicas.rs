@@ -105,7 +105,7 @@ impl Replicas {
         Err(attempts.error())
     }
 
-    /// What a person should know: the places that were not used, and the objects that were read from another place.
+    /// The places that were not used, and the objects that were read from another place.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.found.before.clone();
         for ((at, object), fault) in &*self.faults() {

@@ -309,11 +309,11 @@ pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<Ba
 
 /// Makes attempts. If the store of the leading place fails, another place leads.
 async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
-    let mut resources = resources.clone();
+    let (mut resources, mut options) = (resources.clone(), options.clone());
     // The first attempt begins before the checks, so that their failures are recorded.
     let mut id = begin(&resources);
     for _ in 1..resources.places.len() {
-        match attempts_led_by_the_first(&resources, options, id).await {
+        match attempts_led_by_the_first(&resources, &options, id).await {
             Err(error) if error.is_of_store() && resources.cancel.error().is_none() => {
                 let failed = &resources.places[0].name;
                 let line = format!(
@@ -324,12 +324,16 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
                 log::warn!("{line}");
                 resources.notes.add(line);
                 resources.places.rotate_left(1);
+                // The recorded backups are those of the place that led before.
+                if let Expected::Known(recorded) = &mut options.expected {
+                    recorded.clear();
+                }
                 id = begin(&resources);
             }
             outcome => return outcome,
         }
     }
-    attempts_led_by_the_first(&resources, options, id).await
+    attempts_led_by_the_first(&resources, &options, id).await
 }
 
 /// Begins an attempt.

@@ -24,10 +24,10 @@ use crate::config::place::FIRST;
 use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::retention::PlanContext;
-use crate::retention::copies::{Lacking, PlaceStock, lacking};
+use crate::retention::copies::{Lacking, PlaceStock, add_oplog, lacking};
 use crate::store::StoreErrorKind;
 
-/// What is copied.
+/// The backups to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Copies {
     /// These backups.
@@ -60,11 +60,11 @@ pub struct CopyReport {
     pub dry_run: bool,
     /// The places that get copies.
     pub places: Vec<PlaceCopies>,
-    /// What a person should look at.
+    /// Backups that were not copied, and places that cannot be used.
     pub problems: Vec<String>,
 }
 
-/// What a place got.
+/// The copies that a place got.
 #[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct PlaceCopies {
     pub name: String,
@@ -166,11 +166,14 @@ pub async fn run_copy(run: &Run<'_>, request: &CopyRequest) -> Result<CopyReport
         let sources: Vec<&OpenPlace> =
             sources.iter().filter(|place| place.name != target.name).copied().collect();
         let mut row = PlaceCopies::of(target);
-        let copied = match &request.copies {
-            Copies::Backups(ids) => copier.named(&sources, target, ids, &mut row).await,
-            Copies::Missing => copier.missing(&sources, target, &mut row).await,
+        let copied = async {
+            match &request.copies {
+                Copies::Backups(ids) => copier.named(&sources, target, ids, &mut row).await,
+                Copies::Missing => copier.missing(&sources, target, &mut row).await,
+            }
         };
-        match run.cancel.or(async { copied }).await {
+        // An interrupted copy shows nothing that is not whole, and the next one goes on.
+        match run.cancel.or(copied).await {
             Ok(problems) => report.problems.extend(problems),
             Err(e) if run.cancel.error().is_some() => return Err(e),
             Err(e) => report.problems.push(format!("the place {}: {}", target.name, e.chain_with_step())),
@@ -364,23 +367,15 @@ impl Copier<'_> {
         Ok(problems)
     }
 
-    /// What a place gets from the others.
+    /// Finds the backups and slices that a place gets from the others.
     fn lacking(&self, own: &PlaceState<'_>, others: &[PlaceState<'_>]) -> Result<Lacking> {
         let settings = own.place.config.job.as_ref()?;
         let mut source = PlaceStock::default();
         for other in others {
-            let mut known: BTreeSet<BackupId> =
-                source.backups.iter().map(|backup| backup.id.clone()).collect();
-            let whole = other.stock.backups.iter().filter(|backup| other.has_whole(&backup.id));
-            source.backups.extend(whole.filter(|backup| known.insert(backup.id.clone())).cloned());
-            let slices = &mut source.oplog.slices;
-            let new = other.stock.oplog.slices.iter().filter(|slice| {
-                !slices.iter().any(|there| (&there.chain, there.start) == (&slice.chain, slice.start))
-            });
-            let new: Vec<_> = new.cloned().collect();
-            slices.extend(new);
-            source.oplog.bases.extend(other.stock.oplog.bases.clone());
-            source.oplog.uncontinued.extend(other.stock.oplog.uncontinued.iter().cloned());
+            let known: BTreeSet<BackupId> = source.backups.iter().map(|backup| backup.id.clone()).collect();
+            let new = other.stock.backups.iter().filter(|backup| !known.contains(&backup.id));
+            source.backups.extend(new.filter(|backup| other.has_whole(&backup.id)).cloned());
+            add_oplog(&mut source.oplog, &other.stock.oplog);
         }
         let context = PlanContext {
             job: settings.job.clone(),

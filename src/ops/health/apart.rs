@@ -56,7 +56,7 @@ pub(super) async fn apart(context: &Context) -> Result<Finding> {
     .await
 }
 
-/// What two buckets have in common, as far as the settings show it.
+/// The similarity of two buckets, as far as the settings show it.
 #[derive(Debug, PartialEq, Eq)]
 enum Kinship {
     Bucket,

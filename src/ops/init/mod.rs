@@ -194,7 +194,7 @@ pub async fn prepare(
 /// The settings that are switched on in the file.
 struct Chosen<'a> {
     values: &'a BTreeMap<&'static str, Raw>,
-    /// Those of the copy [`COPY`], by their keys in its table.
+    /// The settings of the copy [`COPY`], by their keys in its table.
     copy: &'a BTreeMap<&'static str, Raw>,
 }
 

@@ -18,7 +18,7 @@ use crate::model::optime::OpTime;
 use crate::model::slice::ChainId;
 use crate::notify::run::Run;
 use crate::ops::places::copying::Copying;
-use crate::ops::places::{OpenPlace, Places};
+use crate::ops::places::{OpenPlace, Places, expect_known};
 use crate::retention::slices::range_start;
 
 /// The newest slice of a place: its chain, its start and its end.
@@ -30,7 +30,7 @@ type Tip = (ChainId, OpTime, OpTime);
 /// Returns an error if no place got the slices.
 pub(super) async fn capture_everywhere(run: &Run<'_>, request: &OplogRequest) -> Result<OplogReport> {
     let reading = run.reading()?;
-    let places = run.cancel.or(Places::open(run.config, &|_| Some(&reading), false)).await?;
+    let places = run.cancel.or(Places::open(run.config, &|_| None, false)).await?;
     if places.open.is_empty() {
         let away = places.away.first().map(|away| away.why.clone());
         return Err(away.unwrap_or_else(|| Error::failed("there is no place")));
@@ -38,7 +38,7 @@ pub(super) async fn capture_everywhere(run: &Run<'_>, request: &OplogRequest) ->
     let all = Everywhere { run, reading: &reading };
     let mut tips = Vec::new();
     for place in &places.open {
-        tips.push(run.cancel.or(all.tip(place)).await);
+        tips.push(run.cancel.or(all.first_tip(place)).await);
     }
     let mut rows: Vec<OplogPlaceRow> = places
         .open
@@ -209,6 +209,16 @@ impl Everywhere<'_> {
     async fn slices(&self, place: &OpenPlace, settings: &JobSettings) -> Result<JobSlices> {
         let (trust, state_dir) = (&self.reading.trust, settings.state_dir.as_deref());
         slice_reader::list_trusted(&*place.store, &settings.job, trust, state_dir).await
+    }
+
+    /// The newest slice of a place when the run begins. A place without slices must have its known backups: its disk may not be
+    /// mounted.
+    async fn first_tip(&self, place: &OpenPlace) -> Result<Option<Tip>> {
+        let tip = self.tip(place).await?;
+        if tip.is_none() {
+            expect_known(&*place.store, self.reading).await?;
+        }
+        Ok(tip)
     }
 
     /// The newest slice of a place.

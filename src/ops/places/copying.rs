@@ -41,7 +41,7 @@ pub struct Copying<'a> {
     pub uploads: usize,
 }
 
-/// What a copy did.
+/// The result of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Copied {
     /// The sum of the sizes of the sent objects in bytes.

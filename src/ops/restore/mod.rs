@@ -88,7 +88,7 @@ impl Restore {
         Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, plan })
     }
 
-    /// What a person should know about the places that were read so far: places that were not used, and objects that another place
+    /// The problems of the places that were read so far: places that were not used, and objects that another place
     /// gave.
     pub fn problems_of_places(&self) -> Vec<String> {
         self.origin.problems_of_places()

@@ -20,7 +20,7 @@ struct TwoPlaces {
     source: Option<Held>,
 }
 
-/// What is special about a backup in a place.
+/// The marks and faults of a backup in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Sound,

@@ -19,7 +19,7 @@ use super::support::{NAMES, StoreKind, World, back_up, shown};
 struct Trial {
     stores: [Arc<dyn Store>; 2],
     plans: [Arc<Plan>; 2],
-    /// What happened, for messages.
+    /// The stores and their harms, for messages.
     words: String,
 }
 

@@ -1,30 +1,14 @@
 //! `init`: a copy and a signing key, from flags, the environment and answers.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use uzima_backup::config::{Raw, file};
 
-use crate::cli::support::{Home, NOWHERE, bare, run};
+use crate::cli::support::{NOWHERE, bare, run};
 use crate::cli::terminal::Terminal;
-use crate::init_install::support::Programs;
-
-struct Machine {
-    home: Home,
-    programs: Programs,
-}
+use crate::init_install::support::Machine;
 
 impl Machine {
-    fn new() -> Machine {
-        let home = Home::new();
-        let programs = Programs::new(home.path());
-        Machine { home, programs }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.home.path().join("etc/config.toml")
-    }
-
     fn copy(&self) -> String {
         self.home.path().join("copy").display().to_string()
     }

@@ -1,4 +1,4 @@
-//! What `copy --missing` gives a place: what its own retention would keep, and not what its cleanups deleted.
+//! `copy --missing` gives a place the backups that its own retention would keep, but not those that its cleanups deleted.
 
 use std::collections::BTreeSet;
 use std::process::Command;

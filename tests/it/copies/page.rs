@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use uzima_testkit::s3_server::S3Server;
+use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use crate::cli::hardship::shell;
 use crate::cli::s3::variables;
+use crate::cli::signals::{STALL, ends_by, start, until};
 use crate::cli::support::{Home, TOOL, run, server_with_rows};
 use crate::pages::{block, blocks, read};
 
@@ -64,13 +66,9 @@ async fn a_lost_first_place_is_restored_from_and_filled_again() {
     assert_eq!(names(&home.backups()), names(&copy), "a verdict is not copied");
 }
 
-/// A copy needs no right to delete.
-#[tokio::test]
-async fn a_bucket_is_filled_with_the_policy_of_the_backup() {
-    let (server, home, bucket) = (server_with_rows(10, 10).await, Home::new(), S3Server::start());
-    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
-    let mut tool = home.to_dir(&server.uri());
-    let s3 = variables(&bucket.endpoint());
+/// The tool with a directory, and with a copy in a bucket.
+fn with_bucket(home: &Home, uri: &str, bucket: &S3Server) -> Command {
+    let (mut tool, s3) = (home.to_dir(uri), variables(&bucket.endpoint()));
     for (ours, theirs) in [
         ("COPY_S3_BUCKET", "S3_BACKUP_BUCKET"),
         ("COPY_S3_ENDPOINT_URL", "S3_ENDPOINT_URL"),
@@ -80,6 +78,29 @@ async fn a_bucket_is_filled_with_the_policy_of_the_backup() {
     ] {
         tool.envs(s3.get(theirs).map(|value| (ours, value)));
     }
+    tool
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_copy_and_the_next_one_goes_on() {
+    let (server, home, bucket) = (server_with_rows(10, 10).await, Home::new(), S3Server::start());
+    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    bucket.faults().add(Rule::always("UploadPart", Fault::Delay(STALL)));
+    let child = start(with_bucket(&home, &server.uri(), &bucket).args(["copy", "--missing"]));
+    until("a part stalls", || bucket.count("UploadPart") > 0);
+    ends_by(child, libc::SIGTERM, 128 + libc::SIGTERM);
+    assert_eq!(bucket.objects().len(), 0);
+    bucket.faults().clear();
+    run(with_bucket(&home, &server.uri(), &bucket).args(["copy", "--missing"])).ends(0);
+    assert_eq!(bucket.objects().len(), 3);
+}
+
+/// A copy needs no right to delete.
+#[tokio::test]
+async fn a_bucket_is_filled_with_the_policy_of_the_backup() {
+    let (server, home, bucket) = (server_with_rows(10, 10).await, Home::new(), S3Server::start());
+    run(home.to_dir(&server.uri()).arg("backup")).ends(0);
+    let mut tool = with_bucket(&home, &server.uri(), &bucket);
     run(tool.args(["copy", "--missing"])).ends(0);
     let made: BTreeSet<String> = bucket.calls().iter().map(|call| call.operation.to_string()).collect();
     let allowed = [

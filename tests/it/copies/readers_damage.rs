@@ -1,4 +1,4 @@
-//! What one place does not give whole is read from another one, and no document of damaged bytes reaches a target.
+//! Damaged and missing objects are read from another place, and no document of damaged bytes reaches a target.
 
 use std::collections::BTreeMap;
 

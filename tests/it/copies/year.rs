@@ -45,7 +45,7 @@ struct Year {
     config: Config,
     machine: Machine,
     stores: [Arc<dyn Store>; 2],
-    /// What cleanups deleted in each place.
+    /// The backups that cleanups deleted in each place.
     deleted: [BTreeSet<BackupId>; 2],
 }
 

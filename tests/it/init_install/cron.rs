@@ -1,12 +1,11 @@
 //! Installing in the user's crontab.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use uzima_testkit::mongod::Mongod;
 
-use super::support::Programs;
-use crate::cli::support::{Home, NOWHERE, bare, run};
+use super::support::Machine;
+use crate::cli::support::{NOWHERE, bare, run};
 use crate::cli::terminal::Terminal;
 use crate::health::support::server;
 use crate::init::{cron, fill, mode};
@@ -14,22 +13,7 @@ use crate::init::{cron, fill, mode};
 /// Another line, with bytes that are not UTF-8, and without a line break at its end.
 const FOREIGN: &[u8] = b"MAILTO=ops@example.com\n\n# caf\xe9\t\n5 4 * * * /usr/bin/true \\% # mine";
 
-struct Machine {
-    home: Home,
-    programs: Programs,
-}
-
 impl Machine {
-    fn new() -> Machine {
-        let home = Home::new();
-        let programs = Programs::new(home.path());
-        Machine { home, programs }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.home.path().join("etc/config.toml")
-    }
-
     /// `init --install=cron` without settings.
     fn install(&self) -> Command {
         let mut tool = bare();

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::support::Home;
+
 /// A `crontab` as Debian's, which keeps its crontab in the file `tab`, and fails if a file `refuse` or `unreadable` is
 /// there.
 const CRONTAB: &str = r#"#!/bin/sh
@@ -40,6 +42,25 @@ esac
 "#;
 
 const RECORDER: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> HOME/calls\n";
+
+/// A machine on which `init` runs: a home, and stand-ins for its programs.
+pub struct Machine {
+    pub home: Home,
+    pub programs: Programs,
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        let home = Home::new();
+        let programs = Programs::new(home.path());
+        Machine { home, programs }
+    }
+
+    /// The configuration file that `init` writes.
+    pub fn config(&self) -> PathBuf {
+        self.home.path().join("etc/config.toml")
+    }
+}
 
 /// A folder with stand-ins, as the `PATH` of the tool.
 pub struct Programs {
