@@ -42,11 +42,12 @@ pub fn join(store: &StoreRuns, records: &[BackupRun], context: &RunContext) -> V
     for record in records.iter().filter(|record| record.place == store.place) {
         runs.insert(&record.id, BackupRun { status: status(store, record, context), ..record.clone() });
     }
-    // A run from the store may lack the result of a verify that its record has.
+    // Only its record says where a backup was missing, and a run from the store may lack the result of a verify.
     for run in &store.runs {
         let record = records.iter().find(|record| record.id == run.id);
         let verified = run.verified.clone().or_else(|| record?.verified.clone());
-        runs.insert(&run.id, BackupRun { verified, ..run.clone() });
+        let missing_from = record.map(|record| record.missing_from.clone()).unwrap_or_default();
+        runs.insert(&run.id, BackupRun { verified, missing_from, ..run.clone() });
     }
     let mut runs: Vec<BackupRun> = runs.into_values().collect();
     runs.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));

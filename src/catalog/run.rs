@@ -102,6 +102,9 @@ pub struct BackupRun {
     /// The note that the backup was much slower than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow: Option<String>,
+    /// The names of the places that did not have the backup when the run ended.
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
+    pub missing_from: Vec<String>,
     /// The failure, its causes and the next step.
     pub error: Option<String>,
     /// The last verify.
@@ -154,6 +157,7 @@ impl BackupRun {
             partial: None,
             timing: None,
             slow: None,
+            missing_from: Vec::new(),
             error: None,
             verified: None,
             warnings: Vec::new(),

@@ -33,6 +33,8 @@ pub struct AwayPlace {
     /// `None` if the settings of the place are wrong.
     pub place: Option<Place>,
     pub why: Error,
+    /// How long it may take to get a backup if it returns during a run.
+    pub catch_up: Duration,
 }
 
 /// The places of a run.
@@ -102,7 +104,8 @@ impl Places {
                 Ok(store) => places.open.push(OpenPlace { name, config, store }),
                 Err(why) => {
                     let place = config.place.as_ref().ok().cloned();
-                    places.away.push(AwayPlace { name, place, why });
+                    let catch_up = config.job.as_ref().map(|job| job.catch_up).unwrap_or_default();
+                    places.away.push(AwayPlace { name, place, why, catch_up });
                 }
             }
         }

@@ -329,7 +329,7 @@ impl Work<'_> {
         if self.resources.places.len() == 1 {
             return self.commit_at_lead(objects).await;
         }
-        let within = self.options.settings.catch_up.min(COMMITTING);
+        let within = self.lead_place().catch_up.min(COMMITTING);
         tokio::time::timeout(within, self.commit_at_lead(objects)).await.unwrap_or_else(|_| {
             let place = self.lead_place().store.place();
             Err(Error::failed(format!("{place} did not answer within {}", units::duration(within)))
@@ -344,10 +344,12 @@ impl Work<'_> {
             Ok(objects.put_beside(store).await?)
         };
         cancel.or(beside).await?;
-        match cancel.error() {
-            Some(error) => Err(error),
-            None => objects.commit(store).await,
+        if let Some(error) = cancel.error() {
+            return Err(error);
         }
+        objects.commit(store).await?;
+        self.know(store);
+        Ok(())
     }
 
     /// Checks that an encrypted artifact in a store begins with its header.

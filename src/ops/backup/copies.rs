@@ -3,6 +3,8 @@
 //! A place that received all parts only lacks the small objects, which are the same bytes in all places. A place that failed or fell
 //! behind is caught up: it gets the artifact from the place that has it. Nothing that happens here can fail the backup.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
 use super::attempt::Work;
@@ -33,7 +35,7 @@ impl Work<'_> {
             if at == self.lead {
                 return row(PlaceOutcome::Stored, None);
             }
-            match self.in_time(self.finish(at, place, objects)).await {
+            match self.in_time(place.catch_up, self.finish(at, place, objects)).await {
                 Ok(None) => row(PlaceOutcome::Stored, None),
                 Ok(Some(why)) => row(PlaceOutcome::CaughtUp, Some(why)),
                 Err(e) => row(PlaceOutcome::Missing, Some(e.chain_with_step())),
@@ -46,7 +48,7 @@ impl Work<'_> {
                 outcome,
                 why: Some(why),
             };
-            match self.in_time(self.reopen(away)).await {
+            match self.in_time(away.catch_up, self.reopen(away)).await {
                 Ok(()) => row(PlaceOutcome::CaughtUp, away.why.chain()),
                 Err(e) => row(PlaceOutcome::Missing, e.chain_with_step()),
             }
@@ -60,9 +62,8 @@ impl Work<'_> {
         rows
     }
 
-    /// Returns the result of work on one place, which has only `catch_up`, and ends at a signal.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let within = self.options.settings.catch_up;
+    /// Returns the result of work on one place, which has only this time, and ends at a signal.
+    async fn in_time<T>(&self, within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let work = tokio::time::timeout(within, self.resources.cancel.or(work)).await;
         work.unwrap_or_else(|_| {
             let why = format!("it did not catch up within {} (catch_up)", units::duration(within));
@@ -120,12 +121,13 @@ impl Work<'_> {
             return Err(away.why.clone());
         }
         let opened = store::open(place).await?;
-        let place = BackupPlace { name: away.name.clone(), store: opened, uploads: 1 };
+        let (name, catch_up) = (away.name.clone(), away.catch_up);
+        let place = BackupPlace { name, store: opened, uploads: 1, catch_up };
         self.catch_up(&place).await
     }
 
     /// Remembers that a place has the backup.
-    fn know(&self, store: &dyn Store) {
+    pub(super) fn know(&self, store: &dyn Store) {
         let state_dir = self.options.settings.state_dir.as_deref();
         KnownBackups::update(state_dir, &store.place(), |known| {
             known.backups.insert(self.id.clone());

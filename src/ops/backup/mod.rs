@@ -41,7 +41,7 @@ use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::notify::events::{BackupFacts, BackupSuccess, RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::places::{AwayPlace, OpenPlace, Places};
+use crate::ops::places::{AwayPlace, Places};
 use crate::source::describe::{self, Description};
 use crate::source::{engine, oplog};
 use crate::store::{self, Store, leftovers};
@@ -155,6 +155,11 @@ impl BackupReport {
         let problems = self.warnings.iter().chain(&self.problems).cloned().collect();
         let (facts, notes, losses) = (self.facts.clone(), self.notes.clone(), self.losses.clone());
         BackupSuccess { facts, problems, notes, losses }
+    }
+
+    /// The places that do not have the backup.
+    pub fn missing_from(&self) -> impl Iterator<Item = &BackupPlaceRow> {
+        self.places.iter().filter(|row| row.outcome == PlaceOutcome::Missing)
     }
 
     /// [`Exit::NeedsLook`] if there are warnings or problems, else [`Exit::Done`].
@@ -280,11 +285,7 @@ async fn open_places(run: &Run<'_>, new_place: bool) -> Result<(Vec<BackupPlace>
     for away in &places.away {
         log::warn!("{}", away.problem());
     }
-    let place = |place: OpenPlace| -> Result<BackupPlace> {
-        let uploads = place.config.job.as_ref()?.uploads;
-        Ok(BackupPlace { name: place.name, store: place.store, uploads })
-    };
-    let open: Vec<BackupPlace> = places.open.into_iter().map(place).collect::<Result<_>>()?;
+    let open: Vec<BackupPlace> = places.open.into_iter().map(BackupPlace::of).collect::<Result<_>>()?;
     match (open.is_empty(), places.away.first()) {
         (true, Some(away)) => Err(away.why.clone()),
         _ => Ok((open, places.away)),
@@ -371,24 +372,22 @@ async fn attempts_led_by_the_first(
     loop {
         let mut seen = Seen::default();
         let made = attempt::attempt(resources, &wanted, id, plan, &mut seen);
-        let error =
-            match Box::pin(made).await {
-                Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
-                Err(error) => return Err(error),
-                Ok(mut report) => {
-                    let store = resources.store();
-                    let here = catalog::folders(store).await.map(|folders| catalog::existing(&folders));
-                    // Missing backups are reported only once.
-                    KnownBackups::update(options.settings.state_dir.as_deref(), &store.place(), |known| {
-                        match here {
-                            Ok(here) => known.backups = here.into_iter().collect(),
-                            Err(_) => known.backups.extend([report.manifest.id.clone()]),
-                        }
+        let error = match Box::pin(made).await {
+            Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
+            Err(error) => return Err(error),
+            Ok(mut report) => {
+                let store = resources.store();
+                // Missing backups are reported only once.
+                if let Ok(folders) = catalog::folders(store).await {
+                    let state_dir = options.settings.state_dir.as_deref();
+                    KnownBackups::update(state_dir, &store.place(), |known| {
+                        known.backups = catalog::existing(&folders).into_iter().collect();
                     });
-                    report.problems.extend(problem);
-                    return Ok(report);
                 }
-            };
+                report.problems.extend(problem);
+                return Ok(report);
+            }
+        };
         let Some(next) = tries.next(&error, seen) else { return Err(error.of_kind(Kind::Failed)) };
         notes.add(next.note.clone());
         wanted.settings.consistency = next.consistency;

@@ -1,11 +1,15 @@
 //! The places of a backup, and what each of them has at its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::base::error::Result;
+use crate::config::JobSettings;
 use crate::config::place::FIRST;
+use crate::ops::places::OpenPlace;
 use crate::store::Store;
 
 /// A place that gets the backup.
@@ -15,6 +19,8 @@ pub struct BackupPlace {
     pub store: Arc<dyn Store>,
     /// The number of parts that are uploaded at once.
     pub uploads: usize,
+    /// How long the place may take to get the backup after another one has it.
+    pub catch_up: Duration,
 }
 
 /// Whether a place has a new backup.
@@ -42,9 +48,19 @@ pub struct BackupPlaceRow {
 }
 
 impl BackupPlace {
+    /// A place with its own settings.
+    ///
+    /// # Errors
+    /// Returns an error if the settings of the job are wrong.
+    pub fn of(place: OpenPlace) -> Result<BackupPlace> {
+        let JobSettings { uploads, catch_up, .. } = *place.config.job.as_ref()?;
+        Ok(BackupPlace { name: place.name, store: place.store, uploads, catch_up })
+    }
+
     /// The only place of a backup.
     pub fn only(store: Arc<dyn Store>, uploads: usize) -> BackupPlace {
-        BackupPlace { name: FIRST.into(), store, uploads }
+        // Nothing follows.
+        BackupPlace { name: FIRST.into(), store, uploads, catch_up: Duration::ZERO }
     }
 }
 

@@ -228,7 +228,9 @@ async fn record_completed(
     alone: bool,
 ) -> Result<()> {
     let (place, settings) = (resources.store().place(), &options.settings);
-    records.write(&BackupRun::completed(&report.manifest, &place)).await?;
+    let missing_from = report.missing_from().map(|row| row.name.clone()).collect();
+    let run = BackupRun { missing_from, ..BackupRun::completed(&report.manifest, &place) };
+    records.write(&run).await?;
     let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
     let context = RunContext { now: resources.clock.now(), held };
     let reading = CatalogOptions::remembering(settings.state_dir.clone(), context.now, &settings.signing);

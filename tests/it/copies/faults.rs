@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uzima_backup::base::exit::Exit;
+use uzima_backup::catalog::place_files::KnownBackups;
 use uzima_backup::ops::backup::{BackupReport, PlaceOutcome};
 use uzima_backup::store::{Store, StoreResult};
 
@@ -62,6 +63,10 @@ impl Trial {
             let has = row.outcome != PlaceOutcome::Missing;
             assert_eq!(place.contains_key(id), has, "{}: {:?}", self.words, report.places);
             assert_eq!(place.len(), usize::from(has), "{}: an earlier attempt is shown", self.words);
+            // Otherwise the next run would write to the place even if its disk is not mounted.
+            let name = row.place.as_deref().expect("a place");
+            let known = KnownBackups::load(settings.state_dir.as_deref(), name).unwrap_or_default();
+            assert_eq!(known.backups.contains(id), has, "{}: {known:?}", self.words);
         }
         let missing = report.places.iter().any(|row| row.outcome == PlaceOutcome::Missing);
         assert_eq!(report.exit(), if missing { Exit::NeedsLook } else { Exit::Done }, "{}", self.words);

@@ -15,6 +15,7 @@ mod readers_damage;
 mod readers_past;
 mod readers_slices;
 mod readers_support;
+mod recorded;
 mod stats;
 mod support;
 mod year;

@@ -121,6 +121,7 @@ pub async fn back_up(settings: &JobSettings, stores: &[Arc<dyn Store>]) -> Resul
         name: name.into(),
         store: store.clone(),
         uploads: 2,
+        catch_up: settings.catch_up,
     };
     let resources = Resources {
         places: stores.iter().zip(NAMES).map(place).collect(),

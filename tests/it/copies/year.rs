@@ -96,7 +96,7 @@ impl Year {
 
     /// Makes the backup of a night. Returns true if there is one.
     async fn backup(&self, harms: [Harm; 2]) -> bool {
-        let place = |place: OpenPlace| BackupPlace { name: place.name, store: place.store, uploads: 1 };
+        let place = |place: OpenPlace| BackupPlace::of(place).expect("settings of the job");
         let resources = Resources {
             places: self.places(harms).into_iter().map(place).collect(),
             away: Vec::new(),
