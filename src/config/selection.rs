@@ -21,6 +21,18 @@ pub const RECORDS_DB: &str = "uzima_backup";
 /// character.
 pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 
+/// The prefix of collections that a restore with `--swap` fills before it moves them in. The id of the restore, an underscore and
+/// the name of the collection follow.
+pub const LOADED_PREFIX: &str = "uzima_backup_new_";
+
+/// The prefix of collections that a restore with `--swap` moved aside. The name goes on as with [`LOADED_PREFIX`].
+pub const KEPT_PREFIX: &str = "uzima_backup_kept_";
+
+/// Returns true for the collections that a restore makes beside those of the user. No backup contains them.
+pub fn is_of_restore(collection: &str) -> bool {
+    [TRIAL_PREFIX, LOADED_PREFIX, KEPT_PREFIX].iter().any(|prefix| collection.starts_with(prefix))
+}
+
 /// The collections of `config` that mongodump dumps with a whole server (`mongodump/prepare.go`).
 pub const CONFIG: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 
@@ -93,9 +105,7 @@ impl Selection {
 
     /// mongodump's rules for system collections (`mongodump/prepare.go`, `shouldSkipSystemNamespace`).
     fn is_dumped(&self, db: &str, collection: &str) -> bool {
-        if collection.starts_with(TRIAL_PREFIX)
-            || collection.contains('$') && !collection.contains(".oplog.$")
-        {
+        if is_of_restore(collection) || collection.contains('$') && !collection.contains(".oplog.$") {
             return false;
         }
         match db {
@@ -213,6 +223,8 @@ mod tests {
             ("uzima_backup", "runs", false),
             ("uzima_backup_trial", "x", false),
             ("shop", "uzima_backup_trial_1_a_0", false),
+            ("shop", "uzima_backup_new_20261124T030000Z-7k3q9d_orders", false),
+            ("shop", "uzima_backup_kept_20261124T030000Z-7k3q9d_orders", false),
             ("__mdb_internal_x", "c", false),
         ] {
             assert_eq!(all.wants(db, collection), want, "{db}.{collection}");

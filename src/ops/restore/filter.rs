@@ -308,8 +308,8 @@ impl ReplayNames for ReplayFilter {
             return Ok(self.users.then(|| named((db.into(), collection.into()))));
         }
         let full = format!("{db}.{collection}");
-        // Another restore made these collections for its trials while the backup ran.
-        if collection.starts_with(selection::TRIAL_PREFIX) {
+        // Another restore made these collections while the backup ran.
+        if selection::is_of_restore(collection) {
             return Ok(None);
         }
         let books =

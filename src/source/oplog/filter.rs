@@ -11,7 +11,7 @@ use bson::{RawDocument, RawDocumentBuf};
 
 use crate::base::bounds;
 use crate::base::error::{Error, Kind, Result};
-use crate::config::selection::{CONFIG, Selection};
+use crate::config::selection::{self, CONFIG, Selection};
 use crate::dumpformat::oplog::transaction::{TransactionEntry, TransactionId, TransactionPart};
 use crate::dumpformat::oplog::{ReplayNames, TargetNamespace};
 use crate::model::namespace::BUCKETS;
@@ -212,6 +212,10 @@ impl<'a> OplogFilter<'a> {
                 let to = command.get_str("to").unwrap_or_default();
                 match self.wants_namespace(value) || self.wants_namespace(to) {
                     false => Ok(()),
+                    true if [value, to].into_iter().any(is_of_restore) => Err(refused(
+                        &format!("a restore with --swap moved {value} to {to}"),
+                        "Back up again: later points in time can be restored from the new backup",
+                    )),
                     true if value.contains(".system.resharding.") => Err(resharded(to)),
                     true if self.transactions.is_none() => Ok(()),
                     true => Err(refused(
@@ -231,6 +235,11 @@ impl<'a> OplogFilter<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns true for a collection that only restores have.
+fn is_of_restore(namespace: &str) -> bool {
+    namespace.split_once('.').is_some_and(|(_, collection)| selection::is_of_restore(collection))
 }
 
 fn resharded(namespace: &str) -> Error {
