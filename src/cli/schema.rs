@@ -23,7 +23,7 @@ use crate::ops::list::ListReport;
 use crate::ops::list::details::BackupDetails;
 use crate::ops::oplog::OplogReport;
 use crate::ops::pin::PinReport;
-use crate::ops::restore::{RestorePlan, RestoreReport};
+use crate::ops::restore::{AsideReport, KeptReport, RestorePlan, RestoreReport};
 use crate::ops::stats::StatsReport;
 use crate::ops::timeline::TimelineReport;
 use crate::ops::verify::VerifyReport;
@@ -49,6 +49,12 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("pin", "The output of `pin --json` and `unpin --json`", PinReport::json_schema),
     ("restore", "The output of `restore --json`", RestoreReport::json_schema),
     ("restore-dry-run", "The output of `restore --dry-run --json`", RestorePlan::json_schema),
+    ("restore-kept", "The output of `restore --kept --json`", KeptReport::json_schema),
+    (
+        "restore-aside",
+        "The output of `restore --undo --json` and `restore --discard --json`",
+        AsideReport::json_schema,
+    ),
     ("stats", "The output of `stats --json`", StatsReport::json_schema),
     ("timeline", "The output of `timeline --json`", TimelineReport::json_schema),
     ("verify", "The output of `verify --json`", VerifyReport::json_schema),

@@ -6,6 +6,7 @@
 //! without an answer are counted, so that a restore that ends early can wait for them.
 
 mod apply;
+pub(crate) mod aside;
 pub(crate) mod collections;
 pub(crate) mod insert;
 pub(crate) mod legacy_indexes;

@@ -33,6 +33,7 @@ mod restore;
 mod signals;
 mod signing;
 mod store;
+mod swap;
 mod symptoms;
 mod verify;
 mod version;

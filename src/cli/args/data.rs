@@ -110,6 +110,26 @@ pub struct OplogArgs {
     pub wait: Option<Duration>,
 }
 
+/// The flags of `restore` that have no meaning where nothing is restored.
+const NO_RESTORE: [&str; 16] = [
+    "which",
+    "from",
+    "at",
+    "before",
+    "allow_unsigned",
+    "ns_include",
+    "ns_exclude",
+    "ns_from",
+    "ns_to",
+    "drop",
+    "exact",
+    "swap",
+    "no_indexes",
+    "no_index",
+    "no_replay",
+    "dry_run",
+];
+
 #[derive(Debug, Default, Args)]
 #[command(
     about = "Restore a backup, or chosen namespaces of it, into a server",
@@ -117,6 +137,8 @@ pub struct OplogArgs {
 The server is RESTORE_URI (or --to-uri), else MONGO_URI; its user needs the built-in role \"restore\". All data is read and \
 checked before anything is dropped or written. The restore also tests whether the server accepts the collections: it \
 creates empty ones and drops them again, also with --dry-run. A namespace that has documents is refused without --drop. \
+With --swap, the live collections stay as they are until the restored ones are complete; then both exchange their names at once, \
+and --undo exchanges them again. \
 Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
 no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
 replay needs the role \"readWriteAnyDatabase\", too.\n\n\
@@ -132,13 +154,15 @@ Examples:\n  uzima-backup restore latest --dry-run\n  \
 uzima-backup restore --at 2026-11-24T14:00:00Z --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
 uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
+uzima-backup restore latest --ns-include shop.orders --swap\n  \
+uzima-backup restore --undo 20261123T030000Z-7k3q9d\n  \
 uzima-backup restore --from dump.archive.gz --yes"
 )]
 pub struct RestoreArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         value_name = "latest|ID",
-        required_unless_present_any = ["from", "at", "before", "allow_unsigned"],
+        required_unless_present_any = ["from", "at", "before", "allow_unsigned", "kept", "undo", "discard"],
         value_parser = completed::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]
@@ -172,6 +196,18 @@ pub struct RestoreArgs {
     /// Replace existing namespaces that have the restored names
     #[arg(long)]
     pub drop: bool,
+    /// Fill new collections beside the live ones, and move them in when all is loaded; what was there is kept
+    #[arg(long, conflicts_with_all = ["drop", "exact", "ns_from", "ns_to", "users"])]
+    pub swap: bool,
+    /// Move back what the restore with this id moved in: the kept collections become live, and the live ones are kept
+    #[arg(long, value_name = "ID", group = "aside", conflicts_with_all = NO_RESTORE)]
+    pub undo: Option<BackupId>,
+    /// Drop the collections that the restore with this id keeps
+    #[arg(long, value_name = "ID", group = "aside", conflicts_with_all = NO_RESTORE)]
+    pub discard: Option<BackupId>,
+    /// List the restores with --swap whose collections are kept
+    #[arg(long, group = "aside", conflicts_with_all = NO_RESTORE)]
+    pub kept: bool,
     /// Also drop everything that the backup does not have: other collections of its databases, other users
     #[arg(long)]
     pub exact: bool,

@@ -17,6 +17,7 @@ mod preflight;
 mod remedy;
 pub(crate) mod replay;
 mod report;
+mod swap;
 mod views;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,11 @@ pub use remedy::Obstacle;
 use replay::Skip;
 pub use replay::SliceSurvey;
 pub use report::{NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport};
+
+pub use swap::{
+    AsideReport, KeptCollection, KeptReport, KeptRestore, Marks, Swap, SwapReport, SwapSide, SwapState,
+    SwappedCollection,
+};
 
 use load::Load;
 use remedy::{NamespaceState, RestoreProgress};
@@ -246,6 +252,7 @@ impl Restore {
             missing,
             problems,
             next_step,
+            swap: None,
             warnings,
         })
     }

@@ -38,6 +38,10 @@ pub struct RestoreOptions {
     pub onto_source: bool,
     /// Newer backups of the job that were not chosen because they have a fault.
     pub skipped: Vec<SkippedBackup>,
+    /// The restore's own id if it fills new collections beside the live ones, to move them in later.
+    pub swap: Option<String>,
+    /// A line for each namespace that is not restored because it cannot be swapped.
+    pub left_by_swap: Vec<String>,
     /// A few random letters and digits for the names of trials at the target.
     pub token: String,
     /// The number of segments that are read at once.

@@ -33,6 +33,13 @@ const NAMED: usize = 5;
 const SPLIT: &str =
     "only some namespaces are restored: of a transaction that also wrote to others, only a part is replayed";
 
+/// The notes about the consequences of a swap.
+const SWAP: [&str; 3] = [
+    "what is written to the live collections from now on is not in the restored ones; it stays in those that are moved aside",
+    "both are stored until --discard; change streams on a moved collection end",
+    "no point-in-time restore reaches past the swap: back up afterwards",
+];
+
 /// The use of the oplog slice.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OplogPlan {
@@ -419,6 +426,8 @@ pub(super) async fn make(
     // Without a replay, no point in time can be reached.
     let rest =
         rest.filter(|flags| continuation.is_none() || !flags.add.iter().any(|flag| flag == "--no-replay"));
+    notes.extend(options.swap.iter().flat_map(|_| SWAP.map(str::to_string)));
+    warnings.extend(options.left_by_swap.iter().cloned());
     notes.extend(views::astray(&namespaces));
     notes.extend(own(&contents, &places).filter(|_| options.filter.is_empty()));
     notes.extend(continuation.filter(|_| options.filter.is_partial()).map(|_| SPLIT.to_string()));
@@ -434,6 +443,7 @@ pub(super) async fn make(
         skipped: options.skipped.clone(),
         notes,
         at,
+        swap_id: options.swap.clone(),
         point: continuation.map(Continuation::facts),
     };
     Ok(RestorePlan {

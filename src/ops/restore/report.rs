@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::swap::SwapReport;
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::catalog::choose::SkippedBackup;
@@ -40,6 +41,9 @@ pub struct RestoreFacts {
     pub notes: Vec<String>,
     /// The instant of the restored data, if all of it is of one instant.
     pub at: Option<OpTime>,
+    /// With `--swap`: the restore's own id, for `--undo` and `--discard`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_id: Option<String>,
     /// The oplog slices that lead from the backup to a point in time; `None` if the backup is restored alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point: Option<PointFacts>,
@@ -186,6 +190,9 @@ pub struct RestoreReport {
     pub problems: Vec<Problem>,
     /// How to restore the rest; `None` if everything is restored.
     pub next_step: Option<String>,
+    /// With `--swap`: the collections that were moved in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<SwapReport>,
     /// Warnings; they lead to exit code 3.
     pub warnings: Vec<String>,
 }

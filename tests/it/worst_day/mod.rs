@@ -38,8 +38,9 @@ async fn every_command_of_the_page() {
                     without_the_tool(&data, format, folder, restore).await;
                 }
             }
-            ("One collection", [beside, instead, without]) => {
+            ("One collection", [beside, swap, back, instead, without]) => {
                 one_collection(&data, beside, instead).await;
+                one_collection_and_back(&data, swap, back).await;
                 one_collection_without_the_tool(&data, without).await;
             }
             ("Another server", [other]) => {
@@ -142,6 +143,23 @@ async fn one_collection(data: &Data, beside: &str, instead: &str) {
     let after = read_all(&live).await.expect("the live data");
     assert_eq!(one(&after, "shop"), one(&data.original, "shop"));
     assert_eq!(after.get("shop", "others"), before.get("shop", "others"));
+}
+
+async fn one_collection_and_back(data: &Data, swap: &str, back: &str) {
+    let (target, live) = server().await;
+    rows(&live, "shop", "orders", 0..5).await;
+    let before = read_all(&live).await.expect("the live data");
+    let backup = data.backup("tar.gz");
+    let mut shell = Shell::new(&backup.home.backups(), &target.uri());
+    let said = shell.run(swap);
+    let after = read_all(&live).await.expect("the live data");
+    assert_eq!(one(&after, "shop"), one(&data.original, "shop"));
+    let (_, id) = said.split_once("restore --undo ").expect("the way back");
+    shell.id = id.chars().take_while(|letter| *letter != '`').collect();
+    shell.run(back);
+    let mut after = read_all(&live).await.expect("the live data");
+    after.retain(|db, _| db == "shop");
+    assert_eq!(before.diff(&after), Vec::<String>::new());
 }
 
 async fn one_collection_without_the_tool(data: &Data, restore: &str) {

@@ -1,0 +1,137 @@
+//! `restore --kept`, `--undo` and `--discard`.
+
+use std::io::IsTerminal;
+
+use super::super::args::RestoreArgs;
+use super::super::output::{self, Output};
+use super::super::{ask, units};
+use super::UNCHANGED;
+use crate::base::error::{Error, Result};
+use crate::base::escape::push_line;
+use crate::base::exit::Exit;
+use crate::notify::run::Run;
+use crate::ops::restore::{AsideReport, KeptReport, Marks, SwapSide, SwapState};
+use crate::restore_target::RestoreTarget;
+
+/// What is wanted with the collections that swaps keep.
+pub(super) enum Wanted<'a> {
+    List,
+    Undo(&'a str),
+    Discard(&'a str),
+}
+
+pub(super) fn wanted(args: &RestoreArgs) -> Option<Wanted<'_>> {
+    match (args.kept, &args.undo, &args.discard) {
+        (true, _, _) => Some(Wanted::List),
+        (_, Some(id), _) => Some(Wanted::Undo(id.as_str())),
+        (_, _, Some(id)) => Some(Wanted::Discard(id.as_str())),
+        _ => None,
+    }
+}
+
+pub(super) async fn run(
+    wanted: Wanted<'_>,
+    args: &RestoreArgs,
+    run: &Run<'_>,
+    output: &Output,
+) -> Result<Exit> {
+    let (config, cancel) = (run.config, run.cancel);
+    let question = match wanted {
+        Wanted::List => None,
+        Wanted::Undo(id) => {
+            Some(format!("Exchange the live collections of {id} and those that are kept? [y/N] "))
+        }
+        Wanted::Discard(id) => Some(format!("Drop the collections that {id} keeps? [y/N] ")),
+    };
+    if question.is_some() && !args.yes && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal())
+    {
+        return Err(Error::usage("this changes a server, and there is no terminal to ask for confirmation")
+            .hint("Look at --kept, then add --yes"));
+    }
+    let server = config.restore_target.as_ref()?;
+    let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience.as_ref()?)).await?;
+    let marks = Marks { target, clock: run.clock.clone() };
+    if let Some(question) = question.filter(|_| !args.yes) {
+        let kept = cancel.or(marks.kept()).await?;
+        ask::confirm(&format!("{}{question}", kept_text(&kept)), "nothing was done", UNCHANGED, cancel)
+            .await?;
+    }
+    let report = match wanted {
+        Wanted::List => {
+            let kept = cancel.or(marks.kept()).await?;
+            output.result(&kept, || kept_text(&kept));
+            return Ok(Exit::Done);
+        }
+        Wanted::Undo(id) => marks.undo(id).await?,
+        Wanted::Discard(id) => marks.discard(id).await?,
+    };
+    let dropped = matches!(wanted, Wanted::Discard(_));
+    output.result(&report, || aside_text(&report, dropped));
+    if output.quiet {
+        report.notes.iter().for_each(|note| output::needs_look(note));
+    }
+    Ok(if report.notes.is_empty() { Exit::Done } else { Exit::NeedsLook })
+}
+
+fn side_text(side: SwapSide) -> &'static str {
+    match side {
+        SwapSide::Restored => "the restored collections are live",
+        SwapSide::Earlier => "the earlier collections are live",
+    }
+}
+
+fn kept_text(report: &KeptReport) -> String {
+    if report.restores.is_empty() {
+        return format!("no collections of restores are kept in {}\n", report.target);
+    }
+    let mut text = String::new();
+    for one in &report.restores {
+        let state = match one.state {
+            SwapState::Loading => "loading, or interrupted while it loaded: --discard drops what it loaded",
+            SwapState::Moving => "interrupted while it moved collections: --undo moves all of them back",
+            SwapState::Settled => side_text(one.live),
+        };
+        push_line(&mut text, &format!("{}: {state}", one.id));
+        push_line(
+            &mut text,
+            &format!("  from {}, begun {}", one.from, one.started_at.format("%Y-%m-%d %H:%M:%S UTC")),
+        );
+        for collection in &one.collections {
+            let live = match collection.live {
+                Some(SwapSide::Restored) => "the restored one is live",
+                Some(SwapSide::Earlier) => "the earlier one is live",
+                None => "neither is live",
+            };
+            push_line(&mut text, &format!("  {}: {live}", collection.namespace));
+            for (name, documents) in collection.kept.iter().zip(&collection.documents) {
+                let documents = documents.map_or_else(
+                    || "an unknown number of documents".into(),
+                    |n| units::several(n, "document"),
+                );
+                push_line(&mut text, &format!("    {name}: {documents}"));
+            }
+        }
+    }
+    text
+}
+
+fn aside_text(report: &AsideReport, dropped: bool) -> String {
+    let mut text = String::new();
+    let done = match dropped {
+        true => format!("dropped what {} kept in {}", report.id, report.target),
+        false => format!("{} of {} in {}", side_text(report.live), report.id, report.target),
+    };
+    push_line(&mut text, &done);
+    report.collections.iter().for_each(|name| push_line(&mut text, &format!("  {name}")));
+    report.notes.iter().for_each(|note| push_line(&mut text, &format!("  needs a look: {note}")));
+    if !dropped {
+        let id = &report.id;
+        push_line(
+            &mut text,
+            &format!(
+                "  the others are kept: `uzima-backup restore --undo {id}` exchanges them again, --discard {id} drops them"
+            ),
+        );
+    }
+    text
+}

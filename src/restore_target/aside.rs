@@ -1,0 +1,193 @@
+//! Moves collections to other names in their database, stops their TTL, and keeps the marks of restores that did so.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bson::raw::cstr;
+use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
+
+use super::{RestoreTarget, acknowledged};
+use crate::base::error::{Error, Kind, Result};
+use crate::config::selection::RECORDS_DB;
+use crate::mongo::errors::{self, Class};
+use crate::mongo::meaning;
+
+/// The collection of the marks, in the database of the records.
+const MARKS: &str = "restores";
+/// How long a move may wait for transactions and other commands. All other commands wait as long.
+const MOVING: Duration = Duration::from_secs(1);
+/// MaxTimeMSExpired.
+const EXPIRED: i32 = 50;
+/// The largest `expireAfterSeconds` of an index: 68 years.
+const NEVER: i32 = i32::MAX;
+
+/// Collections by database and name.
+pub(crate) type Uuids = BTreeMap<(String, String), Vec<u8>>;
+
+/// A rename within a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub db: String,
+    pub from: String,
+    pub to: String,
+}
+
+/// What became of moves.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// All were made.
+    All,
+    /// A transaction or another command held a lock. If several commands were sent, those before it were carried out.
+    Blocked,
+}
+
+/// An index, or the clustered index of a collection (`None`), whose documents expire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    pub index: Option<String>,
+    pub seconds: i64,
+}
+
+impl Move {
+    fn rename(&self) -> RawDocumentBuf {
+        let (from, to) = (format!("{}.{}", self.db, self.from), format!("{}.{}", self.db, self.to));
+        rawdoc! {"renameCollection": from, "to": to, "dropTarget": false}
+    }
+}
+
+impl RestoreTarget {
+    /// Renames collections: all at once with `applyOps` if the user may and the server can, else one after the other. The new
+    /// names must be free, because `applyOps` gives a collection with such a name a generated one (seen on 6.0.5).
+    pub(crate) async fn move_all(&self, moves: &[Move]) -> Result<Moved> {
+        let mut operations = RawArrayBuf::new();
+        for one in moves {
+            operations.push(rawdoc! {"op": "c", "ns": format!("{}.$cmd", one.db), "o": one.rename()});
+        }
+        let command = rawdoc! {"applyOps": operations};
+        match self.change_once(command).await {
+            Err(e)
+                if errors::classify(&e) == Class::Unauthorized
+                    || errors::code(&e) == Some(super::apply::NO_COMMAND) => {}
+            Err(e) if errors::code(&e) == Some(EXPIRED) => return Ok(Moved::Blocked),
+            Err(e) => return Err(self.explain("cannot move collections", e)),
+            Ok(()) => return Ok(Moved::All),
+        }
+        for one in moves {
+            match self.change_once(one.rename()).await {
+                Err(e) if errors::code(&e) == Some(EXPIRED) => return Ok(Moved::Blocked),
+                Err(e) => {
+                    let Move { db, from, to } = one;
+                    let step = "Give the user the built-in role \"readWriteAnyDatabase\" as well";
+                    return Err(self.explain_right(
+                        format_args!("cannot rename {db}.{from} to {to}"),
+                        e,
+                        step,
+                    ));
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(Moved::All)
+    }
+
+    /// Sends a rename or `applyOps` once, because the caller looks where the collections are before it sends another one.
+    async fn change_once(&self, mut command: RawDocumentBuf) -> mongodb::error::Result<()> {
+        command.append(cstr!("maxTimeMS"), MOVING.as_millis() as i64);
+        command.append(cstr!("writeConcern"), self.concern.clone());
+        self.run("admin", command).await.map(drop)
+    }
+
+    /// The UUIDs of all collections of these databases.
+    pub(crate) async fn uuids_in(&self, databases: impl Iterator<Item = &str>) -> Result<Uuids> {
+        let mut all = Uuids::new();
+        for db in databases {
+            let uuids = self.uuids(db).await?;
+            all.extend(uuids.into_iter().map(|(name, uuid)| ((db.to_string(), name), uuid)));
+        }
+        Ok(all)
+    }
+
+    /// The indexes of a collection whose documents expire, apart from those that were stopped.
+    pub(crate) async fn expiries(&self, db: &str, collection: &str) -> Result<Vec<Expiry>> {
+        let seconds = |row: &RawDocumentBuf| {
+            let value = row.get("expireAfterSeconds").ok()??;
+            meaning::number(value).map(|seconds| seconds as i64)
+        };
+        let rows = self.find(db, rawdoc! {"listIndexes": collection}).await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            if let Some(seconds) = seconds(row).filter(|seconds| *seconds < i64::from(NEVER)) {
+                let clustered = row.get_bool("clustered").unwrap_or(false);
+                let name = row.get_str("name").unwrap_or_default().to_string();
+                found.push(Expiry { index: (!clustered).then_some(name), seconds });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stops the expiry of documents, or with `goes_on` lets them expire as before.
+    pub(crate) async fn expire(
+        &self,
+        db: &str,
+        collection: &str,
+        expiry: &Expiry,
+        goes_on: bool,
+    ) -> Result<()> {
+        let mut command = rawdoc! {"collMod": collection};
+        match (&expiry.index, goes_on) {
+            (Some(name), _) => {
+                let seconds = if goes_on { expiry.seconds } else { i64::from(NEVER) };
+                command
+                    .append(cstr!("index"), rawdoc! {"name": name.as_str(), "expireAfterSeconds": seconds});
+            }
+            (None, true) => command.append(cstr!("expireAfterSeconds"), expiry.seconds),
+            (None, false) => command.append(cstr!("expireAfterSeconds"), "off"),
+        }
+        command.append(cstr!("writeConcern"), self.concern.clone());
+        let done = self.change(db, command).await.map(drop);
+        done.map_err(|e| {
+            self.explain_beyond(format_args!("cannot change the expiry of {db}.{collection}"), e)
+        })
+    }
+
+    /// Creates an empty collection.
+    pub(crate) async fn create_empty(&self, db: &str, collection: &str) -> Result<()> {
+        let command = rawdoc! {"create": collection, "writeConcern": self.concern.clone()};
+        let done = self.change(db, command).await.map(drop);
+        done.map_err(|e| self.explain(format_args!("cannot create {db}.{collection}"), e))
+    }
+
+    /// Writes a mark, whose `_id` may exist.
+    pub(crate) async fn write_mark(&self, mark: RawDocumentBuf) -> Result<()> {
+        let id = mark.get_str("_id").unwrap_or_default().to_string();
+        let update = rawdoc! {"q": {"_id": id}, "u": mark, "upsert": true};
+        let command = rawdoc! {"update": MARKS, "updates": [update], "writeConcern": self.concern.clone()};
+        let answer = self.change(RECORDS_DB, command).await;
+        let answer = answer.map_err(|e| self.explain_mark("mark the restore", e))?;
+        acknowledged(&answer, "the mark of the restore was")
+    }
+
+    /// Removes a mark.
+    pub(crate) async fn remove_mark(&self, id: &str) -> Result<()> {
+        let delete = rawdoc! {"q": {"_id": id}, "limit": 1};
+        let command = rawdoc! {"delete": MARKS, "deletes": [delete], "writeConcern": self.concern.clone()};
+        let done = self.change(RECORDS_DB, command).await.map(drop);
+        done.map_err(|e| self.explain_mark("remove the mark of the restore", e))
+    }
+
+    /// All marks, by `_id`.
+    pub(crate) async fn marks(&self) -> Result<Vec<RawDocumentBuf>> {
+        let found = self.documents(RECORDS_DB, rawdoc! {"find": MARKS, "sort": {"_id": 1}}).await;
+        found.map_err(|e| self.explain_mark("read the marks of earlier restores", e))
+    }
+
+    fn explain_mark(&self, doing: &str, error: mongodb::error::Error) -> Error {
+        let doing = format!("cannot {doing} in {RECORDS_DB}.{MARKS}");
+        let step = format!(
+            "Give the user the right to write there: db.grantRolesToUser({:?}, [{{role: \"readWrite\", db: {RECORDS_DB:?}}}])",
+            self.user_and_db().0
+        );
+        // Without marks nothing can be moved.
+        self.explain_right(doing, error, &step).of_kind(Kind::Failed)
+    }
+}

@@ -1,0 +1,5 @@
+//! `restore --swap`, `--kept`, `--undo` and `--discard`.
+
+mod exchange;
+mod interrupted;
+mod support;
