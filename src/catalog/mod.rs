@@ -309,6 +309,11 @@ pub async fn missing_backups(store: &dyn Store, options: &CatalogOptions) -> Res
     Ok(compare_with_known(&store.place(), &folders(store).await?, options))
 }
 
+/// The known backups of a place that does not exist, if there are any.
+pub fn missing_in_nothing(place: &str, options: &CatalogOptions) -> Option<MissingBackups> {
+    compare_with_known(place, &BTreeMap::new(), options).filter(|missing| missing.newest)
+}
+
 fn compare_with_known(
     place: &str,
     folders: &BTreeMap<BackupId, BackupFolder>,

@@ -132,7 +132,8 @@ impl KnownBackups {
 
 /// The next step if known backups are missing.
 const REMOUNT: &str = "Mount the disk, or correct the place; if the backups are gone for good, or this is a new \
-     place for them, run `uzima-backup backup --new-place` once";
+     place for them, run `uzima-backup backup --new-place` once, or, if it is one of several places, \
+     `uzima-backup copy --missing --to NAME --new-place`";
 
 /// Known backups that are missing in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]

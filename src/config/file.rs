@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::place::FIRST;
 use super::table::{self, COPY_SETTINGS, Raw};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
@@ -176,6 +177,8 @@ fn copies(
             _ if copy.name.is_empty() => {
                 mistakes.push((at, "a copy needs a name: name = \"offsite\"".into()))
             }
+            _ if copy.name == FIRST => mistakes
+                .push((at, format!("'{FIRST}' is the name of the first place: give the copy another one"))),
             true => mistakes.push((at, format!("two copies have the name '{}'", copy.name))),
             false => file.copies.push(copy),
         }
@@ -255,6 +258,7 @@ mod tests {
             ("[[copies]]\nname = 'a'\nbuckets = 'b'\n", "line 3, column 1", "did you mean 'bucket'"),
             ("[[copies]]\nname = 'a'\n[[copies]]\nname = 'a'\n", "line 3, column 1", "two copies"),
             ("[[copies]]\nname = 'a'\ndir = ['/b']\n", "line 3, column 1", "'dir' takes"),
+            ("[[copies]]\nname = 'first'\ndir = '/b'\n", "line 1, column 1", "the first place"),
             ("[copies]\nname = 'a'\n", "line 1, column 2", "[[copies]]"),
             ("copies = ['/b']\n", "line 1, column 11", "[[copies]]"),
             ("[s3]\nbuckt = 'b'\n[mail]\ntoo = 'b'\n", "line 2, column 1", "; line 4, column 1: "),

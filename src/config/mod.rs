@@ -131,8 +131,33 @@ impl Config {
                 .hint(format!("{near}The places are {}", names.join(", ")))
         })?;
         let config = Config::resolve(layers, &self.machine, self.misspelt.clone(), self.exposed.clone());
+        let place = match self.layers.copy() {
+            // These settings are those of a copy alone, which may be refused.
+            Some(_) => self.place.clone(),
+            None => config.place.and_then(|place| self.refuse_twice(name, place)),
+        };
         // Messages may still quote what other places said.
-        Ok(Config { redactor: self.redactor.clone(), ..config })
+        Ok(Config { redactor: self.redactor.clone(), place, ..config })
+    }
+
+    /// Refuses a place that is the same as one before it: a copy of itself is no copy, and what repairs or deletes one of both
+    /// would harm the other.
+    fn refuse_twice(&self, name: &str, place: Place) -> Result<Place> {
+        let before = self.place_names().into_iter().take_while(|other| *other != name);
+        for other in before {
+            let layers = match other {
+                FIRST => Some(self.layers.without_copies()),
+                _ => self.layers.of_copy(other),
+            };
+            let Some(Ok(earlier)) = layers.map(|layers| place::place(&layers)) else { continue };
+            if place.is_same(&earlier) {
+                let what = format!("the places {other} and {name} are the same: {}", place.name());
+                return Err(Error::usage(what).hint(format!(
+                    "Give the copy {name} another directory, bucket or prefix, or remove it from the settings"
+                )));
+            }
+        }
+        Ok(place)
     }
 
     fn resolve(layers: Layers, machine: &Machine, misspelt: Vec<Misspelt>, exposed: Vec<Exposed>) -> Config {

@@ -2,6 +2,7 @@
 //! User Guide.
 
 use std::num::NonZeroU64;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -34,6 +35,28 @@ impl Place {
                 "" => format!("s3://{}/", options.bucket),
                 prefix => format!("s3://{}/{prefix}/", options.bucket),
             },
+        }
+    }
+}
+
+impl Place {
+    /// Returns true if both are the same directory, also by a link or another mount of it, or the same prefix of a bucket.
+    pub fn is_same(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Dir(a), Place::Dir(b)) => {
+                let inode = |options: &DirOptions| {
+                    let found = std::fs::metadata(&options.root).ok()?;
+                    Some((found.dev(), found.ino()))
+                };
+                self.name() == other.name() || inode(a).is_some_and(|one| inode(b) == Some(one))
+            }
+            (Place::S3(a), Place::S3(b)) => {
+                let service = |options: &S3Options| {
+                    options.endpoint_url.as_ref().map(|url| url.trim_end_matches('/').to_ascii_lowercase())
+                };
+                self.name() == other.name() && service(a) == service(b)
+            }
+            _ => false,
         }
     }
 }

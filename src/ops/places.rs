@@ -128,6 +128,9 @@ impl OpenPlace {
 /// Opens a place, and checks that it can be listed and has its known backups.
 async fn open_one(config: &Config, reading: Option<&CatalogOptions>, create: bool) -> Result<Arc<dyn Store>> {
     let place = config.place.as_ref()?;
+    if let Some(reading) = reading.filter(|_| create) {
+        refuse_gone(place, reading)?;
+    }
     let store = match create {
         true => store::open(place).await?,
         false => store::open_existing(place).await?,
@@ -137,6 +140,20 @@ async fn open_one(config: &Config, reading: Option<&CatalogOptions>, create: boo
         expect_known(&*store, reading).await?;
     }
     Ok(store)
+}
+
+/// Refuses a directory that does not exist and has known backups, so that it is not created where a disk is not mounted.
+///
+/// # Errors
+/// Returns an error of the kind [`Kind::Unmounted`].
+pub fn refuse_gone(place: &Place, reading: &CatalogOptions) -> Result<()> {
+    let Place::Dir(options) = place else { return Ok(()) };
+    match options.root.try_exists() {
+        Ok(false) => {
+            catalog::missing_in_nothing(&place.name(), reading).map_or(Ok(()), |gone| Err(gone.error()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lists a place.

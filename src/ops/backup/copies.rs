@@ -85,7 +85,7 @@ impl Work<'_> {
                 Err(e) => e,
             },
         };
-        log::info!("the place {} is caught up: {}", place.name, left.chain());
+        log::info!("the place {} failed or fell behind, and will be caught up: {}", place.name, left.chain());
         self.catch_up(place).await?;
         Ok(Some(left.chain()))
     }

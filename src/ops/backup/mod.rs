@@ -41,7 +41,7 @@ use crate::mongo::notes::Notes;
 use crate::mongo::server::Server;
 use crate::notify::events::{BackupFacts, BackupSuccess, RunKind, RunOutcome};
 use crate::notify::run::{Run, RunNotices};
-use crate::ops::places::{AwayPlace, Places};
+use crate::ops::places::{AwayPlace, Places, refuse_gone};
 use crate::source::describe::{self, Description};
 use crate::source::{engine, oplog};
 use crate::store::{self, Store, leftovers};
@@ -277,18 +277,27 @@ async fn locked_backup(
 async fn open_places(run: &Run<'_>, new_place: bool) -> Result<(Vec<BackupPlace>, Vec<AwayPlace>)> {
     let (config, reading) = (run.config, run.reading()?);
     if config.place_names().len() == 1 {
-        let store = store::open(config.place.as_ref()?).await?;
+        let place = config.place.as_ref()?;
+        if !new_place {
+            refuse_gone(place, &reading)?;
+        }
+        let store = store::open(place).await?;
         let uploads = config.job.as_ref()?.uploads;
         return Ok((vec![BackupPlace::only(store, uploads)], Vec::new()));
     }
     let places = Places::open(config, &|_| (!new_place).then_some(&reading), true).await?;
-    for away in &places.away {
-        log::warn!("{}", away.problem());
+    let (mut open, mut away) = (Vec::new(), places.away);
+    for place in places.open {
+        let (name, configured) = (place.name.clone(), place.config.place.clone().ok());
+        match BackupPlace::of(place) {
+            Ok(place) => open.push(place),
+            Err(why) => away.push(AwayPlace { name, place: configured, why, catch_up: Duration::ZERO }),
+        }
     }
-    let open: Vec<BackupPlace> = places.open.into_iter().map(BackupPlace::of).collect::<Result<_>>()?;
-    match (open.is_empty(), places.away.first()) {
+    away.iter().for_each(|away| log::warn!("{}", away.problem()));
+    match (open.is_empty(), away.first()) {
         (true, Some(away)) => Err(away.why.clone()),
-        _ => Ok((open, places.away)),
+        _ => Ok((open, away)),
     }
 }
 

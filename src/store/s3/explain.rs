@@ -33,7 +33,7 @@ pub(super) fn explain(
         match failure.code() {
             "NoSuchBucket" => {
                 let hint = format!(
-                    "Create the bucket {bucket}, or correct S3_BACKUP_BUCKET; a bucket exists at one endpoint only"
+                    "Create the bucket {bucket}, or correct its name (S3_BACKUP_BUCKET; of a copy, COPY_S3_BUCKET or bucket); a bucket exists at one endpoint only"
                 );
                 (StoreErrorKind::NoPlace, hint)
             }

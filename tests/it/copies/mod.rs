@@ -16,6 +16,7 @@ mod readers_past;
 mod readers_slices;
 mod readers_support;
 mod recorded;
+mod same;
 mod stats;
 mod support;
 mod year;
