@@ -1,10 +1,11 @@
-//! mongodump's formats: `metadata.json`, Extended JSON, file names and the archive.
+//! mongodump's formats: `metadata.json`, Extended JSON, file names and the archive; and filters for documents.
 
 pub mod demux;
 pub mod extjson;
 pub mod metadata;
 pub mod names;
 pub(crate) mod oplog;
+pub mod query;
 
 use crate::base::error::Result;
 use crate::base::waits::Waits;
