@@ -7,6 +7,7 @@ mod cleanup;
 mod complete;
 mod config;
 mod copy;
+mod get;
 mod health;
 mod identity;
 mod init;
@@ -129,6 +130,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
                 Command::Oplog(args) => Box::pin(oplog::run(args, &run, &output, &log)),
                 Command::Restore(args) => Box::pin(restore::run(args, &run, &output, &log.bars)),
+                Command::Get(args) => Box::pin(get::run(args, &run, &output)),
                 Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
                 Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
                 Command::Copy(args) => Box::pin(copy::run(args, &run, &output, &log)),

@@ -1,4 +1,4 @@
-//! Canonical Extended JSON v2 from raw BSON and back, the format of `metadata.json`.
+//! Extended JSON v2 from raw BSON and back. The canonical form is the format of `metadata.json`.
 //!
 //! The `bson` crate is not used for this: decoding into a map would lose duplicate keys, and `bson` 3.1
 //! prints subnormal doubles as bare numbers, NaN with a sign, and sorts the flags of regular expressions.
@@ -20,6 +20,7 @@ use bson::{
     Bson, DateTime, Decimal128, RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf,
     Regex, Timestamp,
 };
+use chrono::Datelike;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Error as _;
 
@@ -32,25 +33,41 @@ use crate::base::bounds;
 /// [`bounds::DEEPEST`].
 pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
     bounds::check_depth(document).map_err(bson::error::Error::custom)?;
-    write_fields(out, document)
+    write_fields(out, document, Form::Canonical)
 }
 
-fn write_fields(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
+/// As [`write_document`], in the relaxed form: numbers are JSON numbers, and times of the years 1970 to 9999 are text. The types of
+/// numbers are lost.
+///
+/// # Errors
+/// As [`write_document`].
+pub fn write_relaxed(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
+    bounds::check_depth(document).map_err(bson::error::Error::custom)?;
+    write_fields(out, document, Form::Relaxed)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Canonical,
+    Relaxed,
+}
+
+fn write_fields(out: &mut String, document: &RawDocument, form: Form) -> Result<(), bson::error::Error> {
     for (i, element) in document.iter().enumerate() {
         let (key, value) = element?;
         out.push(if i == 0 { '{' } else { ',' });
         out.push_str(&quoted(key.as_str()));
         out.push(':');
-        write_value(out, value)?;
+        write_value(out, value, form)?;
     }
     out.push_str(if document.is_empty() { "{}" } else { "}" });
     Ok(())
 }
 
-fn write_array(out: &mut String, array: &RawArray) -> Result<(), bson::error::Error> {
+fn write_array(out: &mut String, array: &RawArray, form: Form) -> Result<(), bson::error::Error> {
     for (i, value) in array.into_iter().enumerate() {
         out.push(if i == 0 { '[' } else { ',' });
-        write_value(out, value?)?;
+        write_value(out, value?, form)?;
     }
     out.push_str(if array.is_empty() { "[]" } else { "]" });
     Ok(())
@@ -61,13 +78,22 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is JSON")
 }
 
-fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::error::Error> {
+fn write_value(out: &mut String, value: RawBsonRef<'_>, form: Form) -> Result<(), bson::error::Error> {
     macro_rules! put { ($($t:tt)*) => { write!(out, $($t)*).expect("writing to a String succeeds") } }
     match value {
+        RawBsonRef::Double(v) if form == Form::Relaxed && v.is_finite() => out.push_str(&double(v)),
+        RawBsonRef::Int32(v) if form == Form::Relaxed => put!("{v}"),
+        RawBsonRef::Int64(v) if form == Form::Relaxed => put!("{v}"),
+        RawBsonRef::DateTime(v)
+            if form == Form::Relaxed
+                && let Some(text) = date_text(v) =>
+        {
+            put!(r#"{{"$date":"{text}"}}"#);
+        }
         RawBsonRef::Double(v) => put!(r#"{{"$numberDouble":"{}"}}"#, double(v)),
         RawBsonRef::String(v) => out.push_str(&quoted(v)),
-        RawBsonRef::Document(v) => write_fields(out, v)?,
-        RawBsonRef::Array(v) => write_array(out, v)?,
+        RawBsonRef::Document(v) => write_fields(out, v, form)?,
+        RawBsonRef::Array(v) => write_array(out, v, form)?,
         RawBsonRef::Binary(v) => put!(
             r#"{{"$binary":{{"base64":"{}","subType":"{:02x}"}}}}"#,
             STANDARD.encode(v.bytes),
@@ -91,7 +117,7 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
         RawBsonRef::JavaScriptCode(v) => put!(r#"{{"$code":{}}}"#, quoted(v)),
         RawBsonRef::JavaScriptCodeWithScope(v) => {
             put!(r#"{{"$code":{},"$scope":"#, quoted(v.code));
-            write_fields(out, v.scope)?;
+            write_fields(out, v.scope, form)?;
             out.push('}');
         }
         RawBsonRef::Symbol(v) => put!(r#"{{"$symbol":{}}}"#, quoted(v)),
@@ -103,6 +129,15 @@ fn write_value(out: &mut String, value: RawBsonRef<'_>) -> Result<(), bson::erro
         RawBsonRef::MaxKey => out.push_str(r#"{"$maxKey":1}"#),
     }
     Ok(())
+}
+
+/// The text of a time of the years 1970 to 9999; `None` for another time.
+fn date_text(time: DateTime) -> Option<String> {
+    let millis = time.timestamp_millis();
+    let time =
+        chrono::DateTime::from_timestamp_millis(millis).filter(|time| time.year() <= 9999 && millis >= 0)?;
+    let fraction = if millis % 1000 == 0 { "" } else { "%.3f" };
+    Some(time.format(&format!("%Y-%m-%dT%H:%M:%S{fraction}Z")).to_string())
 }
 
 /// Returns the shortest text that reads back as the same double. It contains a point or an exponent.

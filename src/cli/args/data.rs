@@ -1,11 +1,13 @@
-//! The flags of the commands that read or write the data of backups: `backup`, `restore` and `verify`.
+//! The flags of the commands that read or write the data of backups, such as `backup`, `restore` and `get`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{BackupsOf, completed, percent, whole};
+use super::{BackupsOf, completed, percent, positive, whole};
 use crate::catalog::choose::WhichBackup;
 use crate::cli::units;
 use crate::config::choices::{ConsistencyChoice, EngineChoice, NAMES};
@@ -242,6 +244,93 @@ pub struct RestoreArgs {
     /// Print the plan, check the data and whether the server accepts it, and stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Print documents of one collection of a backup",
+    long_about = "Print documents of one collection of a backup on standard output, without a server.\n\n\
+Only the manifest, the index and the data of this collection are read, and the reading stops at the last wanted document. The \
+documents are printed in the order of the backup. Everything else goes to standard error.\n\n\
+A filter is a part of MongoDB's query language, in Extended JSON: {field: value} with a value of any type, $eq, $ne, $gt, $gte, $lt, \
+$lte, $in, $nin, $exists, $not, $and, $or, $nor, and paths with dots. It finds the same documents as `find` on a server without a \
+collation: an array matches if one of its elements or the array itself matches, only values of the same type are compared, all \
+types of numbers are one type, and null matches a missing field. Everything else, such as $regex, is refused.\n\n\
+Each document is as it was when the backup read it. The backup's oplog slice has the writes of that time. It is read at the end, and \
+the exit code is 3 if it changes a printed document, or writes to documents that were not printed and may match afterwards.",
+    after_help = "Examples:\n  uzima-backup get latest shop.orders --limit 3\n  \
+uzima-backup get latest shop.orders --id '{\"$oid\": \"507f1f77bcf86cd799439011\"}'\n  \
+uzima-backup get 20261123T030000Z-7k3q9d shop.orders --filter '{\"status\": \"open\", \"total\": {\"$gte\": 100}}' --format bson > \
+orders.bson\n\n\
+Exit codes: 0 the documents are printed; no document may match · 1 the backup cannot be read now · 2 wrong usage: a filter that is not \
+supported, or a collection that the backup does not have · 3 the documents are printed, but something needs a look, such as writes \
+during the backup · 4 the backup is damaged; the documents before the damage are printed · 6 no identity decrypts the backup"
+)]
+pub struct GetArgs {
+    /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
+    #[arg(
+        value_name = "latest|ID",
+        value_parser = completed::<WhichBackup>(["latest"]),
+        hide_possible_values = true,
+    )]
+    pub which: WhichBackup,
+    /// The collection: database.collection
+    #[arg(value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Only the document with this _id, in Extended JSON, e.g. 5, '"text"' or '{"$oid": "507f1f77bcf86cd799439011"}'
+    #[arg(long, value_name = "EJSON", allow_hyphen_values = true, conflicts_with = "filter")]
+    pub id: Option<String>,
+    /// Only documents that match, e.g. '{"status": "open"}'
+    #[arg(long, value_name = "EJSON")]
+    pub filter: Option<String>,
+    /// The most documents
+    #[arg(long, value_name = "N", value_parser = positive, allow_hyphen_values = true)]
+    pub limit: Option<NonZeroUsize>,
+    /// json: canonical Extended JSON, which keeps all types, one document a line; relaxed: Extended JSON with plain numbers and
+    /// times; bson: as in the files of mongodump
+    #[arg(
+        long,
+        default_value = "json",
+        value_parser = completed::<DocumentFormat>(DocumentFormat::NAMES),
+        hide_possible_values = true
+    )]
+    pub format: DocumentFormat,
+    #[command(flatten)]
+    pub backups: BackupsOf,
+    /// The file with the secret keys of an encrypted backup
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Read this backup although its signature is missing or wrong
+    #[arg(long, value_name = "ID")]
+    pub allow_unsigned: Option<BackupId>,
+}
+
+/// The format of printed documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentFormat {
+    /// Canonical Extended JSON, one document a line.
+    Json,
+    /// Relaxed Extended JSON, one document a line.
+    Relaxed,
+    /// BSON, one document after the other.
+    Bson,
+}
+
+impl DocumentFormat {
+    const NAMES: [&str; 3] = ["json", "relaxed", "bson"];
+}
+
+impl FromStr for DocumentFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DocumentFormat, String> {
+        match text {
+            "json" => Ok(DocumentFormat::Json),
+            "relaxed" => Ok(DocumentFormat::Relaxed),
+            "bson" => Ok(DocumentFormat::Bson),
+            _ => Err(format!("it is one of {}", DocumentFormat::NAMES.join(", "))),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

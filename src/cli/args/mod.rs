@@ -17,7 +17,7 @@ pub use self::admin::{
     CleanupArgs, HealthArgs, InitArgs, KeygenArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs,
     TimelineArgs, UnpinArgs,
 };
-pub use self::data::{BackupArgs, CopyArgs, OplogArgs, RestoreArgs, VerifyArgs};
+pub use self::data::{BackupArgs, CopyArgs, DocumentFormat, GetArgs, OplogArgs, RestoreArgs, VerifyArgs};
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
@@ -78,6 +78,7 @@ pub enum Command {
     Backup(BackupArgs),
     Oplog(OplogArgs),
     Restore(RestoreArgs),
+    Get(GetArgs),
     List(ListArgs),
     Cleanup(CleanupArgs),
     Copy(CopyArgs),
@@ -196,7 +197,8 @@ impl Command {
                 ("dir", path(target.dir.as_deref())),
                 ("identity_file", path(identity.as_deref())),
             ],
-            Command::List(ListArgs { backups, identity, .. }) => {
+            Command::List(ListArgs { backups, identity, .. })
+            | Command::Get(GetArgs { backups, identity, .. }) => {
                 vec![("dir", path(backups.dir.as_deref())), ("identity_file", path(identity.as_deref()))]
             }
             Command::Cleanup(CleanupArgs { target, .. })
@@ -222,6 +224,7 @@ impl Command {
     pub fn place(&self) -> Option<&str> {
         match self {
             Command::Restore(RestoreArgs { backups, .. })
+            | Command::Get(GetArgs { backups, .. })
             | Command::Verify(VerifyArgs { backups, .. })
             | Command::List(ListArgs { backups, .. })
             | Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })

@@ -8,6 +8,7 @@
 pub(crate) mod dump;
 mod fill;
 pub(crate) mod filter;
+pub mod get;
 mod load;
 mod namespaces;
 mod options;

@@ -401,6 +401,12 @@ impl StoredBackup {
         Ok(found)
     }
 
+    /// Returns true if the options of a namespace, as the index has them, contain a collation.
+    pub(super) fn has_collation(&self, at: usize) -> bool {
+        let options = self.index.namespaces.get(at).and_then(|described| described.documents().ok());
+        options.is_some_and(|(options, _)| options.get_document("collation").is_ok())
+    }
+
     pub(super) fn segments(&self, at: usize) -> Vec<Segment> {
         self.index.segments.iter().filter(|segment| segment.namespace == at).cloned().collect()
     }
