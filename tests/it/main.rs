@@ -11,6 +11,7 @@ mod docs;
 mod drill;
 mod encryption;
 mod generated;
+mod get;
 mod health;
 mod hostile;
 mod init;

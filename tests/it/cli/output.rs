@@ -227,6 +227,7 @@ fn help_names_variables_examples_and_exit_codes() {
           backup    Dump a MongoDB server into one artifact in the bucket or directory
           oplog     Store what the server wrote since the last run, in slices of its oplog
           restore   Restore a backup, or chosen namespaces of it, into a server
+          get       Print documents of one collection of a backup
           list      List the backups that exist, and the runs that made none, or show everything about one
                     of them
           cleanup   Delete backups that are older than necessary, never the last good ones

@@ -14,7 +14,7 @@ mod readers;
 mod readers_damage;
 mod readers_past;
 mod readers_slices;
-mod readers_support;
+pub mod readers_support;
 mod recorded;
 mod same;
 mod stats;

@@ -115,6 +115,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
     const ID: &str = "20261123T030000Z-7k3q9d";
     let needed: &[&str] = match command {
         "restore" => &["latest"],
+        "get" => &["latest", "shop.orders"],
         "pin" | "unpin" => &[ID],
         "verify" => &["--drill"],
         "notify" => &["--test"],

@@ -77,6 +77,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "state_dir",
         ],
         "restore" => &["restore_uri", "mongo_uri", "s3.bucket", "dir", "identity_file", "trusted_keys"],
+        "get" => &["s3.bucket", "dir", "identity_file", "trusted_keys"],
         "verify" => {
             &["s3.bucket", "dir", "identity_file", "trusted_keys", "drill_uri", "mongod_path", "records"]
         }

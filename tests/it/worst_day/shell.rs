@@ -107,12 +107,13 @@ pub type Section = (String, Vec<String>);
 /// Panics if a block of code has a language that no shell runs.
 pub fn sections(page: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    let mut heading = "";
+    let (mut heading, mut above) = ("", "");
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
+        let marked = std::mem::replace(&mut above, line).starts_with("<!-- not run: ");
         if let Some(language) = line.strip_prefix("```") {
-            if language == "js" || language == "text" {
-                // A user, which pages::users creates, or a message.
+            if marked || language == "js" || language == "text" {
+                // The reason is above, or it is a user, which pages::users creates, or a message.
                 lines.by_ref().take_while(|line| *line != "```").for_each(drop);
                 continue;
             }
