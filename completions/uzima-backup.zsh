@@ -152,6 +152,30 @@ _arguments "${_arguments_options[@]}" : \
 '::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+'(--filter)--id=[Only the document with this _id, in Extended JSON, e.g. 5, '\''"text"'\'' or '\''{"\$oid"\: "507f1f77bcf86cd799439011"}'\'']:EJSON:' \
+'--filter=[Only documents that match, e.g. '\''{"status"\: "open"}'\'']:EJSON:' \
+'--limit=[The most documents]:N:' \
+'--format=[json\: canonical Extended JSON, which keeps all types, one document a line; relaxed\: Extended JSON with plain numbers and times; bson\: as in the files of mongodump]:FORMAT:(json relaxed bson)' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
+'--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'--identity=[The file with the secret keys of an encrypted backup]:FILE:_files' \
+'--allow-unsigned=[Read this backup although its signature is missing or wrong]:ID: _uzima_backup_offers' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
+':namespace -- The collection\: database.collection:' \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 '*--status=[Only these statuses\: completed, running, failed, interrupted, deleted, damaged, artifact_missing, index_missing, manifest_missing, unreadable_manifest or archived, separated by commas (may be given several times); default\: all but deleted]:STATUS:(running completed failed interrupted deleted damaged artifact_missing index_missing manifest_missing unreadable_manifest untrusted wrong_signature archived)' \
@@ -405,6 +429,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -473,6 +501,7 @@ _uzima-backup_commands() {
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'oplog:Store what the server wrote since the last run, in slices of its oplog' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
+'get:Print documents of one collection of a backup' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
 'copy:Copy backups and oplog slices to the places that lack them' \
@@ -509,6 +538,11 @@ _uzima-backup__subcmd__copy_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup copy commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__get_commands] )) ||
+_uzima-backup__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup get commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__health_commands] )) ||
 _uzima-backup__subcmd__health_commands() {
     local commands; commands=()
@@ -521,6 +555,7 @@ _uzima-backup__subcmd__help_commands() {
 'backup:Dump a MongoDB server into one artifact in the bucket or directory' \
 'oplog:Store what the server wrote since the last run, in slices of its oplog' \
 'restore:Restore a backup, or chosen namespaces of it, into a server' \
+'get:Print documents of one collection of a backup' \
 'list:List the backups that exist, and the runs that made none, or show everything about one of them' \
 'cleanup:Delete backups that are older than necessary, never the last good ones' \
 'copy:Copy backups and oplog slices to the places that lack them' \
@@ -556,6 +591,11 @@ _uzima-backup__subcmd__help__subcmd__config_commands() {
 _uzima-backup__subcmd__help__subcmd__copy_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help copy commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__get_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help get commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__health_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__health_commands() {

@@ -132,6 +132,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         Some("1"),
         Some("30m"),
         Some("10%"),
+        Some("json"),
         Some(ID),
         Some("failed"),
         Some("failure"),
