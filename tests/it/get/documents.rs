@@ -150,6 +150,31 @@ async fn an_encrypted_backup_needs_its_key() {
     assert_eq!(refused.stdout, "");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_and_a_collation_are_noted() {
+    let (source, client) = server().await;
+    let shop = client.database("shop");
+    let create = bson::doc! {"create": "series", "timeseries": {"timeField": "t"}};
+    shop.run_command(create).await.expect("a time series");
+    let measured = bson::doc! {"t": bson::DateTime::from_millis(1_700_000_000_000), "value": 5};
+    shop.collection("series").insert_one(measured).await.expect("a measurement");
+    let collation = bson::doc! {"locale": "en", "strength": 2};
+    let create = bson::doc! {"create": "names", "collation": collation};
+    shop.run_command(create).await.expect("a collection");
+    shop.collection("names").insert_one(bson::doc! {"_id": 1, "name": "Ada"}).await.expect("a name");
+    let home = Backup::of(&source, &[]).home;
+    let buckets = ran(&home, &["latest", "shop.series"]).ends(0);
+    assert!(buckets.stdout.contains("\"control\""), "{}", buckets.stdout);
+    buckets.says(&["shop.series is a time series: its documents are buckets of measurements"]);
+    let names = ran(&home, &["latest", "shop.names", "--filter", r#"{"name": "ada"}"#]).ends(0);
+    assert_eq!(names.stdout, "");
+    names.says(&[
+        "shop.names has a collation, which the filter does not use",
+        "0 documents of shop.names match",
+    ]);
+    assert_eq!(ran(&home, &["latest", "shop.names"]).ends(0).stderr, "");
+}
+
 /// `head` closes the pipe after its last line.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_pipe_is_no_error() {

@@ -9,7 +9,7 @@ use uzima_testkit::s3_server::S3Server;
 
 use super::{ids, ran};
 use crate::cli::s3::to_s3;
-use crate::cli::support::{Home, NOWHERE, run};
+use crate::cli::support::{Home, NOWHERE, peak, run};
 use crate::copies::readers_support::{TwoPlaces, flip};
 use crate::restore::support::{Backup, rows, server};
 
@@ -101,6 +101,22 @@ async fn reading_stops_at_the_limit() {
         assert!(!starts.is_empty());
         assert_eq!(starts.iter().any(|start| *start >= second), later, "{args:?}: {starts:?}");
     }
+}
+
+/// Two collections, one of which is 16 times larger.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_the_collection() {
+    let (source, client) = server().await;
+    let text = "x".repeat(1 << 10);
+    for (collection, count) in [("small", 8_000), ("large", 128_000)] {
+        let all = (0..count).map(|n| bson::doc! {"_id": n, "text": &text});
+        client.database("shop").collection(collection).insert_many(all).await.expect("rows");
+    }
+    let home = Backup::of(&source, &["--db", "shop"]).home;
+    let peak_of = |namespace| peak(&mut super::get(&home, &["latest", namespace]));
+    let (small, large) = (peak_of("shop.small"), peak_of("shop.large"));
+    println!("get: peak {small} KiB for 8 MiB, {large} KiB for 128 MiB");
+    assert!(large < small + (32 << 10), "{small} KiB, then {large} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]

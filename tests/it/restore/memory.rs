@@ -1,4 +1,4 @@
-//! The peak memory of a backup and of a restore, with the largest documents.
+//! The peak memory of a backup, a restore and `get`, with the largest documents.
 
 use std::ffi::OsStr;
 
@@ -50,6 +50,9 @@ async fn the_largest_documents_fit_into_256_mib() {
     };
     let stored = restored(&["latest".as_ref()]).await;
     let dump = restored(&["--from".as_ref(), artifact.as_os_str()]).await;
-    let peaks = format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB");
-    assert!([made, stored, dump].iter().all(|peak| *peak < LIMIT_KIB), "{peaks}");
+    let printed = peak(home.to_dir("mongodb://127.0.0.1:1").args(["get", "latest", "shop.films"]));
+    let peaks =
+        format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB, get {printed} KiB");
+    println!("{peaks}");
+    assert!([made, stored, dump, printed].iter().all(|peak| *peak < LIMIT_KIB), "{peaks}");
 }
