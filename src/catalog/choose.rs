@@ -132,7 +132,7 @@ async fn readable(store: &dyn Store, entry: CatalogEntry<Box<Manifest>>) -> Resu
 /// The error of a command that reads a backup whose signature is missing or wrong.
 pub fn untrusted_error(id: &BackupId, why: &Distrust) -> Error {
     Error::new(Kind::Mismatch, format!("the backup {id} is untrusted: {why}")).hint(format!(
-        "Find out who wrote it. `restore` and `verify` with --allow-unsigned {id} read it nevertheless; trusted_before \
+        "Find out who wrote it. `restore`, `get` and `verify` with --allow-unsigned {id} read it nevertheless; trusted_before \
          (BACKUP_TRUSTED_BEFORE) trusts unsigned backups from before a date"
     ))
 }

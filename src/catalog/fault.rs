@@ -123,7 +123,7 @@ impl BackupFault {
             FaultKind::ManifestMissing | FaultKind::UnreadableManifest => return None,
             FaultKind::Untrusted | FaultKind::WrongSignature => {
                 return Some(format!(
-                    "find out who wrote it; `--allow-unsigned {id}` restores or verifies it nevertheless, and cleanup never \
+                    "find out who wrote it; `--allow-unsigned {id}` restores, prints or verifies it nevertheless, and cleanup never \
                      deletes it"
                 ));
             }

@@ -10,9 +10,10 @@ use super::job_meant;
 use super::output::{self, Output};
 use super::restore::reading;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::units::several;
-use crate::catalog::choose::SkippedBackup;
+use crate::catalog::choose::{SkippedBackup, WhichBackup};
 use crate::dumpformat::extjson;
 use crate::dumpformat::query::Query;
 use crate::notify::run::Run;
@@ -65,8 +66,10 @@ fn options(args: &GetArgs) -> Result<GetOptions> {
 async fn open(args: &GetArgs, run: &Run<'_>) -> Result<StoredBackup> {
     let reading = reading(args.allow_unsigned.as_ref(), run)?;
     let places = Places::open_existing(run.config).await?;
-    let job = job_meant(&args.which, args.backups.job.as_deref(), run.config);
-    let found = places.choose_backup(&args.which, job, &reading, Purpose::Restore).await?;
+    let allowed = args.allow_unsigned.clone().filter(|_| args.which == WhichBackup::Latest);
+    let which = allowed.map_or_else(|| args.which.clone(), WhichBackup::Id);
+    let job = job_meant(&which, args.backups.job.as_deref(), run.config);
+    let found = places.choose_backup(&which, job, &reading, Purpose::Restore).await?;
     let FoundBackup { place, manifest, skipped, passed_over } = found;
     for SkippedBackup { id, reason } in &skipped {
         log::warn!("the newer backup {id} is skipped: {reason}");
@@ -104,7 +107,8 @@ impl TakeDocuments for Printer {
         written
             .map_err(|e| Error::new(Kind::Mismatch, "a document of the backup is damaged").caused_by(e))?;
         self.text.push('\n');
-        wants_more(self.out.write_all(self.text.as_bytes()))
+        // A terminal obeys control characters, which JSON allows in texts.
+        wants_more(self.out.write_all(escape::json(&self.text).as_bytes()))
     }
 
     fn flush(&mut self) -> Result<bool> {

@@ -33,7 +33,7 @@ fn kinds() -> Vec<RawDocumentBuf> {
     all.append(bson::raw::cstr!("least"), RawBson::MinKey);
     vec![
         all,
-        rawdoc! {"_id": "text", "of": "línea\n<&>"},
+        rawdoc! {"_id": "text", "of": "línea\n<&>\u{9b}2J"},
         rawdoc! {"_id": {"a": 1}, "null": bson::RawBsonRef::Null},
     ]
 }
@@ -63,7 +63,7 @@ async fn every_format_has_the_same_documents() {
     let relaxed = ran(&home, &["latest", "shop.kinds", "--format=relaxed"]).ends(0);
     insta::assert_snapshot!(relaxed.stdout, @r#"
     {"_id":0,"long":5,"whole":1.0,"nan":{"$numberDouble":"NaN"},"when":{"$date":"2026-11-24T03:00:12.345Z"},"second":{"$date":"2026-11-24T03:00:12Z"},"early":{"$date":{"$numberLong":"-1"}},"bytes":{"$binary":{"base64":"AQEBAQEBAQEBAQEBAQEBAQ==","subType":"04"}},"list":[1,{"a":[{"$timestamp":{"t":1,"i":2}}]}],"decimal":{"$numberDecimal":"1.50"},"least":{"$minKey":1}}
-    {"_id":"text","of":"línea\n<&>"}
+    {"_id":"text","of":"línea\n<&>\u009b2J"}
     {"_id":{"a":1},"null":null}
     "#);
 }

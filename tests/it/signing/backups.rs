@@ -132,6 +132,12 @@ async fn signed_backups_are_proven_by_stock_minisign_and_forged_ones_are_not_res
     assert_eq!(differences(&source, &copy).await, Vec::<String>::new());
     // Another backup does not clear the exception.
     restored(&[forged.id.as_str(), "--allow-unsigned", unsigned.id.as_str()]).ends(4);
+    let get = |args: &[&str]| signed.run(NOWHERE, &[&["get"], args].concat(), &[]);
+    get(&[unsigned.id.as_str(), "shop.absent"]).ends(4).says(&["is untrusted: it is not signed"]);
+    get(&["latest", "shop.absent", "--allow-unsigned", unsigned.id.as_str()]).ends(2).says(&[
+        "because of --allow-unsigned",
+        &format!("the backup {} has no namespace shop.absent", unsigned.id),
+    ]);
     signed.run(NOWHERE, &["verify", "--allow-unsigned", unsigned.id.as_str()], &[]).ends(0);
     // The result is signed and counts.
     let result = signed.home.files().into_iter().filter(|file| file.contains("verified-")).count();
