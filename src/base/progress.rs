@@ -46,6 +46,8 @@ pub enum Phase {
     Comparing,
     /// `verify` reads an artifact.
     Verifying,
+    /// `diff` reads the documents of two backups.
+    Diffing,
 }
 
 /// The counters at one moment.

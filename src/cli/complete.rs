@@ -75,7 +75,7 @@ impl Wanted {
         }
         let of = |arg: &Arg| match arg.get_id().as_str() {
             "job" => Some(OfferKind::Jobs),
-            "which" => Some(OfferKind::LatestAndIds),
+            "which" | "from_backup" | "to_backup" => Some(OfferKind::LatestAndIds),
             "accept" | "allow_unsigned" => Some(OfferKind::Ids),
             _ => None,
         };

@@ -7,6 +7,7 @@ mod cleanup;
 mod complete;
 mod config;
 mod copy;
+mod diff;
 mod get;
 mod health;
 mod identity;
@@ -137,6 +138,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &run, &output))),
                 Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &run, &output))),
                 Command::Verify(args) => Box::pin(verify::run(args, &run, &output, &log)),
+                Command::Diff(args) => Box::pin(cancel.or(diff::run(args, &run, &output, &log.bars))),
                 Command::Stats(args) => Box::pin(cancel.or(stats::run(args, &run, &output, &log))),
                 Command::Timeline(args) => Box::pin(cancel.or(timeline::run(args, &run, &output))),
                 Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),

@@ -18,6 +18,7 @@ use crate::notify::signals;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::cleanup::CleanupReport;
 use crate::ops::copy::CopyReport;
+use crate::ops::diff::DiffReport;
 use crate::ops::health::HealthReport;
 use crate::ops::list::ListReport;
 use crate::ops::list::details::BackupDetails;
@@ -38,6 +39,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("cleanup", "The output of `cleanup --json`", CleanupReport::json_schema),
     ("config", "The output of `config --json`", ConfigReport::json_schema),
     ("copy", "The output of `copy --json`", CopyReport::json_schema),
+    ("diff", "The output of `diff --json`", DiffReport::json_schema),
     ("failure", "The last line on standard error of a failure with `--json`", FailureDocument::json_schema),
     ("health", "The output of `health --json`", HealthReport::json_schema),
     ("init", "The output of `init --json`", init::schema),

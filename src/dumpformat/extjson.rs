@@ -15,7 +15,7 @@ use std::fmt::{self, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bson::oid::ObjectId;
-use bson::raw::CString;
+use bson::raw::{CString, cstr};
 use bson::{
     Bson, DateTime, Decimal128, RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf,
     Regex, Timestamp,
@@ -34,6 +34,19 @@ use crate::base::bounds;
 pub fn write_document(out: &mut String, document: &RawDocument) -> Result<(), bson::error::Error> {
     bounds::check_depth(document).map_err(bson::error::Error::custom)?;
     write_fields(out, document, Form::Canonical)
+}
+
+/// Returns one value as canonical Extended JSON, without spaces.
+///
+/// # Errors
+/// As [`write_document`].
+pub fn value_text(value: RawBsonRef<'_>) -> Result<String, bson::error::Error> {
+    let mut wrapped = RawDocumentBuf::new();
+    wrapped.append(cstr!("v"), value);
+    bounds::check_depth(&wrapped).map_err(bson::error::Error::custom)?;
+    let mut out = String::new();
+    write_value(&mut out, value, Form::Canonical)?;
+    Ok(out)
 }
 
 /// As [`write_document`], in the relaxed form: numbers are JSON numbers, and times of the years 1970 to 9999 are text. The types of

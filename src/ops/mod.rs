@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cleanup;
 pub mod copy;
+pub mod diff;
 pub mod drill;
 pub mod health;
 pub mod init;

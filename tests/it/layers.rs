@@ -31,7 +31,7 @@ const SHARED: [&str; 1] = ["places"];
 const ABOVE: [&str; 2] = ["lib", "main"];
 
 /// The operations that may import another operation: importer and imported.
-const ALLOWED: [(&str, &str); 1] = [("drill", "restore")];
+const ALLOWED: [(&str, &str); 2] = [("diff", "restore"), ("drill", "restore")];
 
 /// The path of a module below the crate, such as `["ops", "restore", "plan"]`; empty for the crate's root.
 type Module = Vec<String>;

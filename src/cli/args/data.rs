@@ -1,4 +1,4 @@
-//! The flags of the commands that read or write the data of backups, such as `backup`, `restore` and `get`.
+//! The flags of the commands that read or write the data of backups, such as `backup`, `restore`, `get` and `diff`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -438,4 +438,54 @@ pub struct CopyArgs {
     /// Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
     pub wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    about = "Show what changed between two backups",
+    long_about = "Show what changed between two backups, from A to B.\n\n\
+The namespaces that came, went or changed are listed: their numbers of documents and bytes, whether their documents, options and \
+indexes differ, and whether a collection was dropped and created again. Only the two manifests are read. Equal namespaces are only \
+counted. B may be older than A. An encrypted backup needs --identity or BACKUP_IDENTITY_FILE.\n\n\
+With --documents, the namespaces whose documents differ are read and compared by _id, in any order and in bounded memory: how many \
+documents were added, removed and changed, and the first _ids of each. Hashes of many documents go into a scratch file in TMPDIR, \
+40 bytes for each document of both backups; it has no data, and no name, so that it never stays. If a backup has an oplog slice, \
+its documents are of different moments; the result then says how many of the documents that differ the slice writes, and the exit \
+code is 3.",
+    after_help = "Examples:\n  uzima-backup diff 20261122T030000Z-b2x7nd latest\n  \
+uzima-backup diff 2026-11-22 2026-11-23 shop\n  \
+uzima-backup diff 2026-11-22 latest shop.orders --documents\n  \
+uzima-backup diff 2026-11-22 latest --json | jq -r '.namespaces[].namespace'\n\n\
+Exit codes: 0 compared, whether or not the backups differ · 1 there is no such backup, or it cannot be read now · 2 wrong usage, or \
+a name that neither backup has · 3 compared, but an oplog slice writes to the compared namespaces, or one of several places could \
+not be read · 4 a backup is damaged · 6 no identity decrypts a backup"
+)]
+pub struct DiffArgs {
+    /// The first backup: `latest`, an id or its beginning, or a date or time in UTC
+    #[arg(value_name = "A", value_parser = completed::<WhichBackup>(["latest"]), hide_possible_values = true)]
+    pub from_backup: WhichBackup,
+    /// The second backup
+    #[arg(value_name = "B", value_parser = completed::<WhichBackup>(["latest"]), hide_possible_values = true)]
+    pub to_backup: WhichBackup,
+    /// Only this namespace, database.collection, or this database
+    #[arg(value_name = "NS")]
+    pub ns: Option<String>,
+    /// Read and compare the documents of the namespaces whose documents differ
+    #[arg(long)]
+    pub documents: bool,
+    /// With --documents: at most this many _ids in each list of a namespace
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = positive,
+        allow_hyphen_values = true,
+        default_value = "20",
+        requires = "documents"
+    )]
+    pub limit: NonZeroUsize,
+    /// The file with the secret keys of encrypted backups
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub backups: BackupsOf,
 }

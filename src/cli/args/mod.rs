@@ -17,7 +17,9 @@ pub use self::admin::{
     CleanupArgs, HealthArgs, InitArgs, KeygenArgs, ListArgs, NotifyArgs, OneBackup, PinArgs, StatsArgs,
     TimelineArgs, UnpinArgs,
 };
-pub use self::data::{BackupArgs, CopyArgs, DocumentFormat, GetArgs, OplogArgs, RestoreArgs, VerifyArgs};
+pub use self::data::{
+    BackupArgs, CopyArgs, DiffArgs, DocumentFormat, GetArgs, OplogArgs, RestoreArgs, VerifyArgs,
+};
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
@@ -85,6 +87,7 @@ pub enum Command {
     Pin(PinArgs),
     Unpin(UnpinArgs),
     Verify(VerifyArgs),
+    Diff(DiffArgs),
     Stats(StatsArgs),
     Timeline(TimelineArgs),
     Health(HealthArgs),
@@ -198,7 +201,8 @@ impl Command {
                 ("identity_file", path(identity.as_deref())),
             ],
             Command::List(ListArgs { backups, identity, .. })
-            | Command::Get(GetArgs { backups, identity, .. }) => {
+            | Command::Get(GetArgs { backups, identity, .. })
+            | Command::Diff(DiffArgs { backups, identity, .. }) => {
                 vec![("dir", path(backups.dir.as_deref())), ("identity_file", path(identity.as_deref()))]
             }
             Command::Cleanup(CleanupArgs { target, .. })
@@ -227,6 +231,7 @@ impl Command {
             | Command::Get(GetArgs { backups, .. })
             | Command::Verify(VerifyArgs { backups, .. })
             | Command::List(ListArgs { backups, .. })
+            | Command::Diff(DiffArgs { backups, .. })
             | Command::Pin(PinArgs { backup: OneBackup { backups, .. }, .. })
             | Command::Unpin(UnpinArgs { backup: OneBackup { backups, .. } }) => backups.place.as_deref(),
             Command::Stats(StatsArgs { target, .. })

@@ -152,6 +152,7 @@ fn verb(phase: Phase) -> &'static str {
         Phase::Finishing => "finishing the restore",
         Phase::Comparing => "comparing the restored data",
         Phase::Verifying => "verifying",
+        Phase::Diffing => "comparing the backups",
     }
 }
 
@@ -169,7 +170,8 @@ fn amount(reading: &Counters) -> Option<(u64, u64)> {
         | Phase::Loading
         | Phase::Replaying
         | Phase::Comparing
-        | Phase::Verifying => Some((reading.raw_bytes, reading.expected_bytes)),
+        | Phase::Verifying
+        | Phase::Diffing => Some((reading.raw_bytes, reading.expected_bytes)),
         Phase::Uploading => Some((reading.stored_bytes, reading.packed_bytes)),
         Phase::Preparing
         | Phase::AskingStore
@@ -201,7 +203,7 @@ fn awaited(reading: &Counters, complete: bool) -> Option<&'static str> {
         Phase::Writing | Phase::Loading if reading.under_way > 0 || complete => SERVER,
         Phase::Writing => STORE,
         Phase::Loading => Some("the dump"),
-        Phase::Checking | Phase::Verifying => STORE.filter(|_| !complete),
+        Phase::Checking | Phase::Verifying | Phase::Diffing => STORE.filter(|_| !complete),
         Phase::Comparing => SERVER.filter(|_| !complete),
         Phase::Preparing | Phase::Recording | Phase::Counting | Phase::Indexing | Phase::Finishing => None,
     }

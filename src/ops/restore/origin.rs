@@ -130,7 +130,7 @@ impl RestoreOrigin {
     }
 
     /// The script of a replay.
-    pub(super) fn script(&self, names: ReplayFilter, connected: Vec<String>) -> Script<ReplayFilter> {
+    pub(crate) fn script(&self, names: ReplayFilter, connected: Vec<String>) -> Script<ReplayFilter> {
         let script = Script::new(names, connected, self.slice_bounds());
         let script = match self {
             // Reading a dump again takes as long as the whole restore.
@@ -407,7 +407,7 @@ impl StoredBackup {
         options.is_some_and(|(options, _)| options.get_document("collation").is_ok())
     }
 
-    pub(super) fn segments(&self, at: usize) -> Vec<Segment> {
+    pub(crate) fn segments(&self, at: usize) -> Vec<Segment> {
         self.index.segments.iter().filter(|segment| segment.namespace == at).cloned().collect()
     }
 
@@ -496,13 +496,18 @@ impl StoredBackup {
 
     /// Passes every document of a namespace to `each`, in order. Blocks the thread.
     pub(crate) fn scan(&self, at: usize, each: &mut dyn FnMut(&[u8])) -> Result<Tally> {
-        let (handle, mut read) = (Handle::current(), Tally::default());
+        let mut read = Tally::default();
         for segment in self.segments(at) {
-            read += self.object.read(&segment, &self.name(at), &handle, &mut |run| {
-                insert::split(&run.documents).unwrap_or_default().into_iter().for_each(&mut *each);
-            })?;
+            read += self.read_segment(&segment, each)?;
         }
         Ok(read)
+    }
+
+    /// Passes every document of a segment to `each`, in order. Blocks the thread.
+    pub(crate) fn read_segment(&self, segment: &Segment, each: &mut dyn FnMut(&[u8])) -> Result<Tally> {
+        self.object.read(segment, &self.name(segment.namespace), &Handle::current(), &mut |run| {
+            insert::split(&run.documents).unwrap_or_default().into_iter().for_each(&mut *each);
+        })
     }
 
     /// Passes every entry of the oplog slice to `each`, in order, and compares the slice with index and

@@ -108,6 +108,7 @@ fn each_phase_has_a_name_and_an_estimate_a_wait_or_a_time_of_its_own() {
         Phase::Finishing,
         Phase::Comparing,
         Phase::Verifying,
+        Phase::Diffing,
     ] {
         let moving = |second: u64| {
             let counters = Counters {

@@ -25,6 +25,7 @@ use player::Player;
 use survey::{EXPIRES, ReplayCatalog};
 
 pub use survey::SliceSurvey;
+pub(crate) use survey::follow_slice;
 
 /// Replaces [`NO_REPLAY`] in the next steps of a restore to a point in time.
 const OTHER_POINT: &str =

@@ -144,7 +144,7 @@ fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
 
 /// Reads the whole slice and passes its steps to `act`, until the first error, and the length of each entry to `count`. Blocks
 /// the thread.
-pub(in crate::ops::restore) fn follow_slice(
+pub(crate) fn follow_slice(
     origin: &RestoreOrigin,
     mut script: Script<ReplayFilter>,
     act: TakeStep,

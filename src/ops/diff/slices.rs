@@ -1,0 +1,132 @@
+//! The documents that the oplog slice of a backup writes: they are of another moment than the rest of the artifact.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bson::{RawBsonRef, RawDocument};
+
+use super::DiffScope;
+use crate::base::error::{Kind, Result};
+use crate::base::progress::Meter;
+use crate::dumpformat::oplog::TargetNamespace;
+use crate::dumpformat::oplog::script::ReplayStep;
+use crate::ops::restore::filter::ReplayFilter;
+use crate::ops::restore::replay::follow_slice;
+use crate::ops::restore::{RestoreFilter, RestoreOrigin, StoredBackup};
+
+/// The commands that remove documents.
+const EMPTYING: [&str; 2] = ["emptycapped", "convertToCapped"];
+
+/// Takes the place of a namespace in the list of names, and the `_id` of a document.
+type TakeWrite<'a> = &'a mut dyn FnMut(usize, RawBsonRef) -> Result<()>;
+
+/// What a slice does to the compared namespaces.
+#[derive(Debug, Default)]
+pub(super) struct SliceWrites {
+    /// The number of its operations that change documents.
+    pub writes: u64,
+    /// The places of the namespaces that it drops, renames or empties: all their documents are touched.
+    pub rewritten: BTreeSet<usize>,
+    /// Why the slice cannot be followed to its end.
+    pub unclear: Option<String>,
+}
+
+impl SliceWrites {
+    /// Reads the slice of a backup, and passes each write to the namespaces `names` to `take`. Blocks the thread.
+    ///
+    /// # Errors
+    /// Returns an error if the slice is damaged or the store fails, and the error of `take`.
+    pub fn read(
+        stored: &Arc<StoredBackup>,
+        scope: &DiffScope,
+        names: &[String],
+        meter: &Meter,
+        take: TakeWrite,
+    ) -> Result<SliceWrites> {
+        let mut found = SliceWrites::default();
+        if stored.manifest.consistency.oplog.is_none() {
+            return Ok(found);
+        }
+        let places: BTreeMap<&str, usize> =
+            names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        let origin = RestoreOrigin::Stored(Arc::clone(stored));
+        let script =
+            origin.script(ReplayFilter { filter: RestoreFilter::default(), users: true }, Vec::new());
+        let mut failed = None;
+        let followed = follow_slice(
+            &origin,
+            script,
+            &mut |step| {
+                if failed.is_none() {
+                    failed = found.take(&step, scope, &places, take).err();
+                }
+                Ok(())
+            },
+            &mut |bytes| meter.add(0, bytes),
+        );
+        failed.map_or(Ok(()), Err)?;
+        match followed {
+            Ok(_) => Ok(found),
+            Err(error) if error.kind() == Kind::Failed && !error.is_of_store() => {
+                let why = error.chain();
+                found.unclear =
+                    Some(format!("later writes of the slice of {} are unknown: {why}", stored.manifest.id));
+                Ok(found)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(
+        &mut self,
+        step: &ReplayStep,
+        scope: &DiffScope,
+        places: &BTreeMap<&str, usize>,
+        take: TakeWrite,
+    ) -> Result<()> {
+        match step {
+            ReplayStep::Write { to, operation, .. } => {
+                let name = to.backup_name();
+                if scope.has(&to.from_db, &name) {
+                    self.writes += 1;
+                    if let (Some(at), Some(id)) = (places.get(name.as_str()), written_id(operation)) {
+                        return take(*at, id);
+                    }
+                }
+            }
+            ReplayStep::Modify { to, form } if EMPTYING.contains(&form.name()) => {
+                self.rewrite([to], scope, places);
+            }
+            ReplayStep::Drop(to) => self.rewrite([to], scope, places),
+            ReplayStep::Rename { from, to, .. } => self.rewrite([from, to], scope, places),
+            ReplayStep::DropAll { from_db, views: false } => {
+                let of_db = |name: &str| name.split_once('.').is_some_and(|(db, _)| db == from_db);
+                self.rewritten.extend(places.iter().filter(|(name, _)| of_db(name)).map(|(_, at)| *at));
+            }
+            ReplayStep::DropAll { .. }
+            | ReplayStep::Create { .. }
+            | ReplayStep::Modify { .. }
+            | ReplayStep::Index { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn rewrite<const N: usize>(
+        &mut self,
+        named: [&TargetNamespace; N],
+        scope: &DiffScope,
+        places: &BTreeMap<&str, usize>,
+    ) {
+        for to in named {
+            let name = to.backup_name();
+            self.writes += u64::from(scope.has(&to.from_db, &name));
+            self.rewritten.extend(places.get(name.as_str()));
+        }
+    }
+}
+
+/// The `_id` of the document that an operation writes.
+fn written_id(operation: &RawDocument) -> Option<RawBsonRef<'_>> {
+    let document = operation.get_document("o2").or_else(|_| operation.get_document("o")).ok()?;
+    document.get("_id").ok()?
+}
