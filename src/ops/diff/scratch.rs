@@ -150,6 +150,14 @@ impl ScratchFile {
         Ok(())
     }
 
+    /// The bytes in the file.
+    #[cfg(test)]
+    pub fn written(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.end).unwrap()];
+        self.file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
     fn sorted_parts(self, each: &mut dyn FnMut(&[HashRecord])) -> Result<()> {
         let mut records: Vec<HashRecord> = Vec::new();
         let mut piece = vec![0; self.piece];
