@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 mod consistency;
 mod copies;
+mod diff;
 mod docs;
 mod drill;
 mod encryption;

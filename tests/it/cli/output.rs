@@ -235,6 +235,7 @@ fn help_names_variables_examples_and_exit_codes() {
           pin       Protect a backup from every cleanup
           unpin     Let retention decide on a backup again
           verify    Read a backup again, and compare every byte with its manifest
+          diff      Show what changed between two backups
           stats     Show the statistics of a job
           timeline  Show which points in time can be restored, and what happened when
           health    Check that tonight's backup will work, and that there is a good one

@@ -81,6 +81,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
         "verify" => {
             &["s3.bucket", "dir", "identity_file", "trusted_keys", "drill_uri", "mongod_path", "records"]
         }
+        "diff" => &["s3.bucket", "dir", "identity_file", "trusted_keys"],
         "list" | "pin" | "unpin" => &["s3.bucket", "dir", "records"],
         "cleanup" => &[
             "s3.bucket",

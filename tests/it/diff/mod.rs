@@ -1,0 +1,6 @@
+//! `diff` finds exactly what changed between two backups.
+
+mod documents;
+mod namespaces;
+mod slices;
+mod support;
