@@ -2,5 +2,6 @@
 
 mod documents;
 mod namespaces;
+mod page;
 mod slices;
 mod support;

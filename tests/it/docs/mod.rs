@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 }
 
 /// Adds all keys of a JSON value, at any depth.
-fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+pub fn keys(value: &serde_json::Value, into: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(map) => {
             for (key, value) in map {

@@ -120,6 +120,7 @@ fn set_by(command: &str, flag: &str) -> Vec<&'static str> {
         "verify" => &["--drill"],
         "notify" => &["--test"],
         "copy" => &["--missing"],
+        "diff" => &[ID, "latest"],
         "keygen" => &["--out", "backup.key"],
         _ => &[],
     };

@@ -35,6 +35,7 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/monitoring.md", "Statistics", "readme::the_first_backup_is_restored_with_stock_tools"),
     ("docs/monitoring.md", "Mail", "pages::commands::the_test_mail"),
     ("docs/operations.md", "Monthly", "pages::commands::of_the_operations_page"),
+    ("docs/operations.md", "What changed between two backups", "diff::page::the_commands_compare_backups"),
     ("docs/operations.md", "Storing the oplog", "pages::point_in_time::of_the_operations_page"),
     ("docs/operations.md", "Moving the store", "pages::commands::of_the_operations_page"),
     ("docs/operations.md", "Changing the server", "pages::commands::the_server_changes"),
