@@ -12,6 +12,7 @@ use super::{job_meant, units};
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::catalog::CatalogOptions;
 use crate::catalog::choose::WhichBackup;
@@ -36,8 +37,12 @@ pub async fn run(args: &DiffArgs, run: &Run<'_>, output: &Output, bars: &MultiPr
     };
     let places = Places::open_existing(run.config).await?;
     let reading = run.reading()?;
-    let from = side(&args.from_backup, args, run, &places, &reading).await?;
-    let to = side(&args.to_backup, args, run, &places, &reading).await?;
+    let from = choose(&args.from_backup, args, run, &places, &reading).await?;
+    let to = choose(&args.to_backup, args, run, &places, &reading).await?;
+    let encrypted = [&from, &to].iter().any(|found| found.manifest.encryption.is_some());
+    let keys = if encrypted { identities(run.config, run.cancel).await? } else { None };
+    let from = side(from, args, &places, keys.as_ref()).await?;
+    let to = side(to, args, &places, keys.as_ref()).await?;
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), bars);
     let compared = diff::diff([from, to], &options, &meter).await;
@@ -50,26 +55,33 @@ pub async fn run(args: &DiffArgs, run: &Run<'_>, output: &Output, bars: &MultiPr
     Ok(report.exit())
 }
 
-/// Chooses one of the two backups, as a restore does, and reads of it what the comparison needs.
-async fn side(
+/// Chooses one of the two backups, as a restore does.
+async fn choose<'a>(
     which: &WhichBackup,
     args: &DiffArgs,
     run: &Run<'_>,
-    places: &Places,
+    places: &'a Places,
     reading: &CatalogOptions,
-) -> Result<DiffSide> {
+) -> Result<FoundBackup<'a>> {
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
-    let found = places.choose_backup(which, job, reading, Purpose::Restore).await?;
+    places.choose_backup(which, job, reading, Purpose::Restore).await
+}
+
+/// Reads of a backup what the comparison needs.
+async fn side(
+    found: FoundBackup<'_>,
+    args: &DiffArgs,
+    places: &Places,
+    keys: Option<&Identities>,
+) -> Result<DiffSide> {
     let FoundBackup { place, manifest, passed_over, .. } = found;
-    let encrypted = manifest.encryption.is_some();
-    if !(encrypted || args.documents) {
+    if !(manifest.encryption.is_some() || args.documents) {
         return Ok(DiffSide::of_manifest(manifest, place.store.place(), passed_over));
     }
-    let keys = if encrypted { identities(run.config, run.cancel).await? } else { None };
     let replicas = places.replicas(place, &manifest.id, passed_over).await;
     match args.documents {
-        true => Ok(DiffSide::of_stored(StoredBackup::open(replicas, manifest, keys.as_ref()).await?)),
-        false => DiffSide::of_encrypted(replicas, manifest, keys.as_ref()).await,
+        true => Ok(DiffSide::of_stored(StoredBackup::open(replicas, manifest, keys).await?)),
+        false => DiffSide::of_encrypted(replicas, manifest, keys).await,
     }
 }
 

@@ -61,7 +61,7 @@ impl HashRecords {
         // Half of the memory is for the records of a partition.
         let (bytes, half) = (expected.saturating_mul(RECORD as u64), (memory / 2).max(1));
         if bytes <= half {
-            return Ok(HashRecords::Memory(Vec::new()));
+            return Ok(HashRecords::Memory(Vec::with_capacity(expected as usize)));
         }
         // Hashes are spread evenly, but not exactly.
         let partitions = (bytes / half.div_ceil(2)).clamp(2, MOST_PARTITIONS);
@@ -224,6 +224,7 @@ mod tests {
             let id = hash(n).as_bytes()[..HASH].try_into().unwrap();
             kept.push(HashRecord { id, document: id, tag: n }).unwrap();
         }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file in use has no name");
         let HashRecords::Scratch(file) = &kept else { panic!("in memory") };
         let buffered: usize = file.partitions.iter().map(|partition| partition.buffer.capacity()).sum();
         assert!(buffered as u64 <= memory, "{buffered}");

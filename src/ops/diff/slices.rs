@@ -130,3 +130,71 @@ fn written_id(operation: &RawDocument) -> Option<RawBsonRef<'_>> {
     let document = operation.get_document("o2").or_else(|_| operation.get_document("o")).ok()?;
     document.get("_id").ok()?
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+    use crate::dumpformat::oplog::script::ChangeForm;
+
+    fn target(name: &str) -> TargetNamespace {
+        let (db, collection) = name.split_once('.').unwrap();
+        TargetNamespace {
+            db: db.into(),
+            collection: collection.into(),
+            buckets: false,
+            from_db: db.into(),
+            from: collection.into(),
+        }
+    }
+
+    fn write(name: &str, operation: bson::RawDocumentBuf) -> ReplayStep {
+        ReplayStep::Write { to: target(name), operation, exact: None }
+    }
+
+    fn modify(name: &str, command: &str) -> ReplayStep {
+        let form = ChangeForm::Operation(rawdoc! {"op": "c", "o": {command: "a"}});
+        ReplayStep::Modify { to: target(name), form }
+    }
+
+    /// The number of writes, the rewritten namespaces, and the written `_id`s, for the namespaces `shop.a`, `shop.b` and `blog.a`.
+    fn followed(steps: &[ReplayStep], scope: &str) -> (u64, Vec<usize>, Vec<(usize, i32)>) {
+        let places = [("shop.a", 0), ("shop.b", 1), ("blog.a", 2)].into();
+        let (mut found, mut ids) = (SliceWrites::default(), Vec::new());
+        for step in steps {
+            let mut take = |at, id: RawBsonRef| {
+                ids.push((at, id.as_i32().unwrap()));
+                Ok(())
+            };
+            found.take(step, &DiffScope::of(Some(scope)), &places, &mut take).unwrap();
+        }
+        (found.writes, found.rewritten.into_iter().collect(), ids)
+    }
+
+    #[test]
+    fn the_written_ids_of_each_operation_are_found() {
+        let steps = [
+            write("shop.a", rawdoc! {"op": "i", "o": {"_id": 1, "n": 1}}),
+            write("shop.b", rawdoc! {"op": "u", "o": {"$v": 2, "diff": {}}, "o2": {"_id": 2}}),
+            write("shop.a", rawdoc! {"op": "d", "o": {"_id": 3}}),
+            write("shop.equal", rawdoc! {"op": "d", "o": {"_id": 4}}),
+            write("other.a", rawdoc! {"op": "d", "o": {"_id": 5}}),
+            write("shop.a", rawdoc! {"op": "i", "o": {"n": 1}}),
+        ];
+        assert_eq!(followed(&steps, "shop"), (5, vec![], vec![(0, 1), (1, 2), (0, 3)]));
+    }
+
+    #[test]
+    fn commands_that_remove_documents_touch_all_of_them() {
+        let rename =
+            ReplayStep::Rename { from: target("shop.a"), to: target("shop.new"), command: rawdoc! {} };
+        assert_eq!(followed(&[ReplayStep::Drop(target("shop.b"))], "shop"), (1, vec![1], vec![]));
+        assert_eq!(followed(&[rename], "shop"), (2, vec![0], vec![]));
+        assert_eq!(followed(&[modify("shop.b", "emptycapped")], "shop"), (1, vec![1], vec![]));
+        assert_eq!(followed(&[modify("shop.b", "collMod")], "shop"), (0, vec![], vec![]));
+        let all = |views| ReplayStep::DropAll { from_db: "shop".into(), views };
+        assert_eq!(followed(&[all(false)], "shop").1, [0, 1]);
+        assert_eq!(followed(&[all(true)], "shop").1, [0_usize; 0]);
+    }
+}

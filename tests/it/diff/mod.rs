@@ -1,6 +1,7 @@
 //! `diff` finds exactly what changed between two backups.
 
 mod documents;
+mod memory;
 mod namespaces;
 mod page;
 mod slices;
