@@ -154,7 +154,9 @@ mod tests {
     }
 
     fn modify(name: &str, command: &str) -> ReplayStep {
-        let form = ChangeForm::Operation(rawdoc! {"op": "c", "o": {command: "a"}});
+        let mut named = bson::RawDocumentBuf::new();
+        named.append(bson::raw::CString::try_from(command).unwrap(), "a");
+        let form = ChangeForm::Command(named);
         ReplayStep::Modify { to: target(name), form }
     }
 
