@@ -160,6 +160,8 @@ fn each_phase_has_a_name_and_an_estimate_a_wait_or_a_time_of_its_own() {
     comparing the restored data, 110 documents, 11.0 MiB of 300.0 MiB raw, waiting for MongoDB for 31 s
     verifying, 110 documents, 11.0 MiB of 300.0 MiB, 1.0 MiB/s, about 4 min 49 s left
     verifying, 110 documents, 11.0 MiB of 300.0 MiB, waiting for the store for 31 s
+    comparing the backups, 110 documents, 11.0 MiB of 300.0 MiB raw, 1.0 MiB/s, about 4 min 49 s left
+    comparing the backups, 110 documents, 11.0 MiB of 300.0 MiB raw, waiting for the store for 31 s
     ");
 }
 
