@@ -28,6 +28,9 @@ _uzima__backup() {
             uzima__backup,copy)
                 cmd="uzima__backup__subcmd__copy"
                 ;;
+            uzima__backup,diff)
+                cmd="uzima__backup__subcmd__diff"
+                ;;
             uzima__backup,get)
                 cmd="uzima__backup__subcmd__get"
                 ;;
@@ -82,6 +85,9 @@ _uzima__backup() {
             uzima__backup__subcmd__help,copy)
                 cmd="uzima__backup__subcmd__help__subcmd__copy"
                 ;;
+            uzima__backup__subcmd__help,diff)
+                cmd="uzima__backup__subcmd__help__subcmd__diff"
+                ;;
             uzima__backup__subcmd__help,get)
                 cmd="uzima__backup__subcmd__help__subcmd__get"
                 ;;
@@ -131,7 +137,7 @@ _uzima__backup() {
 
     case "${cmd}" in
         uzima__backup)
-            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore get list cleanup copy pin unpin verify stats timeline health notify keygen config help"
+            opts="-q -v -h -V --config --json --quiet --log-file --verbose --help --version init backup oplog restore get list cleanup copy pin unpin verify diff stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -483,6 +489,93 @@ _uzima__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        uzima__backup__subcmd__diff)
+            opts="-q -v -h --documents --limit --identity --job --dir --place --config --json --quiet --log-file --verbose --help latest latest"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --identity)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --job)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --log-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         uzima__backup__subcmd__get)
             opts="-q -v -h --id --filter --limit --format --job --dir --place --identity --allow-unsigned --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -678,7 +771,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help)
-            opts="init backup oplog restore get list cleanup copy pin unpin verify stats timeline health notify keygen config help"
+            opts="init backup oplog restore get list cleanup copy pin unpin verify diff stats timeline health notify keygen config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -734,6 +827,20 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__help__subcmd__copy)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        uzima__backup__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -298,6 +298,28 @@ _arguments "${_arguments_options[@]}" : \
 '::which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
 && ret=0
 ;;
+(diff)
+_arguments "${_arguments_options[@]}" : \
+'--limit=[With --documents\: at most this many _ids in each list of a namespace]:N:' \
+'--identity=[The file with the secret keys of encrypted backups]:FILE:_files' \
+'--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
+'--dir=[The directory of the backups]:DIR:_files -/' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
+'--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
+'--documents[Read and compare the documents of the namespaces whose documents differ]' \
+'--json[Print the result as JSON on standard output]' \
+'(-v --verbose)-q[Print only errors]' \
+'(-v --verbose)--quiet[Print only errors]' \
+'*-v[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'*--verbose[Log more; given twice, log everything (RUST_LOG is more selective)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':from_backup -- The first backup\: `latest`, an id or its beginning, or a date or time in UTC: _uzima_backup_offers latest' \
+':to_backup -- The second backup: _uzima_backup_offers latest' \
+'::ns -- Only this namespace, database.collection, or this database:' \
+&& ret=0
+;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 '--html=[Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced]:FILE:_files' \
@@ -457,6 +479,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(diff)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (stats)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -508,6 +534,7 @@ _uzima-backup_commands() {
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
+'diff:Show what changed between two backups' \
 'stats:Show the statistics of a job' \
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
@@ -538,6 +565,11 @@ _uzima-backup__subcmd__copy_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup copy commands' commands "$@"
 }
+(( $+functions[_uzima-backup__subcmd__diff_commands] )) ||
+_uzima-backup__subcmd__diff_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup diff commands' commands "$@"
+}
 (( $+functions[_uzima-backup__subcmd__get_commands] )) ||
 _uzima-backup__subcmd__get_commands() {
     local commands; commands=()
@@ -562,6 +594,7 @@ _uzima-backup__subcmd__help_commands() {
 'pin:Protect a backup from every cleanup' \
 'unpin:Let retention decide on a backup again' \
 'verify:Read a backup again, and compare every byte with its manifest' \
+'diff:Show what changed between two backups' \
 'stats:Show the statistics of a job' \
 'timeline:Show which points in time can be restored, and what happened when' \
 'health:Check that tonight'\''s backup will work, and that there is a good one' \
@@ -591,6 +624,11 @@ _uzima-backup__subcmd__help__subcmd__config_commands() {
 _uzima-backup__subcmd__help__subcmd__copy_commands() {
     local commands; commands=()
     _describe -t commands 'uzima-backup help copy commands' commands "$@"
+}
+(( $+functions[_uzima-backup__subcmd__help__subcmd__diff_commands] )) ||
+_uzima-backup__subcmd__help__subcmd__diff_commands() {
+    local commands; commands=()
+    _describe -t commands 'uzima-backup help diff commands' commands "$@"
 }
 (( $+functions[_uzima-backup__subcmd__help__subcmd__get_commands] )) ||
 _uzima-backup__subcmd__help__subcmd__get_commands() {
