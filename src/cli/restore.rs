@@ -61,7 +61,7 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     if args.swap {
         let id = (run.new_id)(run.clock.now()).to_string();
         // The moves need a connection after the restore has closed its own.
-        let (own, clock) = (connect().await.map_err(unchanged)?, run.clock.clone());
+        let (own, clock) = (connect().await.map_err(unchanged)?, run.clock);
         let begun = Swap::begin(&origin, own, options, id, clock);
         let (begun, with_swap) = cancel.or(begun).await.map_err(unchanged)?;
         (swap, options) = (Some(begun), with_swap);

@@ -8,8 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::place::FIRST;
-use super::table::{self, COPY_SETTINGS, Raw};
+use super::table::{self, COPY_SETTINGS, FIRST, Raw};
 use crate::base::beneath::read_named;
 use crate::base::error::{Error, Result};
 use crate::base::suggest;

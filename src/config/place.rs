@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use super::choices::choose;
 use super::layers::{Layers, NOT_ABSOLUTE, boolean, within};
 use super::store::{ChecksumMode, DirOptions, S3Options, Sse, unfit};
+pub use super::table::FIRST;
 use super::table::{COPY, Origin, copy_setting_like};
 use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
@@ -120,9 +121,6 @@ fn place_of_copy(layers: &Layers, name: &str) -> Result<Place> {
         (None, None) => wrong("has no place"),
     }
 }
-
-/// The name of the first place, which no copy may have.
-pub const FIRST: &str = "first";
 
 /// Checks the name of a copy. Its characters need no quotes in a shell.
 fn check_copy(name: &str) -> Result<()> {

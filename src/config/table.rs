@@ -238,6 +238,9 @@ pub struct CopySetting {
     pub env: Option<&'static str>,
 }
 
+/// The name of the first place, which no copy may have.
+pub const FIRST: &str = "first";
+
 /// The name of the copy that variables set.
 pub const COPY: &str = "copy";
 

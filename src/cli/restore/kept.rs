@@ -50,7 +50,7 @@ pub(super) async fn run(
     }
     let server = config.restore_target.as_ref()?;
     let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience.as_ref()?)).await?;
-    let marks = Marks { target, clock: run.clock.clone() };
+    let marks = Marks { target, clock: run.clock };
     if let Some(question) = question.filter(|_| !args.yes) {
         let kept = cancel.or(marks.kept()).await?;
         ask::confirm(&format!("{}{question}", kept_text(&kept)), "nothing was done", UNCHANGED, cancel)

@@ -46,12 +46,12 @@ pub use plan::{OplogPlan, RestorePlan};
 pub use remedy::Obstacle;
 use replay::Skip;
 pub use replay::SliceSurvey;
-pub use report::{NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport};
-
-pub use swap::{
-    AsideReport, KeptCollection, KeptReport, KeptRestore, Marks, Swap, SwapReport, SwapSide, SwapState,
+pub use report::{
+    NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport, SwapReport,
     SwappedCollection,
 };
+
+pub use swap::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks, Swap, SwapSide, SwapState};
 
 use load::Load;
 use remedy::{NamespaceState, RestoreProgress};

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::swap::SwapReport;
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::catalog::choose::SkippedBackup;
@@ -167,6 +166,25 @@ impl NamespaceOutcome {
     pub fn is_complete(&self) -> bool {
         !self.problems.iter().any(|problem| problem.kind.is_incomplete())
     }
+}
+
+/// The collections of a swap, in its report.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct SwapReport {
+    /// The restore's own id, for `--undo` and `--discard`.
+    pub id: String,
+    pub collections: Vec<SwappedCollection>,
+    /// Interrupted swaps that this run finished, and collections of other clients that it moved aside.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// A collection that was moved in.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct SwappedCollection {
+    pub namespace: String,
+    /// The name of the collection that was there before; null if there was none.
+    pub kept: Option<String>,
 }
 
 /// The result of a restore.

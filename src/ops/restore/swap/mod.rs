@@ -11,11 +11,8 @@ mod mark;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
-use serde::Serialize;
-
 pub use aside::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks};
+use chrono::{DateTime, Utc};
 use mark::{FORMAT, HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
 
@@ -23,7 +20,7 @@ use super::filter::{self, RestoreFilter};
 use super::namespaces::{BackupNamespace, NamespaceKey};
 use super::options::{RestoreOptions, Users};
 use super::origin::RestoreOrigin;
-use super::report::{NamespaceOutcome, RestoreReport};
+use super::report::{NamespaceOutcome, RestoreReport, SwapReport, SwappedCollection};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
@@ -40,25 +37,6 @@ const TRIES: usize = 5;
 const DEAD: Duration = Duration::from_secs(60);
 /// The step for a move that a lock prevents.
 const BLOCKED: &str = "a transaction or another long operation of the server holds a lock on them";
-
-/// The collections of a swap, in its report.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
-pub struct SwapReport {
-    /// The restore's own id, for `--undo` and `--discard`.
-    pub id: String,
-    pub collections: Vec<SwappedCollection>,
-    /// Interrupted swaps that this run finished, and collections of other clients that it moved aside.
-    #[serde(skip)]
-    pub notes: Vec<String>,
-}
-
-/// A collection that was moved in.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
-pub struct SwappedCollection {
-    pub namespace: String,
-    /// The name of the collection that was there before; null if there was none.
-    pub kept: Option<String>,
-}
 
 /// A swap that is under way.
 #[derive(Debug)]
