@@ -30,7 +30,12 @@ pub const KEPT_PREFIX: &str = "uzima_backup_kept_";
 
 /// Returns true for the collections that a restore makes beside those of the user. No backup contains them.
 pub fn is_of_restore(collection: &str) -> bool {
-    [TRIAL_PREFIX, LOADED_PREFIX, KEPT_PREFIX].iter().any(|prefix| collection.starts_with(prefix))
+    collection.starts_with(TRIAL_PREFIX) || is_of_swap(collection)
+}
+
+/// Returns true for the collections that a restore with `--swap` fills or keeps.
+pub fn is_of_swap(collection: &str) -> bool {
+    [LOADED_PREFIX, KEPT_PREFIX].iter().any(|prefix| collection.starts_with(prefix))
 }
 
 /// The collections of `config` that mongodump dumps with a whole server (`mongodump/prepare.go`).

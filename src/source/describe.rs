@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::suggest;
-use crate::config::selection::{Pattern, Selection};
+use crate::config::selection::{Pattern, Selection, is_of_swap};
 use crate::dumpformat::metadata;
 use crate::model::namespace::{BUCKETS, Namespace, Type};
 use crate::model::server::Fcv;
@@ -43,6 +43,8 @@ pub struct Description {
     pub warnings: Vec<String>,
     /// The databases whose collections mongodump cannot list, because of such a view.
     pub unlistable: Vec<String>,
+    /// The number of collections that restores with `--swap` filled or keep. They are left out.
+    pub of_restores: u64,
 }
 
 /// Describes the selected namespaces of the server.
@@ -127,6 +129,7 @@ pub(super) async fn list_namespaces(
         collect_uuids(db, &found, &mut description.uuids);
         for row in found {
             let name = row.get_str("name").map_err(|e| malformed(server, e))?.to_string();
+            description.of_restores += u64::from(is_of_swap(&name));
             rows.push((db.as_str(), name, row));
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{BackupOptions, Resources};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Phase;
+use crate::base::units;
 use crate::catalog::trust::Trust;
 use crate::catalog::{self, CatalogEntry, layout};
 use crate::config::choices::ConsistencyChoice;
@@ -44,6 +45,12 @@ impl Preflight {
         let mut consistency = Consistency::begin(&server, &version, options).await?;
         let mut description =
             describe::describe_for_backup(&server, &settings.selection, options.allow_empty).await?;
+        if description.of_restores > 0 {
+            let left = units::several(description.of_restores, "collection");
+            notes.add(format!(
+                "left out {left} of restores with --swap: `uzima-backup restore --kept` lists them, and --discard drops them"
+            ));
+        }
         resources.meter.enter(Phase::AskingStore);
         let (before, previous) = last_of_job(resources, options).await?;
         resources.meter.enter(Phase::AskingServer);

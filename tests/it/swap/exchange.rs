@@ -32,7 +32,12 @@ async fn a_swap_is_undone_repeated_and_discarded_on_every_version() {
         );
         assert_eq!(one["collections"][0]["kept"][0], format!("shop.{kept}"));
         assert_eq!(one["collections"][0]["documents"][0], ids(CHANGED).len());
-        run(shop.home.to_dir(&shop.server.uri()).arg("backup")).ends(0);
+        let backup = run(shop.home.to_dir(&shop.server.uri()).args(["backup", "--json"])).ends(0).json();
+        let notes = backup["notes"].to_string();
+        assert!(
+            notes.contains("left out 1 collection of restores") && notes.contains("restore --kept"),
+            "{notes}"
+        );
         let names = shop.home.manifests().pop().expect("a backup").namespaces;
         assert!(names.iter().any(|one| one.collection == "orders"));
         assert!(!names.iter().any(|one| one.collection.starts_with("uzima")), "{names:?}");
