@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::trust::{Distrust, Trust};
 use super::{Signed, Summary, layout};
@@ -112,6 +112,11 @@ pub(super) async fn fetch<N: DeserializeOwned>(
         },
     };
     Ok(Some((entry, None)))
+}
+
+/// Returns true if these bytes are a manifest of this backup, also in a format that only a newer version knows.
+pub fn is_manifest_of(id: &BackupId, bytes: &[u8]) -> bool {
+    !matches!(decode::<IgnoredAny>(id, bytes), Err(Undecoded::Damaged(_)))
 }
 
 /// Why a manifest cannot be decoded.

@@ -108,6 +108,11 @@ pub fn is_verified(file: &str) -> bool {
     file.starts_with(VERIFIED) && file.ends_with(".json")
 }
 
+/// Returns true for the file name of the result of a verify, or of its signature.
+pub fn is_beside_verify(file: &str) -> bool {
+    is_verified(file.strip_suffix(SIGNATURE).unwrap_or(file))
+}
+
 /// Returns the end of the verify whose result has this file name; `None` if the name has no time.
 pub fn verified_at(file: &str) -> Option<DateTime<Utc>> {
     let time = file.strip_prefix(VERIFIED)?.strip_suffix(".json")?;
@@ -217,6 +222,10 @@ mod tests {
         );
         assert!(is_index("index.json.zst") && is_index("index.json.zst.age") && !is_index("index.json"));
         assert!(is_verified("verified-20261123T030000Z.json") && !is_verified("verified-x"));
+        assert!(
+            is_beside_verify("verified-20261123T030000Z.json.minisig")
+                && !is_beside_verify("manifest.json.minisig")
+        );
         assert!(is_artifact("dump.tar.gz") && !is_artifact("dump.tar") && !is_artifact("tar.gz"));
         for (key, file) in [
             (manifest(&id), "manifest.json"),

@@ -37,7 +37,7 @@ use crate::model::manifest::Manifest;
 use crate::store::{Store, StoredObject};
 use chain::JobSlices;
 use compare::{EntryAmount, NamespaceAmounts};
-pub use entry::{CatalogEntry, find};
+pub use entry::{CatalogEntry, find, is_manifest_of};
 use entry::{fetch, judge};
 use marks::{FailedRun, Mark, Pin};
 use place_files::{CACHE, Cache, CachedContent, KnownBackups, MissingBackups, ValidSignature};

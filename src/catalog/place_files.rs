@@ -41,8 +41,8 @@ pub(super) const CACHE: &str = "cache";
 
 /// The largest file of known backups that is read, in bytes: 1,000,000 ids.
 const LARGEST_KNOWN: u64 = 32 << 20;
-/// The number of deletions that are remembered. The oldest are dropped.
-const DELETIONS: usize = 20_000;
+/// The number of deletions, and of removed pins, that are remembered. The oldest are dropped.
+const REMEMBERED: usize = 20_000;
 
 /// The largest cache that is read or written, in bytes.
 const LARGEST_CACHE: u64 = 64 << 20;
@@ -101,6 +101,9 @@ pub struct KnownBackups {
     pub backups: BTreeSet<BackupId>,
     /// The backups that cleanups of this machine deleted, or were about to delete.
     pub deleted: BTreeSet<BackupId>,
+    /// The backups that this machine unpinned. `copy` does not bring their pins back.
+    #[serde(default)]
+    pub unpinned: BTreeSet<BackupId>,
 }
 
 impl KnownBackups {
@@ -121,8 +124,10 @@ impl KnownBackups {
             return;
         }
         (known.format, known.place) = (FORMAT, place.into());
-        while known.deleted.len() > DELETIONS {
-            known.deleted.pop_first();
+        for remembered in [&mut known.deleted, &mut known.unpinned] {
+            while remembered.len() > REMEMBERED {
+                remembered.pop_first();
+            }
         }
         let file = PlaceFile::new(dir, place, "known.json");
         let json = serde_json::to_vec(&known).map_err(io::Error::from);

@@ -51,6 +51,11 @@ fn report_text(report: &CopyReport) -> String {
                 place.place
             ),
         );
+        for (n, what) in [(place.pins, "pin"), (place.acceptances, "acceptance")] {
+            if n > 0 {
+                push_line(&mut text, &format!("{did} {} to {}", units::several(n, what), place.place));
+            }
+        }
     }
     for problem in &report.problems {
         push_line(&mut text, &format!("needs a look: {problem}"));

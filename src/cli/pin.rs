@@ -20,14 +20,16 @@ pub async fn pin(args: &PinArgs, run: &Run<'_>, output: &Output) -> Result<Exit>
         host: run.config.machine.host.clone(),
         reason: args.reason.clone(),
     };
-    let places = Places::open_existing(run.config).await?;
-    let report = pin::pin_everywhere(&places, &mark(id(&args.backup, run, &places).await?)).await?;
+    let places = Places::open_known(run.config, &run.reading()?).await?;
+    let mark = mark(id(&args.backup, run, &places).await?);
+    let report = pin::pin_everywhere(&places, &mark, run.config.state_dir.as_deref()).await?;
     Ok(print_report(&report, output))
 }
 
 pub async fn unpin(args: &UnpinArgs, run: &Run<'_>, output: &Output) -> Result<Exit> {
-    let places = Places::open_existing(run.config).await?;
-    let report = pin::unpin_everywhere(&places, &id(&args.backup, run, &places).await?).await?;
+    let places = Places::open_known(run.config, &run.reading()?).await?;
+    let id = id(&args.backup, run, &places).await?;
+    let report = pin::unpin_everywhere(&places, &id, run.config.state_dir.as_deref()).await?;
     Ok(print_report(&report, output))
 }
 

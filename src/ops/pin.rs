@@ -1,5 +1,7 @@
 //! `pin` and `unpin`: protect a backup from cleanups, and end the protection.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -8,6 +10,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
 use crate::catalog::layout;
 use crate::catalog::marks::Mark;
+use crate::catalog::place_files::KnownBackups;
 use crate::model::id::BackupId;
 use crate::store::Store;
 
@@ -44,16 +47,31 @@ impl PinReport {
 ///
 /// # Errors
 /// Returns an error if no place has such a backup, or if it could not be pinned in any.
-pub async fn pin_everywhere(places: &Places, mark: &Mark) -> Result<PinReport> {
-    everywhere(places, async |store| pin(store, mark).await).await
+pub async fn pin_everywhere(places: &Places, mark: &Mark, state_dir: Option<&Path>) -> Result<PinReport> {
+    let act = async |store: &dyn Store| {
+        let report = pin(store, mark).await?;
+        KnownBackups::update(state_dir, &store.place(), |known| {
+            known.unpinned.remove(&mark.id);
+        });
+        Ok(report)
+    };
+    everywhere(places, act).await
 }
 
-/// Removes the pin of a backup in every place that has the backup.
+/// Removes the pin of a backup in every place that has the backup. The state directory remembers it, so that `copy` does not bring the
+/// pin back from a place that kept it.
 ///
 /// # Errors
 /// As [`pin_everywhere`].
-pub async fn unpin_everywhere(places: &Places, id: &BackupId) -> Result<PinReport> {
-    everywhere(places, async |store| unpin(store, id).await).await
+pub async fn unpin_everywhere(places: &Places, id: &BackupId, state_dir: Option<&Path>) -> Result<PinReport> {
+    let act = async |store: &dyn Store| {
+        let report = unpin(store, id).await?;
+        KnownBackups::update(state_dir, &store.place(), |known| {
+            known.unpinned.insert(id.clone());
+        });
+        Ok(report)
+    };
+    everywhere(places, act).await
 }
 
 async fn everywhere(

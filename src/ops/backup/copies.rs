@@ -104,10 +104,12 @@ impl Work<'_> {
         let settings = &self.options.settings;
         let copying = Copying {
             from: &self.lead_place().store,
+            from_name: &self.lead_place().name,
             to: &*place.store,
             trust: &Trust::from(&settings.signing),
             state_dir: settings.state_dir.as_deref(),
             uploads: place.uploads,
+            host: &settings.host,
         };
         copying.backup(&self.id, false).await?;
         self.know(&*place.store);

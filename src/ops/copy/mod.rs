@@ -4,7 +4,7 @@
 //! it does not have whole, and a copy that was interrupted goes on where it stopped. A place gets what its own retention would
 //! keep ([`crate::retention::copies`]). Pins and acceptances are copied, results of verifies are not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -15,9 +15,10 @@ use super::places::{OpenPlace, Places};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
 use crate::base::lock::Operation;
+use crate::base::units::several;
 use crate::catalog::marks;
 use crate::catalog::place_files::KnownBackups;
-use crate::catalog::state::StoreState;
+use crate::catalog::state::{RetainedBackup, StoreState};
 use crate::catalog::{Catalog, CatalogOptions, layout};
 use crate::config::Config;
 use crate::config::place::FIRST;
@@ -76,6 +77,10 @@ pub struct PlaceCopies {
     pub slices: u64,
     /// The sum of the sizes of the copied slices in bytes.
     pub slice_bytes: u64,
+    /// The number of pins that were copied (with `dry_run`: would be), also to backups that the place had before.
+    pub pins: u64,
+    /// The number of acceptances, likewise.
+    pub acceptances: u64,
 }
 
 /// A backup that was copied.
@@ -94,6 +99,24 @@ impl CopyReport {
     /// [`Exit::NeedsLook`] if there are problems, else [`Exit::Done`].
     pub fn exit(&self) -> Exit {
         if self.problems.is_empty() { Exit::Done } else { Exit::NeedsLook }
+    }
+
+    /// The end of the message about a run that a signal ended.
+    fn stored(&self) -> String {
+        let sum = |of: &dyn Fn(&PlaceCopies) -> u64| self.places.iter().map(of).sum();
+        let backups = |place: &PlaceCopies| place.backups.iter().filter(|backup| !backup.already).count();
+        let stored = [
+            (sum(&|place| backups(place) as u64), "backup"),
+            (sum(&|place| place.slices), "oplog slice"),
+            (sum(&|place| place.pins), "pin"),
+            (sum(&|place| place.acceptances), "acceptance"),
+        ];
+        let stored: Vec<String> =
+            stored.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| several(n, what)).collect();
+        match stored.is_empty() {
+            true => "nothing new was stored".into(),
+            false => format!("copied before that, and whole: {}", stored.join(", ")),
+        }
     }
 }
 
@@ -173,12 +196,13 @@ pub async fn run_copy(run: &Run<'_>, request: &CopyRequest) -> Result<CopyReport
             }
         };
         // An interrupted copy shows nothing that is not whole, and the next one goes on.
-        match run.cancel.or(copied).await {
+        let copied = run.cancel.or(copied).await;
+        report.places.push(row);
+        match copied {
             Ok(problems) => report.problems.extend(problems),
-            Err(e) if run.cancel.error().is_some() => return Err(e),
+            Err(_) if let Some(ended) = run.cancel.error_with(&report.stored()) => return Err(ended),
             Err(e) => report.problems.push(format!("the place {}: {}", target.name, e.chain_with_step())),
         }
-        report.places.push(row);
     }
     Ok(report)
 }
@@ -192,6 +216,8 @@ impl PlaceCopies {
             backups: Vec::new(),
             slices: 0,
             slice_bytes: 0,
+            pins: 0,
+            acceptances: 0,
         }
     }
 }
@@ -236,7 +262,8 @@ impl Copier<'_> {
         Ok(state.faults().any(|(found, fault)| found == id && !fault.kind.is_distrust()))
     }
 
-    /// Copies a backup from the first place that has it whole. Returns the problem if none could be used.
+    /// Copies a backup with its pin and its acceptance from the first place that has it whole. Returns the problem if none could be
+    /// used.
     async fn one(
         &self,
         sources: &[&OpenPlace],
@@ -259,7 +286,7 @@ impl Copier<'_> {
             match done {
                 Ok(copied) => {
                     row.backups.push(copied);
-                    return None;
+                    return self.marks(source, target, id, row).await;
                 }
                 Err(e) => failed.push(format!("from {}: {}", source.name, e.chain_with_step())),
             }
@@ -267,11 +294,11 @@ impl Copier<'_> {
         Some(format!("the backup {id} could not be copied to {}: {}", target.name, failed.join("; ")))
     }
 
-    /// Copies a backup with its pin and its acceptance.
+    /// Copies a backup.
     ///
     /// # Errors
     /// Returns an error if a store does not answer, or if the backup at the source is damaged or not trusted.
-    pub async fn backup(
+    async fn backup(
         &self,
         source: &OpenPlace,
         target: &OpenPlace,
@@ -279,9 +306,6 @@ impl Copier<'_> {
         replace: bool,
     ) -> Result<CopiedBackup> {
         let copied = self.copying(source, target)?.backup(id, replace).await?;
-        for key in [layout::pin(id), layout::accepted(id)] {
-            copy_mark(source, target, &key).await?;
-        }
         let state_dir = self.config.state_dir.as_deref();
         KnownBackups::update(state_dir, &target.store.place(), |known| {
             known.backups.insert(id.clone());
@@ -298,13 +322,45 @@ impl Copier<'_> {
         })
     }
 
+    /// Copies the pin and the acceptance of a backup that the target has. A pin that was removed in the target is not copied back.
+    /// Returns the problem if that failed.
+    async fn marks(
+        &self,
+        source: &OpenPlace,
+        target: &OpenPlace,
+        id: &BackupId,
+        row: &mut PlaceCopies,
+    ) -> Option<String> {
+        let unpinned = self.known(target).unpinned.contains(id);
+        let pin = (!unpinned).then(|| (layout::pin(id), &mut row.pins));
+        for (key, copied) in pin.into_iter().chain([(layout::accepted(id), &mut row.acceptances)]) {
+            match copy_mark(source, target, &key, self.dry_run).await {
+                Ok(false) => {}
+                Ok(true) => *copied += 1,
+                Err(e) => {
+                    let (from, to, why) = (&source.name, &target.name, e.chain_with_step());
+                    return Some(format!("{key} could not be copied from {from} to {to}: {why}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// What the state directory knows about a place.
+    fn known(&self, place: &OpenPlace) -> KnownBackups {
+        let state_dir = self.config.state_dir.as_deref();
+        KnownBackups::load(state_dir, &place.store.place()).unwrap_or_default()
+    }
+
     fn copying<'c>(&'c self, source: &'c OpenPlace, target: &'c OpenPlace) -> Result<Copying<'c>> {
         Ok(Copying {
             from: &source.store,
+            from_name: &source.name,
             to: &*target.store,
             trust: &self.reading.trust,
             state_dir: self.config.state_dir.as_deref(),
             uploads: target.config.job.as_ref()?.uploads,
+            host: &self.config.machine.host,
         })
     }
 
@@ -332,6 +388,11 @@ impl Copier<'_> {
             let has = |state: &&PlaceState<'_>| state.has_whole(&backup.id);
             let places: Vec<&OpenPlace> = read.iter().filter(has).map(|state| state.place).collect();
             problems.extend(self.one(&places, target, &backup.id, backup.damaged, row).await);
+        }
+        for source in &read {
+            for backup in own.lacks_marks_of(source) {
+                problems.extend(self.marks(source.place, target, backup, row).await);
+            }
         }
         let job = &target.config.job.as_ref()?.job;
         for slice in &wanted.slices {
@@ -386,9 +447,8 @@ impl Copier<'_> {
             oplog: Default::default(),
             oplog_days: settings.oplog_days,
         };
-        let place = own.place.store.place();
-        let known = KnownBackups::load(self.config.state_dir.as_deref(), &place).unwrap_or_default();
-        Ok(lacking(&own.stock, &source, &known.deleted, &settings.retention, &context))
+        let deleted = self.known(own.place).deleted;
+        Ok(lacking(&own.stock, &source, &deleted, &settings.retention, &context))
     }
 }
 
@@ -401,6 +461,19 @@ impl PlaceState<'_> {
         Ok(PlaceState { place, state, stock })
     }
 
+    /// The backups of this place that are pinned or accepted only in another place.
+    fn lacks_marks_of<'b>(&'b self, other: &PlaceState<'_>) -> impl Iterator<Item = &'b BackupId> {
+        let theirs: BTreeMap<&BackupId, &RetainedBackup> =
+            other.stock.backups.iter().map(|backup| (&backup.id, backup)).collect();
+        let lacks = |own: &&RetainedBackup| {
+            theirs.get(&own.id).is_some_and(|theirs| {
+                theirs.pinned.is_some() && own.pinned.is_none() || theirs.accepted && !own.accepted
+            })
+        };
+        let lacking: Vec<_> = self.stock.backups.iter().filter(lacks).map(|backup| &backup.id).collect();
+        lacking.into_iter()
+    }
+
     /// Returns true if the place has a backup, and no fault of it is known.
     fn has_whole(&self, id: &BackupId) -> bool {
         let found = self.stock.backups.iter().find(|backup| backup.id == *id);
@@ -409,8 +482,14 @@ impl PlaceState<'_> {
     }
 }
 
-/// Copies a pin or an acceptance, if the source has it and the target does not.
-async fn copy_mark(source: &OpenPlace, target: &OpenPlace, key: &str) -> Result<()> {
+/// Copies a pin or an acceptance, if the source has it and the target does not. Returns true if it was copied. A dry run only looks.
+async fn copy_mark(source: &OpenPlace, target: &OpenPlace, key: &str, dry_run: bool) -> Result<bool> {
+    if source.store.head(key).await?.is_none() || target.store.head(key).await?.is_some() {
+        return Ok(false);
+    }
+    if dry_run {
+        return Ok(true);
+    }
     for key in [layout::signature(key), key.to_string()] {
         let bytes = match source.store.get(&key, marks::LARGEST).await {
             Ok(bytes) => bytes,
@@ -419,10 +498,10 @@ async fn copy_mark(source: &OpenPlace, target: &OpenPlace, key: &str) -> Result<
         };
         match target.store.create(&key, bytes).await {
             Ok(()) => {}
-            // The place has a pin or an acceptance of its own.
-            Err(e) if e.kind == StoreErrorKind::Exists => {}
+            // The place got a pin or an acceptance of its own a moment ago.
+            Err(e) if e.kind == StoreErrorKind::Exists => return Ok(false),
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -185,10 +185,12 @@ impl Everywhere<'_> {
         };
         let copying = Copying {
             from: &from.store,
+            from_name: &from.name,
             to: &*to.store,
             trust: &self.reading.trust,
             state_dir: settings.state_dir.as_deref(),
             uploads: settings.uploads,
+            host: &settings.host,
         };
         let mut end = own.filter(|(of, ..)| *of == chain).map(|(_, _, end)| end);
         for start in starts {

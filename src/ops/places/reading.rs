@@ -50,6 +50,19 @@ impl Places {
     /// # Errors
     /// Returns an error if no place can be read.
     pub async fn open_existing(config: &Config) -> Result<Places> {
+        Places::open_to_use(config, None).await
+    }
+
+    /// Opens the places for a command that changes backups in them. A copy whose known backups are missing is away, because its
+    /// disk may not be mounted.
+    ///
+    /// # Errors
+    /// Returns an error if no place can be used.
+    pub async fn open_known(config: &Config, reading: &CatalogOptions) -> Result<Places> {
+        Places::open_to_use(config, Some(reading)).await
+    }
+
+    async fn open_to_use(config: &Config, expected: Option<&CatalogOptions>) -> Result<Places> {
         let names = config.place_names();
         if let [only] = names.as_slice() {
             let store = store::open_existing(config.place.as_ref()?).await?;
@@ -58,7 +71,7 @@ impl Places {
             let place = OpenPlace { name, config, store };
             return Ok(Places { order: vec![place.name.clone()], open: vec![place], away: Vec::new() });
         }
-        let places = Places::open(config, &|_| None, false).await?;
+        let places = Places::open(config, &|_| expected, false).await?;
         match (places.open.is_empty(), places.away.first()) {
             (true, Some(first)) => {
                 let whys: Vec<String> =

@@ -15,12 +15,11 @@ use crate::oplog::support::set;
 /// The system calls by which a run changes the world.
 const CHANGING: &str = "mkdir,mkdirat,flock,write,pwrite64,fsync,fdatasync,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
 
-/// Runs a command below strace with these flags.
-fn traced(home: &Home, uri: &str, args: &[&str], flags: &[&str]) -> ExitStatus {
+/// Runs the tool below strace with these flags.
+pub fn traced(tool: &Command, flags: &[&str]) -> ExitStatus {
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq"]).args(flags).arg(TOOL).args(args);
+    traced.args(["-f", "-qq"]).args(flags).arg(TOOL).args(tool.get_args());
     traced.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let tool = tool_of_two(home, uri, args);
     traced.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
     traced.status().unwrap_or_else(|e| panic!("strace is needed ({e}): apt-get install strace"))
 }
@@ -36,7 +35,7 @@ async fn no_place_shows_a_backup_that_a_killed_run_left() {
     run(&mut tool_of_two(&home, &server.uri(), &["backup"])).ends(0);
     let log = home.path().join("calls");
     let args = ["-o", log.to_str().expect("UTF-8"), "-e", &format!("trace={CHANGING}")];
-    assert!(traced(&home, &server.uri(), &["backup"], &args).success());
+    assert!(traced(&tool_of_two(&home, &server.uri(), &["backup"]), &args).success());
     let log = std::fs::read_to_string(&log).expect("the calls");
     let mut threads = std::collections::BTreeMap::<&str, usize>::new();
     for line in log.lines() {
@@ -55,7 +54,7 @@ async fn no_place_shows_a_backup_that_a_killed_run_left() {
         for args in [&["backup"][..], &["copy", "--missing"]] {
             let inject = format!("inject={CHANGING}:signal=SIGKILL:when={n}");
             let flags = ["-o", "/dev/null", "-e", &format!("trace={CHANGING}"), "-e", &inject];
-            let status = traced(&home, &server.uri(), args, &flags);
+            let status = traced(&tool_of_two(&home, &server.uri(), args), &flags);
             kills += usize::from(status.signal() == Some(libc::SIGKILL));
             for place in [&home.backups(), &copy] {
                 shown(&*dir(place)).await;

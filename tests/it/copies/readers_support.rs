@@ -1,5 +1,6 @@
 //! A job with a copy, and damage to one of its places.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use uzima_backup::model::index::Index;
 use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 
-use crate::cli::support::{Home, NOWHERE, Ran, run};
+use crate::cli::support::{Home, NOWHERE, Ran, files, run};
 
 /// The names of the two places.
 pub const PLACES: [&str; 2] = ["first", "copy"];
@@ -71,6 +72,15 @@ impl TwoPlaces {
         std::fs::rename(self.folder(place), &away).expect("a folder");
         away
     }
+}
+
+/// The files of a folder and their contents.
+pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |file: String| {
+        let bytes = std::fs::read(folder.join(&file)).expect("a file");
+        (file, bytes)
+    };
+    files(folder).into_iter().map(read).collect()
 }
 
 /// Changes a byte of a file.

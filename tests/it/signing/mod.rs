@@ -5,4 +5,4 @@ mod forged;
 mod keys;
 mod page;
 mod slices;
-mod support;
+pub mod support;
