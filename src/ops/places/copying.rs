@@ -418,12 +418,12 @@ impl Copying<'_> {
     }
 
     fn damaged(&self, key: &str) -> Error {
-        let what = match layout::parse(key) {
-            Some((id, _)) => id.to_string(),
-            None => "--oplog".into(),
+        let (what, does) = match layout::parse(key) {
+            Some((id, _)) => (id.to_string(), "shows and remembers"),
+            None => ("--oplog".into(), "shows"),
         };
         Error::new(Kind::Mismatch, format!("{key} in {} is damaged, and was not copied", self.from.place())).hint(format!(
-            "Run `uzima-backup verify {what} --place {}`, which shows and remembers the damage; a restore reads each segment \
+            "Run `uzima-backup verify {what} --place {}`, which {does} the damage; a restore reads each segment \
              from a place where it is whole",
             self.from_name
         ))

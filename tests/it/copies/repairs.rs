@@ -217,6 +217,35 @@ async fn another_manifest_of_the_backup_is_refused_and_stays() {
     }
 }
 
+#[test]
+fn a_damaged_backup_in_a_bucket_is_replaced_after_the_source_was_read() {
+    let places = Places::new([CopyPlace::s3("far", "")]);
+    let (far, backups) = (places.copy("far"), places.first.nightly(0..2));
+    let (newer, older) = (&backups[0], &backups[1]);
+    places.run(&["copy", "--missing"]).ends(0);
+    let good = far.bucket().objects();
+    let damage = || {
+        far.put(&newer.artifact.key, b"short");
+        far.put(&layout::manifest(&older.id), b"{");
+        far.bucket().objects()
+    };
+    damage();
+    places.run(&["copy", "--missing"]).ends(0);
+    assert!(far.bucket().objects() == good, "{:?}", far.keys());
+    // The same with a source that is damaged: nothing is deleted but the probe.
+    let before = damage();
+    for manifest in [newer, older] {
+        places.first.put(&manifest.artifact.key, b"all thE data");
+    }
+    let calls = far.bucket().calls().len();
+    places.run(&["copy", "--missing"]).ends(3);
+    assert!(far.bucket().objects() == before, "{:?}", far.keys());
+    let calls = far.bucket().calls().split_off(calls);
+    let deleted = calls.iter().filter(|call| call.operation.starts_with("Delete"));
+    let deleted: Vec<&str> = deleted.map(|call| call.key.as_str()).collect();
+    assert!(!deleted.is_empty() && deleted.iter().all(|key| key.contains(".health/")), "{deleted:?}");
+}
+
 /// The copy is a bucket that stops answering at the second backup.
 #[test]
 fn a_signal_names_the_backups_that_were_copied() {
