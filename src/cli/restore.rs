@@ -82,7 +82,7 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     let outcome = match swap {
         None => restore.apply(&meter).await,
         Some(mut swap) => {
-            cancel.or(swap.mark()).await.map_err(unchanged)?;
+            swap.mark().await?;
             swap.complete(restore.apply(&meter).await).await
         }
     };

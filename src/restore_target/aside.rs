@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 
-use super::{RestoreTarget, acknowledged};
+use super::{RestoreTarget, acknowledged, number};
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::RECORDS_DB;
 use crate::mongo::errors::{self, Class};
@@ -59,6 +59,9 @@ impl RestoreTarget {
     /// Renames collections: all at once with `applyOps` if the user may and the server can, else one after the other. The new
     /// names must be free, because `applyOps` gives a collection with such a name a generated one (seen on 6.0.5).
     pub(crate) async fn move_all(&self, moves: &[Move]) -> Result<Moved> {
+        if moves.is_empty() {
+            return Ok(Moved::All);
+        }
         let mut operations = RawArrayBuf::new();
         for one in moves {
             operations.push(rawdoc! {"op": "c", "ns": format!("{}.$cmd", one.db), "o": one.rename()});
@@ -72,6 +75,11 @@ impl RestoreTarget {
             Err(e) => return Err(self.explain("cannot move collections", e)),
             Ok(()) => return Ok(Moved::All),
         }
+        self.move_each(moves).await
+    }
+
+    /// Renames collections one after the other.
+    pub(crate) async fn move_each(&self, moves: &[Move]) -> Result<Moved> {
         for one in moves {
             match self.change_once(one.rename()).await {
                 Err(e) if errors::code(&e) == Some(EXPIRED) => return Ok(Moved::Blocked),
@@ -111,7 +119,8 @@ impl RestoreTarget {
     pub(crate) async fn expiries(&self, db: &str, collection: &str) -> Result<Vec<Expiry>> {
         let seconds = |row: &RawDocumentBuf| {
             let value = row.get("expireAfterSeconds").ok()??;
-            meaning::number(value).map(|seconds| seconds as i64)
+            // NaN in an old index means that nothing expires.
+            meaning::number(value).filter(|seconds| seconds.is_finite()).map(|seconds| seconds as i64)
         };
         let rows = self.find(db, rawdoc! {"listIndexes": collection}).await?;
         let mut found = Vec::new();
@@ -157,14 +166,15 @@ impl RestoreTarget {
         done.map_err(|e| self.explain(format_args!("cannot create {db}.{collection}"), e))
     }
 
-    /// Writes a mark, whose `_id` may exist.
-    pub(crate) async fn write_mark(&self, mark: RawDocumentBuf) -> Result<()> {
+    /// Writes a mark. Without `new`, it replaces the one with its `_id`. Returns false if there is none.
+    pub(crate) async fn write_mark(&self, mark: RawDocumentBuf, new: bool) -> Result<bool> {
         let id = mark.get_str("_id").unwrap_or_default().to_string();
-        let update = rawdoc! {"q": {"_id": id}, "u": mark, "upsert": true};
+        let update = rawdoc! {"q": {"_id": id}, "u": mark, "upsert": new};
         let command = rawdoc! {"update": MARKS, "updates": [update], "writeConcern": self.concern.clone()};
         let answer = self.change(RECORDS_DB, command).await;
         let answer = answer.map_err(|e| self.explain_mark("mark the restore", e))?;
-        acknowledged(&answer, "the mark of the restore was")
+        acknowledged(&answer, "the mark of the restore was")?;
+        Ok(number(&answer, "n") > 0)
     }
 
     /// Removes a mark.

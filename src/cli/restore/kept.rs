@@ -119,7 +119,13 @@ fn aside_text(report: &AsideReport, dropped: bool) -> String {
     let mut text = String::new();
     let done = match dropped {
         true => format!("dropped what {} kept in {}", report.id, report.target),
-        false => format!("{} of {} in {}", side_text(report.live), report.id, report.target),
+        false => {
+            let side = match report.live {
+                SwapSide::Restored => "restored",
+                SwapSide::Earlier => "earlier",
+            };
+            format!("the {side} collections of {} are live in {}", report.id, report.target)
+        }
     };
     push_line(&mut text, &done);
     report.collections.iter().for_each(|name| push_line(&mut text, &format!("  {name}")));

@@ -193,6 +193,28 @@ async fn a_swap_is_a_barrier_in_the_stored_oplog() {
     assert_eq!(restored.count_documents(doc! {}).await.expect("a count"), ids(BACKED_UP).len() as u64 + 2);
 }
 
+/// A restore to a point in time may create collections that the backup does not have.
+#[tokio::test]
+async fn collections_that_only_the_oplog_created_are_moved_in_as_well() {
+    let shop = set(Version::V6_0_5).await;
+    let oplog = || {
+        run(shop.home.to_dir(&shop.server.uri()).arg("oplog")).ends(0);
+    };
+    oplog();
+    shop.fill("came", 0..3).await;
+    oplog();
+    shop.client.database("shop").collection::<Document>("came").drop().await.expect("a drop");
+    shop.fill("came", 10..12).await;
+    let report = shop.restore(&["--at", "newest", "--ns-include", "shop.*", "--swap", "--yes"], 0);
+    let id = report["swap"]["id"].as_str().expect("an id");
+    assert_eq!((shop.ids("came").await, shop.ids("orders").await), (ids(0..3), ids(CHANGED)), "{report}");
+    assert_eq!(shop.ids(&format!("uzima_backup_kept_{id}_came")).await, ids(10..12));
+    shop.restore(&["--undo", id, "--yes"], 0);
+    assert_eq!(shop.ids("came").await, ids(10..12));
+    shop.restore(&["--discard", id, "--yes"], 0);
+    assert_eq!(shop.names().await, ["came", "carts", "orders"]);
+}
+
 #[tokio::test]
 async fn what_servers_do_not_rename_is_left_out_and_named() {
     let shop = set(Version::V6_0_5).await;
@@ -259,6 +281,10 @@ async fn a_discard_does_not_drop_the_only_copy() {
     run(&mut shop.tool(&["--discard", &id, "--yes"]))
         .ends(1)
         .says(&["shop.orders does not exist any more", "--undo"]);
+    // An application that creates it again has not brought the documents back.
+    shop.fill("orders", 7..8).await;
+    run(&mut shop.tool(&["--discard", &id, "--yes"])).ends(1).says(&["was created again", "--undo"]);
     shop.restore(&["--undo", &id, "--yes"], 0);
     assert_eq!(shop.ids("orders").await, ids(CHANGED));
+    assert_eq!(shop.ids(&format!("uzima_backup_kept_{id}_orders")).await, [7]);
 }

@@ -112,3 +112,48 @@ async fn a_run_that_moves_collections_is_not_disturbed() {
     }
     assert_eq!(shop.ids("orders").await, ids(BACKED_UP));
 }
+
+/// The worst moment: no collection is live, and the application creates one. `--undo` makes the earlier one live and keeps the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_between_two_renames_is_undone_although_the_application_created_the_collection() {
+    let server = Mongod::builder().replica_set("rs").start().await.expect("mongod");
+    let shop = Shop::new(server).await;
+    let (proxy, gate) = (WireProxy::start(&[shop.server.host()]).expect("a proxy"), Gate::default());
+    proxy.add(Rule::on("applyOps").then(Action::fail(13)));
+    // The first rename is the rehearsal, the second one moves the live collection aside.
+    let held = proxy.add(Rule::on("renameCollection").nth(3).then(Action::Hold(gate.clone())));
+    let mut tool = shop.tool(&["latest", "--ns-include", "shop.orders", "--swap", "--yes"]);
+    tool.env("RESTORE_URI", proxy.uri(&shop.server.uri())).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = tool.spawn().expect("the tool");
+    while proxy.hits(held) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    shop.fill("orders", 7..8).await;
+    child.kill().expect("a signal");
+    child.wait().expect("its end");
+    gate.open();
+    shop.age_marks().await;
+    let id = shop.restore(&["--kept"], 0)["restores"][0]["id"].as_str().expect("an id").to_string();
+    run(&mut shop.tool(&["--discard", &id, "--yes"])).ends(1).says(&["was interrupted", "--undo"]);
+    let undone = shop.restore(&["--undo", &id, "--yes"], 3);
+    assert!(undone["notes"][0].as_str().is_some_and(|note| note.contains("another client created")), "{undone}");
+    assert_eq!(shop.ids("orders").await, ids(CHANGED));
+    assert_eq!(shop.ids(&format!("uzima_backup_kept_{id}.1_orders")).await, [7]);
+    shop.restore(&["--undo", &id, "--yes"], 0);
+    assert_eq!(shop.ids("orders").await, ids(BACKED_UP));
+}
+
+/// A plan changes nothing, whatever an earlier run left.
+#[tokio::test]
+async fn a_dry_run_moves_nothing() {
+    let server = Mongod::builder().replica_set("rs").start().await.expect("mongod");
+    let shop = Shop::new(server).await;
+    shop.swap();
+    let marks = shop.client.database("uzima_backup").collection::<bson::Document>("restores");
+    let moving = bson::doc! {"$set": {"state": "moving", "live": "earlier"}};
+    marks.update_many(bson::doc! {}, moving).await.expect("an update");
+    shop.age_marks().await;
+    run(&mut shop.tool(&["latest", "--ns-include", "shop.orders", "--swap", "--dry-run"])).ends(0);
+    assert_eq!(shop.ids("orders").await, ids(BACKED_UP));
+    assert_eq!(shop.restore(&["--kept"], 0)["restores"][0]["state"], "moving");
+}

@@ -158,15 +158,18 @@ impl Marks {
                 }
             }
         }
-        for one in &mark.collections {
+        let known: usize = mark.collections.iter().map(|one| one.strangers.len()).sum();
+        let mut trial = mark.clone();
+        super::name_strangers(&mut trial, &uuids);
+        for one in &trial.collections {
             one.moves(id, want, &uuids).map_err(|why| {
                 Error::failed(why)
                     .hint("Nothing was changed. `uzima-backup restore --kept` shows where each collection is")
             })?;
         }
         self.exchange(&mut mark, want).await?;
-        let mut notes = self.stop_expiry(&mut mark).await?;
-        notes.extend(super::strangers(&mark));
+        let mut notes = self.stop_expiry(&mut mark).await;
+        notes.extend(super::strangers(&mark, known));
         let collections = mark.collections.iter().map(MarkedCollection::full_name).collect();
         Ok(self.report(mark, collections, notes))
     }
@@ -177,8 +180,11 @@ impl Marks {
     /// Returns an error if there is no such swap, if it was interrupted while collections were moved, or if a live collection does not
     /// exist any more, so that the kept one is the only one.
     pub async fn discard(&self, id: &str) -> Result<AsideReport> {
-        let mark = self.find(id).await?;
+        let mut mark = self.find(id).await?;
         self.refuse_young(&mark)?;
+        if mark.state == SwapState::Loading {
+            self.adopt(&mut mark).await?;
+        }
         if mark.state == SwapState::Moving {
             return Err(Error::failed(format!(
                 "the restore {id} was interrupted while it moved collections"
@@ -189,17 +195,30 @@ impl Marks {
         }
         let uuids = self.uuids(&mark).await?;
         for one in mark.collections.iter().filter(|_| mark.state == SwapState::Settled) {
-            if one.at(&one.name, &uuids).is_none() && one.uuid(mark.live).is_some() {
-                let what =
-                    format!("{} does not exist any more, and what is kept is its only copy", one.full_name());
+            let keeps = !aside_names(&mark, one, &uuids).is_empty();
+            if keeps && one.at(&one.name, &uuids) != one.uuid(mark.live) {
+                let what = format!(
+                    "{} does not exist any more or was created again, so what is kept may be its only copy",
+                    one.full_name()
+                );
                 return Err(Error::failed(what).hint(format!(
                     "Nothing was dropped. `uzima-backup restore --undo {id}` moves it back; or drop it yourself"
                 )));
             }
         }
+        // Another run may have moved something since the mark was read.
+        let now = self.find(id).await?;
+        if (now.state, now.changed_at) != (mark.state, mark.changed_at) {
+            return Err(Error::failed(format!("another run is at work on the restore {id}"))
+                .hint("Nothing was dropped. Look at `uzima-backup restore --kept`, and try again"));
+        }
         let mut dropped = Vec::new();
         for one in &mark.collections {
-            for name in aside_names(&mark, one, &uuids) {
+            let mut names = aside_names(&mark, one, &uuids);
+            if mark.state == SwapState::Loading {
+                names.retain(|name| *name == mark::loaded(id, &one.name));
+            }
+            for name in names {
                 self.target.drop_namespace(&one.db, &name).await?;
                 dropped.push(format!("{}.{name}", one.db));
             }

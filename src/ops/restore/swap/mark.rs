@@ -111,6 +111,18 @@ pub(super) fn kept(id: &str, name: &str) -> String {
 }
 
 impl MarkedCollection {
+    /// A collection of which nothing is known but its name.
+    pub(super) fn new(db: String, name: String) -> MarkedCollection {
+        MarkedCollection {
+            db,
+            name,
+            earlier: None,
+            restored: None,
+            expiries: Vec::new(),
+            strangers: Vec::new(),
+        }
+    }
+
     pub(super) fn full_name(&self) -> String {
         format!("{}.{}", self.db, self.name)
     }

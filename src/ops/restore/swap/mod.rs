@@ -3,7 +3,7 @@
 //!
 //! A swap is a restore under other names ([`Swap::begin`] makes its options), and moves after it ([`Swap::move_in`]). The names are in
 //! the same database, because a rename within a database is one operation. All moves are one `applyOps` where the rights allow, so that
-//! nobody sees a moment without the collection. A [`mark`](RestoreMark) at the target says what each step is about to do.
+//! no client of the primary sees a moment without the collection. A [`mark`](RestoreMark) at the target says what each step is about to do.
 
 mod aside;
 mod mark;
@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use aside::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks};
+use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 use mark::{FORMAT, HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
@@ -20,7 +21,7 @@ use super::filter::{self, RestoreFilter};
 use super::namespaces::{BackupNamespace, NamespaceKey};
 use super::options::{RestoreOptions, Users};
 use super::origin::RestoreOrigin;
-use super::report::{NamespaceOutcome, RestoreReport, SwapReport, SwappedCollection};
+use super::report::{RestoreReport, SwapReport, SwappedCollection};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
@@ -35,6 +36,8 @@ const TRIES: usize = 5;
 /// A mark that says that collections are moved and is older than this is of a run that was killed. A move waits at most a second for
 /// each lock.
 const DEAD: Duration = Duration::from_secs(60);
+/// How long a restore that failed may take to drop what it filled.
+const ABANDONING: Duration = Duration::from_secs(5);
 /// The step for a move that a lock prevents.
 const BLOCKED: &str = "a transaction or another long operation of the server holds a lock on them";
 
@@ -48,11 +51,11 @@ pub struct Swap {
 
 impl Swap {
     /// Looks at the target, proves that collections can be moved there, and makes the options with which the new collections are
-    /// filled. Finishes the moves of interrupted swaps. `target` is a connection of its own.
+    /// filled. Changes nothing that stays. `target` is a connection of its own.
     ///
     /// # Errors
     /// Returns an error if the backup has no collection that can be swapped, if the target has something else under such a name, or if
-    /// the user may not move collections or write marks.
+    /// the user may not move collections or read marks.
     pub async fn begin(
         origin: &RestoreOrigin,
         target: RestoreTarget,
@@ -77,16 +80,14 @@ impl Swap {
         let marks = Marks { target, clock };
         let databases: BTreeSet<&str> = keys.iter().map(|(db, _)| db.as_str()).collect();
         refuse_others(&marks.target, &databases, &keys).await?;
-        let notes = marks.finish_interrupted().await?;
+        for interrupted in marks.read().await? {
+            marks.refuse_young(&interrupted)?;
+        }
         rehearse(&marks.target, &databases, &options.token).await?;
         let uuids = in_hex(marks.target.uuids_in(databases.into_iter()).await?);
         let collections = keys.into_iter().map(|key| MarkedCollection {
             earlier: uuids.get(&key).cloned(),
-            db: key.0,
-            name: key.1,
-            restored: None,
-            expiries: Vec::new(),
-            strangers: Vec::new(),
+            ..MarkedCollection::new(key.0, key.1)
         });
         let now = marks.now();
         let mark = RestoreMark {
@@ -105,38 +106,44 @@ impl Swap {
             RestoreOptions { filter, users: Users::Never, drop: false, exact: false, ..options };
         options.swap = Some(mark.id.clone());
         options.left_by_swap = left.into_iter().map(|(name, why)| left_text(&name, why)).collect();
-        Ok((Swap { marks, mark, notes }, options))
+        Ok((Swap { marks, mark, notes: Vec::new() }, options))
     }
 
-    /// Marks that the new collections are being filled.
+    /// Finishes the moves of interrupted swaps, and marks that the new collections are being filled.
     ///
     /// # Errors
-    /// Returns an error if the mark cannot be written. Then nothing was changed.
+    /// Returns an error if the moves cannot be finished or the mark cannot be written. Then nothing was filled.
     pub async fn mark(&mut self) -> Result<()> {
-        self.marks.write(&mut self.mark, SwapState::Loading).await
+        self.notes.extend(self.marks.finish_interrupted().await?);
+        self.mark.changed_at = self.marks.now();
+        self.marks.target.write_mark(encode(&self.mark)?, true).await.map(drop)
     }
 
     /// Drops what was filled after a restore that failed. Returns the error with what is left.
-    async fn abandon(self, error: Error) -> Error {
-        let mut left = Vec::new();
-        for one in &self.mark.collections {
-            let name = mark::loaded(&self.mark.id, &one.name);
-            if self.marks.target.drop_namespace(&one.db, &name).await.is_err() {
-                left.push(format!("{}.{name}", one.db));
+    async fn abandon(mut self, error: Error) -> Error {
+        let id = self.mark.id.clone();
+        let dropping = async {
+            self.marks.adopt(&mut self.mark).await?;
+            for one in &self.mark.collections {
+                self.marks.target.drop_namespace(&one.db, &mark::loaded(&id, &one.name)).await?;
             }
+            self.marks.target.remove_mark(&id).await
+        };
+        // The server may be gone, or the run was ended by a signal.
+        let dropped = tokio::time::timeout(ABANDONING, dropping).await;
+        let mut steps = vec!["No live collection was changed".to_string()];
+        if !matches!(dropped, Ok(Ok(()))) {
+            steps.push(format!("`uzima-backup restore --discard {id}` drops what was loaded"));
         }
-        let live = "No live collection was changed";
-        if left.is_empty() && self.marks.target.remove_mark(&self.mark.id).await.is_ok() {
-            return error.hint(live);
-        }
-        error.hint(format!("{live}. `uzima-backup restore --discard {}` drops what was loaded", self.mark.id))
+        steps.extend(error.next_step().map(str::to_string));
+        error.hint(steps.join(". "))
     }
 
     /// Moves the new collections in if the restore filled them completely; else drops them.
     ///
     /// # Errors
     /// Returns the error of the restore, the errors of [`Swap::move_in`], or an error if anything differs from the backup.
-    pub async fn complete(self, restored: Result<RestoreReport>) -> Result<RestoreReport> {
+    pub async fn complete(mut self, restored: Result<RestoreReport>) -> Result<RestoreReport> {
         let mut report = match restored {
             Ok(report) => report,
             Err(error) => return Err(self.abandon(error).await),
@@ -154,8 +161,28 @@ impl Swap {
             }
             Err(error) => return Err(self.abandon(error).await),
         }
+        if let Err(error) = self.take_uuids(&report).await {
+            return Err(self.abandon(error).await);
+        }
         self.move_in(&mut report).await?;
         Ok(report)
+    }
+
+    /// Finds out which collections were filled, and which ones are live now: an application may have re-created them.
+    async fn take_uuids(&mut self, report: &RestoreReport) -> Result<()> {
+        self.marks.adopt(&mut self.mark).await?;
+        let uuids = self.marks.uuids(&self.mark).await?;
+        let gone = report.replayed.iter().flat_map(|replayed| &replayed.gone).collect::<BTreeSet<_>>();
+        for one in &mut self.mark.collections {
+            let loaded = mark::loaded(&self.mark.id, &one.name);
+            one.restored = one.at(&loaded, &uuids).map(str::to_string);
+            one.earlier = one.at(&one.name, &uuids).map(str::to_string);
+            if one.restored.is_none() && !gone.contains(&format!("{}.{loaded}", one.db)) {
+                let what = format!("{}.{loaded}, which was filled, does not exist any more", one.db);
+                return Err(Error::failed(what));
+            }
+        }
+        Ok(())
     }
 
     /// Moves the new collections in, and those that were live aside. Puts the live names into the report.
@@ -164,27 +191,22 @@ impl Swap {
     /// Returns an error if not all could be moved. Then those that were live are live again, unless the error says otherwise.
     async fn move_in(mut self, report: &mut RestoreReport) -> Result<()> {
         let (marks, mark) = (&self.marks, &mut self.mark);
-        let uuids = marks.uuids(mark).await?;
-        for one in &mut mark.collections {
-            one.restored = one.at(&mark::loaded(&mark.id, &one.name), &uuids).map(str::to_string);
-            // It may have been re-created while the new one was filled.
-            one.earlier = one.at(&one.name, &uuids).map(str::to_string);
-        }
-        // The oplog dropped these.
-        mark.collections.retain(|one| one.restored.is_some());
         marks.exchange(mark, SwapSide::Restored).await?;
-        self.notes.extend(marks.stop_expiry(mark).await?);
-        let uuids = marks.uuids(mark).await?;
+        // The collections are exchanged. What fails now is only reported.
+        self.notes.extend(marks.stop_expiry(mark).await);
+        let uuids = marks.uuids(mark).await.unwrap_or_default();
         let name = |one: &MarkedCollection| one.aside(&mark.id, SwapSide::Earlier, &uuids);
+        let gone = mark.collections.iter().filter(|one| one.restored.is_none());
+        let gone =
+            gone.map(|one| format!("{} did not exist at that time, and was moved aside", one.full_name()));
+        self.notes.extend(gone);
         let collections = mark.collections.iter().map(|one| SwappedCollection {
             namespace: one.full_name(),
             kept: name(one).map(|name| format!("{}.{name}", one.db)),
         });
         let collections = collections.collect();
-        self.notes.extend(strangers(mark));
-        for outcome in &mut report.outcomes {
-            rename_outcome(outcome, &mark.id);
-        }
+        self.notes.extend(strangers(mark, 0));
+        rename_results(report, &mark.id);
         report.warnings.append(&mut self.notes.clone());
         report.swap = Some(SwapReport { id: mark.id.clone(), collections, notes: self.notes });
         marks.target.close().await;
@@ -202,128 +224,167 @@ impl Marks {
         Ok(in_hex(self.target.uuids_in(databases.into_iter()).await?))
     }
 
-    async fn write(&self, mark: &mut RestoreMark, state: SwapState) -> Result<()> {
-        (mark.state, mark.changed_at) = (state, self.now());
-        let document = bson::serialize_to_raw_document_buf(mark);
-        self.target
-            .write_mark(document.map_err(|e| Error::failed("cannot encode the mark").caused_by(e))?)
-            .await
+    /// Adds the collections to a mark that only the oplog created, under the names of new collections.
+    async fn adopt(&self, mark: &mut RestoreMark) -> Result<()> {
+        let databases = self.target.databases(true).await?.unwrap_or_default();
+        let uuids = self.target.uuids_in(databases.iter().map(String::as_str)).await?;
+        let prefix = mark::loaded(&mark.id, "");
+        for (db, name) in uuids.into_keys() {
+            let Some(name) = name.strip_prefix(&prefix) else { continue };
+            if !mark.collections.iter().any(|one| one.db == db && one.name == name) {
+                mark.collections.push(MarkedCollection::new(db, name.into()));
+            }
+        }
+        Ok(())
     }
 
-    /// Makes the collections of a side live. If a lock prevents it, the others stay live.
+    /// Writes a mark with a new state. A mark that is gone is not written again.
+    async fn write(&self, mark: &mut RestoreMark, state: SwapState) -> Result<()> {
+        (mark.state, mark.changed_at) = (state, self.now());
+        match self.target.write_mark(encode(mark)?, false).await? {
+            true => Ok(()),
+            false => Err(Error::failed(format!("another run discarded the restore {}", mark.id))),
+        }
+    }
+
+    /// Lets another run use a mark at once whose moves this run could not end.
+    async fn release(&self, mark: &mut RestoreMark) {
+        mark.changed_at = bson::DateTime::from_millis(0);
+        if let Ok(document) = encode(mark) {
+            let _ = self.target.write_mark(document, false).await;
+        }
+    }
+
+    /// Makes the collections of a side live. If that is impossible, the others stay live.
     async fn exchange(&self, mark: &mut RestoreMark, want: SwapSide) -> Result<()> {
-        match self.reach(mark, want).await {
+        let (why, cause) = match self.reach(mark, want).await {
             Ok(Moved::All) => return Ok(()),
-            Ok(Moved::Blocked) => {}
-            Err(error) => {
-                let step = format!(
-                    "`uzima-backup restore --kept` shows where each collection is, and --undo {} moves them back",
-                    mark.id
-                );
-                return Err(error.of_kind(Kind::Failed).hint(step));
-            }
+            Ok(Moved::Blocked) => (BLOCKED, None),
+            Err(error) => ("a command failed", Some(error)),
+        };
+        let failed = |what: String| match &cause {
+            Some(cause) => Error::failed(what).caused_by(cause.chain()),
+            None => Error::failed(what),
+        };
+        let id = mark.id.clone();
+        if let Ok(Moved::All) = self.reach(mark, want.other()).await {
+            self.stop_expiry(mark).await;
+            return Err(failed(format!("the collections were not moved: {why}")).hint(format!(
+                "No live collection was changed. The others are kept: end long operations (db.currentOp()), then \
+                 `uzima-backup restore --undo {id}` moves them in, or --discard {id} drops them"
+            )));
         }
-        match self.reach(mark, want.other()).await {
-            Ok(Moved::All) => {
-                let what = format!("the collections were not moved: {BLOCKED}");
-                Err(Error::failed(what).hint(format!(
-                    "No live collection was changed. The others are kept: end the operation (db.currentOp()), then \
-                     `uzima-backup restore --undo {id}` moves them in, or --discard {id} drops them",
-                    id = mark.id
-                )))
-            }
-            _ => {
-                let names: Vec<String> = mark.collections.iter().map(MarkedCollection::full_name).collect();
-                let what = format!(
-                    "some of the collections were moved, and some were not: {BLOCKED}: {}",
-                    names.join(", ")
-                );
-                Err(Error::failed(what).hint(format!(
-                    "Each is whole under one of its names. End the operation (db.currentOp()), then `uzima-backup restore --undo {}` \
-                     moves all of them back",
-                    mark.id
-                )))
-            }
-        }
+        self.release(mark).await;
+        let names: Vec<String> = mark.collections.iter().map(MarkedCollection::full_name).collect();
+        let what =
+            format!("some of the collections were moved, and some were not: {why}: {}", names.join(", "));
+        Err(failed(what).hint(format!(
+            "Each is whole under one of its names (`uzima-backup restore --kept`). End long operations (db.currentOp()), stop the \
+             application that writes to them, then `uzima-backup restore --undo {id}` moves all of them back"
+        )))
     }
 
     /// Moves collections until those of a side are live, and says so in the mark.
     async fn reach(&self, mark: &mut RestoreMark, want: SwapSide) -> Result<Moved> {
         mark.live = want;
         self.write(mark, SwapState::Moving).await?;
+        let (id, mut last) = (mark.id.clone(), None);
         for _ in 0..TRIES {
             let uuids = self.uuids(mark).await?;
-            let id = mark.id.clone();
-            let strange: Vec<&mut MarkedCollection> =
-                mark.collections.iter_mut().filter(|one| one.has_stranger(&uuids)).collect();
-            if !strange.is_empty() {
-                strange.into_iter().for_each(|one| one.name_stranger(&id));
+            if name_strangers(mark, &uuids) {
                 self.write(mark, SwapState::Moving).await?;
             }
             let moves: Result<Vec<Vec<Move>>, String> =
                 mark.collections.iter().map(|one| one.moves(&id, want, &uuids)).collect();
-            let moves = moves.map_err(Error::failed)?.concat();
-            if moves.is_empty() {
-                self.write(mark, SwapState::Settled).await?;
+            // A rename to a free live name fails if another client takes the name; `applyOps` would hide that collection.
+            let (single, several): (Vec<_>, Vec<_>) =
+                moves.map_err(Error::failed)?.into_iter().partition(|moves| moves.len() == 1);
+            if single.is_empty() && several.iter().all(Vec::is_empty) {
                 return Ok(Moved::All);
             }
-            match self.target.move_all(&moves).await {
+            let moved = match self.target.move_all(&several.concat()).await {
+                Ok(Moved::All) => self.target.move_each(&single.concat()).await,
+                other => other,
+            };
+            match moved {
                 Ok(Moved::Blocked) => return Ok(Moved::Blocked),
                 Ok(Moved::All) => {}
                 // Another client may have created a collection in between: the next look shows it.
-                Err(error) if error.kind() == Kind::Refused => log::debug!("{}", error.chain()),
+                Err(error) if error.kind() == Kind::Refused => last = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::failed(
-            "the collections could not be moved: another client creates collections with their names",
-        )
-        .hint("Stop the application that writes to them"))
+        let what = "the collections could not be moved, perhaps because another client creates collections with their names";
+        Err(match last {
+            Some(last) => Error::failed(what).caused_by(last.chain()),
+            None => Error::failed(what),
+        })
     }
 
-    /// Stops the expiry of documents in the collections that are aside, and lets that of the live ones go on. Returns a note for each
-    /// collection whose expiry cannot be changed.
-    async fn stop_expiry(&self, mark: &mut RestoreMark) -> Result<Vec<String>> {
-        let (uuids, id, live) = (self.uuids(mark).await?, mark.id.clone(), mark.live);
+    /// Stops the expiry of documents in the collections that are aside, lets that of the live ones go on, and writes that all is
+    /// settled. Returns a note for each failure.
+    async fn stop_expiry(&self, mark: &mut RestoreMark) -> Vec<String> {
         let mut notes = Vec::new();
+        let uuids = match self.uuids(mark).await {
+            Ok(uuids) => uuids,
+            Err(error) => return vec![format!("documents that are kept may expire: {}", error.chain())],
+        };
         for at in 0..mark.collections.len() {
-            let one = &mark.collections[at];
-            let (db, name) = (one.db.clone(), one.name.clone());
-            let going: Vec<MarkedExpiry> =
-                one.expiries.iter().filter(|expiry| expiry.of == live).cloned().collect();
-            for expiry in going {
-                if let Err(error) = self.target.expire(&db, &name, &expiry.expiry(), true).await {
-                    notes.push(format!("the documents of {db}.{name} do not expire: {}", error.chain()));
-                }
-            }
-            let one = &mut mark.collections[at];
-            one.expiries.retain(|expiry| expiry.of != live);
-            let Some(aside) = one.aside(&id, live.other(), &uuids) else { continue };
-            let found = match self.target.expiries(&db, &aside).await {
-                Ok(found) => found,
-                Err(error) => {
-                    notes.push(format!("documents of {db}.{aside} may expire: {}", error.chain()));
-                    continue;
-                }
-            };
-            let marked = found.iter().map(|expiry| MarkedExpiry {
-                of: live.other(),
-                index: expiry.index.clone(),
-                seconds: expiry.seconds,
-            });
-            one.expiries.extend(marked);
-            if !found.is_empty() {
-                // The seconds are known before they are changed.
-                self.write(mark, SwapState::Settled).await?;
-            }
-            for expiry in &found {
-                if let Err(error) = self.target.expire(&db, &aside, expiry, false).await {
-                    notes.push(format!("documents of {db}.{aside} may expire: {}", error.chain()));
-                }
+            notes.extend(self.go_on(&mut mark.collections[at], mark.live).await);
+            if let Err(error) = self.stop(mark, at, &uuids).await {
+                let name = mark.collections[at].full_name();
+                notes.push(format!("documents that are kept of {name} may expire: {}", error.chain()));
             }
         }
-        self.write(mark, SwapState::Settled).await?;
-        Ok(notes)
+        if let Err(error) = self.write(mark, SwapState::Settled).await {
+            notes.push(format!(
+                "the collections are exchanged, but the mark does not say so: {}",
+                error.chain()
+            ));
+        }
+        notes
+    }
+
+    /// Lets the documents of a live collection expire again.
+    async fn go_on(&self, one: &mut MarkedCollection, live: SwapSide) -> Vec<String> {
+        let (mut notes, mut left) = (Vec::new(), Vec::new());
+        for expiry in std::mem::take(&mut one.expiries) {
+            if expiry.of == live
+                && let Err(error) = self.target.expire(&one.db, &one.name, &expiry.expiry(), true).await
+            {
+                let (name, seconds) = (one.full_name(), expiry.seconds);
+                notes.push(format!("documents of {name} should expire after {seconds} s: {}", error.chain()));
+                left.push(expiry);
+            } else if expiry.of != live {
+                left.push(expiry);
+            }
+        }
+        one.expiries = left;
+        notes
+    }
+
+    /// Stops the expiry of the documents that are kept of a collection.
+    async fn stop(&self, mark: &mut RestoreMark, at: usize, uuids: &HexUuids) -> Result<()> {
+        let (id, of) = (mark.id.clone(), mark.live.other());
+        let one = &mut mark.collections[at];
+        let Some(aside) = one.aside(&id, of, uuids) else { return Ok(()) };
+        let db = one.db.clone();
+        let found = self.target.expiries(&db, &aside).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let marked = found.iter().map(|expiry| MarkedExpiry {
+            of,
+            index: expiry.index.clone(),
+            seconds: expiry.seconds,
+        });
+        one.expiries.extend(marked);
+        // The seconds are known before they are changed.
+        self.write(mark, SwapState::Moving).await?;
+        for expiry in &found {
+            self.target.expire(&db, &aside, expiry, false).await?;
+        }
+        Ok(())
     }
 
     /// Finishes the moves that interrupted runs began. Returns a note for each.
@@ -336,7 +397,7 @@ impl Marks {
             self.refuse_young(&mark)?;
             let want = mark.live;
             self.exchange(&mut mark, want).await?;
-            notes.extend(self.stop_expiry(&mut mark).await?);
+            notes.extend(self.stop_expiry(&mut mark).await);
             let names: Vec<String> = mark.collections.iter().map(MarkedCollection::full_name).collect();
             notes.push(format!(
                 "the restore {} was interrupted while it moved collections, and is finished now: {}",
@@ -437,8 +498,18 @@ async fn rehearse(target: &RestoreTarget, databases: &BTreeSet<&str>, token: &st
     Ok(())
 }
 
-/// A note for each collection of another client that was moved aside.
-fn strangers(mark: &RestoreMark) -> Vec<String> {
+/// Gives names to the collections of other clients that have live names. Returns true if there is one.
+fn name_strangers(mark: &mut RestoreMark, uuids: &HexUuids) -> bool {
+    let id = mark.id.clone();
+    let strange: Vec<&mut MarkedCollection> =
+        mark.collections.iter_mut().filter(|one| one.has_stranger(uuids)).collect();
+    let any = !strange.is_empty();
+    strange.into_iter().for_each(|one| one.name_stranger(&id));
+    any
+}
+
+/// A note for each collection of another client that was moved aside, apart from the first ones.
+fn strangers(mark: &RestoreMark, known: usize) -> Vec<String> {
     let note = |one: &MarkedCollection, name: &str| {
         format!(
             "another client created {} while it was moved; what was written to that collection is in {}.{name}",
@@ -446,10 +517,20 @@ fn strangers(mark: &RestoreMark) -> Vec<String> {
             one.db
         )
     };
-    mark.collections.iter().flat_map(|one| one.strangers.iter().map(move |name| note(one, name))).collect()
+    let all = mark.collections.iter().flat_map(|one| one.strangers.iter().map(move |name| note(one, name)));
+    all.skip(known).collect()
 }
 
-/// Gives a result the name under which its collection is live.
-fn rename_outcome(outcome: &mut NamespaceOutcome, id: &str) {
-    outcome.to = outcome.to.replacen(&mark::loaded(id, ""), "", 1);
+/// Gives the results the names under which the collections are live.
+fn rename_results(report: &mut RestoreReport, id: &str) {
+    let prefix = mark::loaded(id, "");
+    let names = report.outcomes.iter_mut().map(|outcome| &mut outcome.to);
+    let replayed =
+        report.replayed.iter_mut().flat_map(|replayed| replayed.gone.iter_mut().chain(&mut replayed.came));
+    names.chain(replayed).for_each(|name| *name = name.replacen(&prefix, "", 1));
+}
+
+fn encode(mark: &RestoreMark) -> Result<RawDocumentBuf> {
+    bson::serialize_to_raw_document_buf(mark)
+        .map_err(|e| Error::failed("cannot encode the mark").caused_by(e))
 }
