@@ -136,7 +136,10 @@ async fn a_kill_between_two_renames_is_undone_although_the_application_created_t
     let id = shop.restore(&["--kept"], 0)["restores"][0]["id"].as_str().expect("an id").to_string();
     run(&mut shop.tool(&["--discard", &id, "--yes"])).ends(1).says(&["was interrupted", "--undo"]);
     let undone = shop.restore(&["--undo", &id, "--yes"], 3);
-    assert!(undone["notes"][0].as_str().is_some_and(|note| note.contains("another client created")), "{undone}");
+    assert!(
+        undone["notes"][0].as_str().is_some_and(|note| note.contains("another client created")),
+        "{undone}"
+    );
     assert_eq!(shop.ids("orders").await, ids(CHANGED));
     assert_eq!(shop.ids(&format!("uzima_backup_kept_{id}.1_orders")).await, [7]);
     shop.restore(&["--undo", &id, "--yes"], 0);
