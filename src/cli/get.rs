@@ -5,10 +5,9 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 use bson::RawDocument;
 
 use super::args::{DocumentFormat, GetArgs};
-use super::identity::identities;
 use super::job_meant;
 use super::output::{self, Output};
-use super::restore::reading;
+use super::restore::{self, reading};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
@@ -17,7 +16,7 @@ use crate::catalog::choose::{SkippedBackup, WhichBackup};
 use crate::dumpformat::extjson;
 use crate::dumpformat::query::Query;
 use crate::notify::run::Run;
-use crate::ops::places::{FoundBackup, Places, Purpose};
+use crate::ops::places::{Places, Purpose};
 use crate::ops::restore::StoredBackup;
 use crate::ops::restore::get::{self, GetOptions, TakeDocuments};
 
@@ -70,17 +69,10 @@ async fn open(args: &GetArgs, run: &Run<'_>) -> Result<StoredBackup> {
     let which = allowed.map_or_else(|| args.which.clone(), WhichBackup::Id);
     let job = job_meant(&which, args.backups.job.as_deref(), run.config);
     let found = places.choose_backup(&which, job, &reading, Purpose::Restore).await?;
-    let FoundBackup { place, manifest, skipped, passed_over } = found;
-    for SkippedBackup { id, reason } in &skipped {
+    for SkippedBackup { id, reason } in &found.skipped {
         log::warn!("the newer backup {id} is skipped: {reason}");
     }
-    // The identity of a person may be on a disk that is not there.
-    let keys = match manifest.encryption {
-        Some(_) => identities(run.config, run.cancel).await?,
-        None => None,
-    };
-    let replicas = places.replicas(place, &manifest.id, passed_over).await;
-    StoredBackup::open(replicas, manifest, keys.as_ref()).await
+    Ok(restore::open(&places, found, run).await?.0)
 }
 
 /// Prints documents on standard output.

@@ -17,6 +17,7 @@ use super::progress::Display;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::catalog::CatalogOptions;
 use crate::catalog::choose::{self, SkippedBackup, WhichBackup};
@@ -160,17 +161,9 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let allowed = args.allow_unsigned.clone().filter(|_| point.is_none()).map(WhichBackup::Id);
     let which = args.which.as_ref().or(allowed.as_ref()).unwrap_or(&WhichBackup::Latest);
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
-    // The identity of a person may be on a disk that is not there.
-    let keys = async |encrypted: bool| match encrypted {
-        true => identities(run.config, run.cancel).await,
-        false => Ok(None),
-    };
     let Some(point) = point else {
         let found = places.choose_backup(which, job, &reading, Purpose::Restore).await?;
-        let FoundBackup { place, manifest, skipped, passed_over } = found;
-        let keys = keys(manifest.encryption.is_some()).await?;
-        let replicas = places.replicas(place, &manifest.id, passed_over).await;
-        let backup = StoredBackup::open(replicas, manifest, keys.as_ref()).await?;
+        let (backup, skipped) = open(&places, found, run).await?;
         return Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped, at: None });
     };
     let found = places.choose_point(which, job, point, &reading).await?;
@@ -179,13 +172,33 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let (manifest, _) = choose::choose_for_restore(&*place.store, &by_id, Some(&named), &reading).await?;
     let slices = chosen.chain.as_ref();
     let encrypted = manifest.encryption.is_some() || slices.is_some_and(ChosenSlices::are_encrypted);
-    let keys = keys(encrypted).await?;
+    let keys = keys(encrypted, run).await?;
     let replicas = places.replicas(place, &manifest.id, passed_over).await;
     let mut backup = StoredBackup::open(replicas, manifest, keys.as_ref()).await?;
     if let Some(slices) = slices {
         backup = backup.continued(slices, keys.as_ref()).await?;
     }
     Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped: chosen.skipped, at: None })
+}
+
+/// The secret keys if they are needed. The identity of a person may be on a disk that is not there.
+async fn keys(encrypted: bool, run: &Run<'_>) -> Result<Option<Identities>> {
+    match encrypted {
+        true => identities(run.config, run.cancel).await,
+        false => Ok(None),
+    }
+}
+
+/// Opens a backup that was chosen. Returns also the newer ones that were skipped.
+pub(super) async fn open(
+    places: &Places,
+    found: FoundBackup<'_>,
+    run: &Run<'_>,
+) -> Result<(StoredBackup, Vec<SkippedBackup>)> {
+    let FoundBackup { place, manifest, skipped, passed_over } = found;
+    let keys = keys(manifest.encryption.is_some(), run).await?;
+    let replicas = places.replicas(place, &manifest.id, passed_over).await;
+    Ok((StoredBackup::open(replicas, manifest, keys.as_ref()).await?, skipped))
 }
 
 /// The options to read the backups of the place, with a backup that needs no valid signature.

@@ -119,11 +119,7 @@ impl Config {
     /// # Errors
     /// Returns a usage error if there is no place with this name.
     pub fn at(&self, name: &str) -> Result<Config> {
-        let layers = match name {
-            FIRST => Some(self.layers.without_copies()),
-            _ => self.layers.of_copy(name),
-        };
-        let layers = layers.ok_or_else(|| {
+        let layers = self.layers_at(name).ok_or_else(|| {
             let names = self.place_names();
             let near = suggest::meant(name, names.iter().copied());
             let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
@@ -140,16 +136,22 @@ impl Config {
         Ok(Config { redactor: self.redactor.clone(), place, ..config })
     }
 
+    /// The values of a place alone.
+    fn layers_at(&self, name: &str) -> Option<Layers> {
+        match name {
+            FIRST => Some(self.layers.without_copies()),
+            _ => self.layers.of_copy(name),
+        }
+    }
+
     /// Refuses a place that is the same as one before it: a copy of itself is no copy, and what repairs or deletes one of both
     /// would harm the other.
     fn refuse_twice(&self, name: &str, place: Place) -> Result<Place> {
         let before = self.place_names().into_iter().take_while(|other| *other != name);
         for other in before {
-            let layers = match other {
-                FIRST => Some(self.layers.without_copies()),
-                _ => self.layers.of_copy(other),
+            let Some(Ok(earlier)) = self.layers_at(other).map(|layers| place::place(&layers)) else {
+                continue;
             };
-            let Some(Ok(earlier)) = layers.map(|layers| place::place(&layers)) else { continue };
             if place.is_same(&earlier) {
                 let what = format!("the places {other} and {name} are the same: {}", place.name());
                 return Err(Error::usage(what).hint(format!(

@@ -4,6 +4,8 @@
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -15,6 +17,9 @@ use super::table::{COPY, Origin, copy_setting_like};
 use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::Secret;
+
+/// How long a file system may take to find a directory.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The place where backups are kept.
 #[derive(Debug, Clone)]
@@ -38,28 +43,36 @@ impl Place {
             },
         }
     }
-}
 
-impl Place {
     /// Returns true if both are the same directory, also by a link or another mount of it, or the same prefix of a bucket.
     pub fn is_same(&self, other: &Place) -> bool {
+        if self.name() == other.name() {
+            return match (self, other) {
+                (Place::S3(a), Place::S3(b)) => service(a) == service(b),
+                _ => true,
+            };
+        }
         match (self, other) {
-            (Place::Dir(a), Place::Dir(b)) => {
-                let inode = |options: &DirOptions| {
-                    let found = std::fs::metadata(&options.root).ok()?;
-                    Some((found.dev(), found.ino()))
-                };
-                self.name() == other.name() || inode(a).is_some_and(|one| inode(b) == Some(one))
-            }
-            (Place::S3(a), Place::S3(b)) => {
-                let service = |options: &S3Options| {
-                    options.endpoint_url.as_ref().map(|url| url.trim_end_matches('/').to_ascii_lowercase())
-                };
-                self.name() == other.name() && service(a) == service(b)
-            }
+            (Place::Dir(a), Place::Dir(b)) => inode(a).is_some_and(|one| inode(b) == Some(one)),
             _ => false,
         }
     }
+}
+
+/// The service of a bucket; `None` is Amazon's.
+fn service(options: &S3Options) -> Option<String> {
+    options.endpoint_url.as_ref().map(|url| url.trim_end_matches('/').to_ascii_lowercase())
+}
+
+/// The device and the inode of a directory; `None` if it does not exist, or if its file system does not answer.
+fn inode(options: &DirOptions) -> Option<(u64, u64)> {
+    let (root, (answer, answered)) = (options.root.clone(), mpsc::channel());
+    // The thread waits as long as a dead network file system does.
+    std::thread::spawn(move || {
+        let found = std::fs::metadata(root).ok();
+        let _ = answer.send(found.map(|found| (found.dev(), found.ino())));
+    });
+    answered.recv_timeout(ANSWER).ok().flatten()
 }
 
 /// Settings that need a bucket.
@@ -125,9 +138,7 @@ fn place_of_copy(layers: &Layers, name: &str) -> Result<Place> {
 /// Checks the name of a copy. Its characters need no quotes in a shell.
 fn check_copy(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let what = if name == FIRST {
-        "is the name of the first place"
-    } else if name.len() > 64 || name.starts_with('-') || !name.chars().all(fits) {
+    let what = if name.len() > 64 || name.starts_with('-') || !name.chars().all(fits) {
         "has other characters than A-Z a-z 0-9 . _ -, begins with -, or is longer than 64 characters"
     } else {
         return Ok(());

@@ -32,7 +32,7 @@ pub(crate) struct Move {
     pub to: String,
 }
 
-/// What became of moves.
+/// The result of moves.
 #[derive(Debug)]
 pub(crate) enum Moved {
     /// All were made.

@@ -10,10 +10,10 @@ use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::notify::run::Run;
-use crate::ops::restore::{AsideReport, KeptReport, Marks, SwapSide, SwapState};
+use crate::ops::restore::{AsideReport, KeptReport, Marks, SwapState};
 use crate::restore_target::RestoreTarget;
 
-/// What is wanted with the collections that swaps keep.
+/// An action on the collections that swaps keep.
 pub(super) enum Wanted<'a> {
     List,
     Undo(&'a str),
@@ -73,13 +73,6 @@ pub(super) async fn run(
     Ok(if report.notes.is_empty() { Exit::Done } else { Exit::NeedsLook })
 }
 
-fn side_text(side: SwapSide) -> &'static str {
-    match side {
-        SwapSide::Restored => "the restored collections are live",
-        SwapSide::Earlier => "the earlier collections are live",
-    }
-}
-
 fn kept_text(report: &KeptReport) -> String {
     if report.restores.is_empty() {
         return format!("no collections of restores are kept in {}\n", report.target);
@@ -87,9 +80,13 @@ fn kept_text(report: &KeptReport) -> String {
     let mut text = String::new();
     for one in &report.restores {
         let state = match one.state {
-            SwapState::Loading => "loading, or interrupted while it loaded: --discard drops what it loaded",
-            SwapState::Moving => "interrupted while it moved collections: --undo moves all of them back",
-            SwapState::Settled => side_text(one.live),
+            SwapState::Loading => {
+                "loading, or interrupted while it loaded: --discard drops what it loaded".to_string()
+            }
+            SwapState::Moving => {
+                "interrupted while it moved collections: --undo moves all of them back".to_string()
+            }
+            SwapState::Settled => format!("the {} collections are live", one.live.word()),
         };
         push_line(&mut text, &format!("{}: {state}", one.id));
         push_line(
@@ -98,9 +95,8 @@ fn kept_text(report: &KeptReport) -> String {
         );
         for collection in &one.collections {
             let live = match collection.live {
-                Some(SwapSide::Restored) => "the restored one is live",
-                Some(SwapSide::Earlier) => "the earlier one is live",
-                None => "neither is live",
+                Some(side) => format!("the {} one is live", side.word()),
+                None => "neither is live".into(),
             };
             push_line(&mut text, &format!("  {}: {live}", collection.namespace));
             for (name, documents) in collection.kept.iter().zip(&collection.documents) {
@@ -120,11 +116,7 @@ fn aside_text(report: &AsideReport, dropped: bool) -> String {
     let done = match dropped {
         true => format!("dropped what {} kept in {}", report.id, report.target),
         false => {
-            let side = match report.live {
-                SwapSide::Restored => "restored",
-                SwapSide::Earlier => "earlier",
-            };
-            format!("the {side} collections of {} are live in {}", report.id, report.target)
+            format!("the {} collections of {} are live in {}", report.live.word(), report.id, report.target)
         }
     };
     push_line(&mut text, &done);

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bson::{RawBsonRef, RawDocument};
+use bson::RawBsonRef;
 
 use super::DiffScope;
-use crate::base::error::{Kind, Result};
+use crate::base::error::Result;
 use crate::base::progress::Meter;
 use crate::dumpformat::oplog::TargetNamespace;
 use crate::dumpformat::oplog::script::ReplayStep;
-use crate::ops::restore::filter::ReplayFilter;
-use crate::ops::restore::replay::follow_slice;
-use crate::ops::restore::{RestoreFilter, RestoreOrigin, StoredBackup};
+use crate::ops::restore::replay::{follow_all, written_id};
+use crate::ops::restore::{RestoreOrigin, StoredBackup};
 
 /// The commands that remove documents.
 const EMPTYING: [&str; 2] = ["emptycapped", "convertToCapped"];
@@ -50,31 +49,18 @@ impl SliceWrites {
         let places: BTreeMap<&str, usize> =
             names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         let origin = RestoreOrigin::Stored(Arc::clone(stored));
-        let script =
-            origin.script(ReplayFilter { filter: RestoreFilter::default(), users: true }, Vec::new());
         let mut failed = None;
-        let followed = follow_slice(
-            &origin,
-            script,
-            &mut |step| {
-                if failed.is_none() {
-                    failed = found.take(&step, scope, &places, take).err();
-                }
-                Ok(())
-            },
-            &mut |bytes| meter.add(0, bytes),
-        );
-        failed.map_or(Ok(()), Err)?;
-        match followed {
-            Ok(_) => Ok(found),
-            Err(error) if error.kind() == Kind::Failed && !error.is_of_store() => {
-                let why = error.chain();
-                found.unclear =
-                    Some(format!("later writes of the slice of {} are unknown: {why}", stored.manifest.id));
-                Ok(found)
+        let mut each = |step: ReplayStep| {
+            if failed.is_none() {
+                failed = found.take(&step, scope, &places, take).err();
             }
-            Err(error) => Err(error),
-        }
+            Ok(())
+        };
+        let unclear = follow_all(&origin, &mut each, &mut |bytes| meter.add(0, bytes));
+        failed.map_or(Ok(()), Err)?;
+        found.unclear = unclear?
+            .map(|why| format!("later writes of the slice of {} are unknown: {why}", stored.manifest.id));
+        Ok(found)
     }
 
     fn take(
@@ -123,12 +109,6 @@ impl SliceWrites {
             self.rewritten.extend(places.get(name.as_str()));
         }
     }
-}
-
-/// The `_id` of the document that an operation writes.
-fn written_id(operation: &RawDocument) -> Option<RawBsonRef<'_>> {
-    let document = operation.get_document("o2").or_else(|_| operation.get_document("o")).ok()?;
-    document.get("_id").ok()?
 }
 
 #[cfg(test)]

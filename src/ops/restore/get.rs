@@ -11,13 +11,11 @@ use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::filter::{ReplayFilter, RestoreFilter};
 use super::origin::{RestoreOrigin, StoredBackup, read_blocking};
-use super::replay::survey::follow_slice;
+use super::replay::{follow_all, written_id};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::suggest;
 use crate::base::units::several;
-use crate::dumpformat::extjson;
 use crate::dumpformat::oplog::script::ReplayStep;
 use crate::dumpformat::query::Query;
 use crate::model::namespace::Type;
@@ -287,17 +285,8 @@ impl<'a> SliceWrites<'a> {
         if slice.is_none_or(|slice| slice.entries == 0) {
             return Ok(());
         }
-        // All namespaces, because a rename of one of two wanted namespaces is an error.
-        let names = ReplayFilter { filter: RestoreFilter::default(), users: true };
-        let script = origin.script(names, Vec::new());
-        let followed = follow_slice(origin, script, &mut |step| self.step(&step), &mut |_| {});
-        match followed {
-            Err(error) if error.kind() == Kind::Failed && !error.is_of_store() => {
-                self.unread = Some(error.chain());
-                Ok(())
-            }
-            followed => followed.map(drop),
-        }
+        self.unread = follow_all(origin, &mut |step| self.step(&step), &mut |_| {})?;
+        Ok(())
     }
 
     fn step(&mut self, step: &ReplayStep) -> Result<()> {
@@ -316,14 +305,11 @@ impl<'a> SliceWrites<'a> {
     }
 
     fn write(&mut self, operation: &RawDocument) {
-        let is_update = operation.get_str("op").is_ok_and(|op| op == "u");
-        let written = operation.get_document(if is_update { "o2" } else { "o" });
-        let id = written.ok().and_then(|written| written.get("_id").ok().flatten());
-        let id = id.unwrap_or(RawBsonRef::Null);
+        let id = written_id(operation).unwrap_or(RawBsonRef::Null);
         let hash = hash_of(id);
         if self.ids.as_ref().is_some_and(|ids| ids.contains(&hash)) {
             if self.changed.insert(hash) && self.listed.len() < LISTED {
-                self.listed.push(json_of(id));
+                self.listed.push(insert::id_text(id));
             }
         } else if self.is_wanted(id) {
             self.others += 1;
@@ -378,16 +364,5 @@ impl<'a> SliceWrites<'a> {
             ));
         }
         problems
-    }
-}
-
-/// A value in Extended JSON, shortened.
-fn json_of(id: RawBsonRef<'_>) -> String {
-    let (mut text, document) = (String::new(), rawdoc! {"_id": RawBson::from(id)});
-    let written = extjson::write_relaxed(&mut text, &document);
-    let text = text.strip_prefix(r#"{"_id":"#).and_then(|text| text.strip_suffix('}')).unwrap_or_default();
-    match written {
-        Ok(()) if text.chars().count() <= 80 => text.to_string(),
-        _ => format!("{}…", text.chars().take(80).collect::<String>()),
     }
 }

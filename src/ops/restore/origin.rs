@@ -5,6 +5,7 @@
 //! contain them: in a tar between the documents, in an archive at its beginning. Everything is compared with the manifest.
 
 mod continuation;
+mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::dump::{ArchiveSurvey, Dump};
@@ -33,7 +33,6 @@ use crate::base::units;
 use crate::catalog::choose;
 use crate::config::choices::{Container, Format};
 use crate::dumpformat::demux::Demux;
-use crate::dumpformat::oplog::NO_REPLAY;
 use crate::dumpformat::oplog::script::Script;
 use crate::dumpformat::{metadata, names};
 use crate::model::index::{Index, Segment};
@@ -41,7 +40,6 @@ use crate::model::manifest::{Manifest, NamespaceEntry};
 use crate::model::namespace::Namespace;
 use crate::model::optime::OpTime;
 use crate::model::tally::Tally;
-use crate::restore_target::insert;
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::store::Store;
 pub(super) use continuation::Continuation;
@@ -130,7 +128,7 @@ impl RestoreOrigin {
     }
 
     /// The script of a replay.
-    pub(crate) fn script(&self, names: ReplayFilter, connected: Vec<String>) -> Script<ReplayFilter> {
+    pub(super) fn script(&self, names: ReplayFilter, connected: Vec<String>) -> Script<ReplayFilter> {
         let script = Script::new(names, connected, self.slice_bounds());
         let script = match self {
             // Reading a dump again takes as long as the whole restore.
@@ -492,42 +490,6 @@ impl StoredBackup {
         }
         let same = format!("{:032x}", read.sum) == entry.xxh3_sum;
         (!same).then(|| format!("the hash of the documents of {} differs from the manifest", self.name(at)))
-    }
-
-    /// Passes every document of a namespace to `each`, in order. Blocks the thread.
-    pub(crate) fn scan(&self, at: usize, each: &mut dyn FnMut(&[u8])) -> Result<Tally> {
-        let mut read = Tally::default();
-        for segment in self.segments(at) {
-            read += self.read_segment(&segment, each)?;
-        }
-        Ok(read)
-    }
-
-    /// Passes every document of a segment to `each`, in order. Blocks the thread.
-    pub(crate) fn read_segment(&self, segment: &Segment, each: &mut dyn FnMut(&[u8])) -> Result<Tally> {
-        self.object.read(segment, &self.name(segment.namespace), &Handle::current(), &mut |run| {
-            insert::split(&run.documents).unwrap_or_default().into_iter().for_each(&mut *each);
-        })
-    }
-
-    /// Passes every entry of the oplog slice to `each`, in order, and compares the slice with index and
-    /// manifest. Blocks the thread.
-    pub(super) fn scan_slice(&self, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let (Some(slice), Some(at)) = (&self.manifest.consistency.oplog, self.manifest.slice_place()) else {
-            return Ok(());
-        };
-        let read = self.scan(at, each)?;
-        let sum = format!("{:032x}", read.sum);
-        if (read.documents, read.raw_bytes, &sum) == (slice.entries, slice.raw_bytes, &slice.xxh3_sum) {
-            return Ok(());
-        }
-        let (id, got, wanted) =
-            (&self.manifest.id, units::several(read.documents, "entry"), units::count(slice.entries));
-        let what = format!(
-            "the oplog slice of the backup {id} has {got}, but the manifest says {wanted}, \
-             or their hashes differ"
-        );
-        Err(Error::new(Kind::Mismatch, what).hint(format!("Restore {ANOTHER}. {NO_REPLAY}")))
     }
 
     /// `db.collection` of a namespace, or the name of the slice.

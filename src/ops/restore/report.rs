@@ -174,9 +174,6 @@ pub struct SwapReport {
     /// The restore's own id, for `--undo` and `--discard`.
     pub id: String,
     pub collections: Vec<SwappedCollection>,
-    /// Interrupted swaps that this run finished, and collections of other clients that it moved aside.
-    #[serde(skip)]
-    pub notes: Vec<String>,
 }
 
 /// A collection that was moved in.

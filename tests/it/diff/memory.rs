@@ -7,7 +7,7 @@ use super::support::{back_up, diff, diffed, of};
 use crate::cli::support::{Home, peak};
 use crate::restore::support::server;
 
-/// The hashes of two backups of so many documents are more than the memory that is meant for them.
+/// The number of documents in each backup. Their hashes need more memory than `diff` uses, so it writes a scratch file.
 const DOCUMENTS: i32 = 450_000;
 
 /// The most memory of the command in KiB: 64 MiB for hashes, the rest for segments that are read and the program itself.

@@ -67,8 +67,8 @@ async fn a_swap_works_on_a_standalone_server_and_where_nothing_was_before() {
     assert_eq!(shop.ids("orders").await, ids(BACKED_UP));
 }
 
-/// What a client inserts while the collections are exchanged is in one of them, if it was told that it was written. A client that
-/// reads finds a document that both have at any time.
+/// Every acknowledged insert of a client that writes during the swap is in one of the two collections. A client that reads a document
+/// of both collections finds it at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_insert_is_lost_and_no_read_finds_nothing() {
     let shop = set(Version::V6_0_5).await;

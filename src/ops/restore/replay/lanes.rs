@@ -28,10 +28,15 @@ pub(super) fn key_of(to: &TargetNamespace, operation: &RawDocument, in_order: bo
         hasher.write_u8(0);
     }
     if !(in_order || to.buckets || to.db == "admin" || to.collection.starts_with("system.")) {
-        let document = operation.get_document("o2").or(operation.get_document("o")).ok()?;
-        hash_key(&mut hasher, document.get("_id").ok()??, 0);
+        hash_key(&mut hasher, written_id(operation)?, 0);
     }
     Some(hasher.finish())
+}
+
+/// The `_id` of the document that an operation writes.
+pub(crate) fn written_id(operation: &RawDocument) -> Option<RawBsonRef<'_>> {
+    let document = operation.get_document("o2").or(operation.get_document("o")).ok()?;
+    document.get("_id").ok()?
 }
 
 /// Hashes a value so that values which are equal in an index have the same hash: numbers by their value, whatever their type,

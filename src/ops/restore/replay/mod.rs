@@ -24,8 +24,9 @@ use crate::dumpformat::oplog::{NO_REPLAY, TargetNamespace};
 use player::Player;
 use survey::{EXPIRES, ReplayCatalog};
 
+pub(crate) use lanes::written_id;
 pub use survey::SliceSurvey;
-pub(crate) use survey::follow_slice;
+pub(crate) use survey::follow_all;
 
 /// Replaces [`NO_REPLAY`] in the next steps of a restore to a point in time.
 const OTHER_POINT: &str =

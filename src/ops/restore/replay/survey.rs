@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::dumpformat::oplog::script::{IndexEdit, ReplayStep, Script, TakeStep};
 use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
-use crate::ops::restore::filter::ReplayFilter;
+use crate::ops::restore::filter::{ReplayFilter, RestoreFilter};
 use crate::ops::restore::namespaces::{NamespaceKey, Planned, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::restore_target::collections;
@@ -144,7 +144,7 @@ fn both(one: &str, other: &str, key: &NamespaceKey) -> Error {
 
 /// Reads the whole slice and passes its steps to `act`, until the first error, and the length of each entry to `count`. Blocks
 /// the thread.
-pub(crate) fn follow_slice(
+pub(super) fn follow_slice(
     origin: &RestoreOrigin,
     mut script: Script<ReplayFilter>,
     act: TakeStep,
@@ -159,6 +159,24 @@ pub(crate) fn follow_slice(
         count(raw.len() as u64);
     })?;
     failed.map_or(Ok(script), Err)
+}
+
+/// Reads the whole slice of a backup, and passes its steps on all namespaces to `act`, as [`follow_slice`]. Returns the reason if a
+/// replay could not follow it to its end.
+///
+/// # Errors
+/// Returns an error if the slice is damaged or cannot be read.
+pub(crate) fn follow_all(
+    origin: &RestoreOrigin,
+    act: TakeStep,
+    count: &mut dyn FnMut(u64),
+) -> Result<Option<String>> {
+    // A rename of one of two wanted namespaces would be an error.
+    let names = ReplayFilter { filter: RestoreFilter::default(), users: true };
+    match follow_slice(origin, origin.script(names, Vec::new()), act, count) {
+        Err(error) if error.kind() == Kind::Failed && !error.is_of_store() => Ok(Some(error.chain())),
+        followed => followed.map(|_| None),
+    }
 }
 
 /// The version (`$v`) of an update's format; `None` if the update is a whole document.

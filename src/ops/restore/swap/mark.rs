@@ -28,13 +28,21 @@ pub enum SwapState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SwapSide {
-    /// Those that the restore filled.
+    /// The collections that the restore filled.
     Restored,
-    /// Those that were there before.
+    /// The collections that were live before the restore.
     Earlier,
 }
 
 impl SwapSide {
+    /// The word in texts and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            SwapSide::Restored => "restored",
+            SwapSide::Earlier => "earlier",
+        }
+    }
+
     pub(super) fn other(self) -> SwapSide {
         match self {
             SwapSide::Restored => SwapSide::Earlier,
@@ -271,7 +279,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever the collections are after an interruption, and whoever took the live name, each side can be made live, and no
+        /// After any interruption, and with a collection of another client under the live name, each side can be made live, and no
         /// collection is lost or overwritten.
         #[test]
         fn every_state_of_an_interruption_leads_to_both_sides(

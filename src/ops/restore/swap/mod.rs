@@ -33,12 +33,11 @@ use crate::restore_target::aside::{Move, Moved};
 
 /// How often moves are tried. Between two tries, another client can create a collection with the live name.
 const TRIES: usize = 5;
-/// A mark that says that collections are moved and is older than this is of a run that was killed. A move waits at most a second for
-/// each lock.
+/// A mark in the state `Moving` that is older than this belongs to a run that was killed: a move waits at most a second for each lock.
 const DEAD: Duration = Duration::from_secs(60);
 /// How long a restore that failed may take to drop what it filled.
 const ABANDONING: Duration = Duration::from_secs(5);
-/// The step for a move that a lock prevents.
+/// The reason if a lock prevents a move.
 const BLOCKED: &str = "a transaction or another long operation of the server holds a lock on them";
 
 /// A swap that is under way.
@@ -207,8 +206,8 @@ impl Swap {
         let collections = collections.collect();
         self.notes.extend(strangers(mark, 0));
         rename_results(report, &mark.id);
-        report.warnings.append(&mut self.notes.clone());
-        report.swap = Some(SwapReport { id: mark.id.clone(), collections, notes: self.notes });
+        report.warnings.append(&mut self.notes);
+        report.swap = Some(SwapReport { id: mark.id.clone(), collections });
         marks.target.close().await;
         Ok(())
     }
@@ -284,7 +283,7 @@ impl Marks {
         )))
     }
 
-    /// Moves collections until those of a side are live, and says so in the mark.
+    /// Moves collections until those of a side are live. The mark stays `Moving` until [`Marks::stop_expiry`].
     async fn reach(&self, mark: &mut RestoreMark, want: SwapSide) -> Result<Moved> {
         mark.live = want;
         self.write(mark, SwapState::Moving).await?;
