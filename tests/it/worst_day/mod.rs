@@ -1,6 +1,7 @@
 //! Runs every command of docs/restore.md and RECOVERY.txt as it is printed there.
 
 mod data;
+mod page;
 mod recovery;
 mod shell;
 
