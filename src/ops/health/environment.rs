@@ -99,11 +99,18 @@ pub(super) async fn namespaces(context: &Context) -> Result<Finding> {
         size.unwrap_or_default(),
         own_time.unwrap_or_default()
     );
-    match description.warnings.split_first() {
+    let mut warnings = description.warnings;
+    if description.of_restores > 0 {
+        let kept = several(description.of_restores, "collection");
+        warnings.push(format!(
+            "{kept} of restores with --swap, which are in no backup; `uzima-backup restore --kept` lists them, and --discard drops them"
+        ));
+    }
+    match warnings.split_first() {
         None => Finding::ok(readable),
         Some((first, _)) => {
             let (_, step) = first.rsplit_once("; ").unwrap_or(("", first));
-            Finding::warning(format!("{readable}; {}", description.warnings.join("; ")), step)
+            Finding::warning(format!("{readable}; {}", warnings.join("; ")), step)
         }
     }
 }

@@ -38,6 +38,15 @@ async fn a_swap_is_undone_repeated_and_discarded_on_every_version() {
             notes.contains("left out 1 collection of restores") && notes.contains("restore --kept"),
             "{notes}"
         );
+        let health =
+            run(shop.home.to_dir(&shop.server.uri()).args(["health", "--json", "--only", "namespaces"]));
+        let health = health.ends(0).json()["checks"].to_string();
+        assert!(
+            health.contains("\"warning\"")
+                && health.contains("1 collection of restores")
+                && health.contains("--kept"),
+            "{health}"
+        );
         let names = shop.home.manifests().pop().expect("a backup").namespaces;
         assert!(names.iter().any(|one| one.collection == "orders"));
         assert!(!names.iter().any(|one| one.collection.starts_with("uzima")), "{names:?}");
