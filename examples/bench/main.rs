@@ -4,17 +4,18 @@
 //! Needs `/usr/bin/time`. Compares with mongodump, mongorestore, pigz and zstd if they are on PATH, and prints which
 //! are missing. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
 //! (default 3), `restores=N` of restores (default 3), `modes=N` of each consistency (default 3) and `encrypted=N` with and without
-//! encryption (default 3), `copies=N` to one directory and to two (default 3), `tiny=N` collections of the second server
-//! (default 2,000), `blobs=N` incompressible documents of 16 KiB of the third server (default 64,000, which
-//! is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the last one (default 5,120), `replays=N`
-//! rounds of restores to a point in time (default 1) of `operations=N` writes (default 270,000), `transaction=N` MiB of the
-//! largest transaction (default 1,024). 0 leaves a part out.
+//! encryption (default 3), `copies=N` to one directory and to two (default 3), `swaps=N` of restores over a live collection
+//! (default 3), `tiny=N` collections of the second server (default 2,000), `blobs=N` incompressible documents of 16 KiB of the
+//! third server (default 64,000, which is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the
+//! last one (default 5,120), `replays=N` rounds of restores to a point in time (default 1) of `operations=N` writes (default
+//! 270,000), `transaction=N` MiB of the largest transaction (default 1,024). 0 leaves a part out.
 
 mod backups;
 mod cost;
 mod encrypted;
 mod oplogs;
 mod restores;
+mod swaps;
 
 use std::collections::BTreeMap;
 
@@ -59,6 +60,9 @@ fn main() -> Result<()> {
         }
         if numbers["copies"] > 0 {
             backups::compare(&serve(&orders)?, &backups::copies(), numbers["copies"])?;
+        }
+        if numbers["swaps"] > 0 {
+            swaps::compare(&runtime, serve(&orders)?, numbers["swaps"])?;
         }
         if numbers["modes"] > 0 {
             let member = Mongod::builder().replica_set("rs").oplog_mb(restores::OPLOG_MB);
@@ -105,6 +109,7 @@ fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static 
         ("modes", 3),
         ("encrypted", 3),
         ("copies", 3),
+        ("swaps", 3),
         ("tiny", 2_000),
         ("blobs", 64_000),
         ("slices", 3),
