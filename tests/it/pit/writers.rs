@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, doc};
-use mongodb::Client;
 use mongodb::error::Error;
+use mongodb::{Client, Collection};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -141,32 +141,33 @@ impl Writer {
         moves.insert_one(doc! {"_id": -1}).await.expect("a move");
         while !ended.load(SeqCst) {
             let gate = gate.read().await;
-            let n = self.next();
-            let (from, to) = (self.random.random_range(0..10), self.random.random_range(10..20));
-            let mut session = self.client.start_session().await.expect("a session");
-            session.start_transaction().await.expect("a transaction");
-            let moved = |sum: i32| doc! {"$inc": {"sum": sum}};
-            accounts
-                .update_one(doc! {"_id": from}, moved(-1))
-                .session(&mut session)
-                .await
-                .expect("an update");
-            self.pause(40).await;
-            accounts.update_one(doc! {"_id": to}, moved(1)).session(&mut session).await.expect("an update");
-            moves
-                .insert_one(doc! {"_id": n, "from": from, "to": to})
-                .session(&mut session)
-                .await
-                .expect("a move");
-            if n > 20 {
-                moves.delete_one(doc! {"_id": n - 20}).session(&mut session).await.expect("a delete");
-            }
-            match self.random.random_range(0..8) {
-                0 => session.abort_transaction().await.expect("an abort"),
-                _ => session.commit_transaction().await.expect("a commit"),
-            }
+            tolerate_abort(self.transfer(&accounts, &moves).await);
             drop(gate);
             self.pause(20).await;
+        }
+    }
+
+    /// A transaction. The server may abort it, for example if it waits for a lock.
+    async fn transfer(
+        &mut self,
+        accounts: &Collection<Document>,
+        moves: &Collection<Document>,
+    ) -> Result<(), Error> {
+        let n = self.next();
+        let (from, to) = (self.random.random_range(0..10), self.random.random_range(10..20));
+        let mut session = self.client.start_session().await?;
+        session.start_transaction().await?;
+        let moved = |sum: i32| doc! {"$inc": {"sum": sum}};
+        accounts.update_one(doc! {"_id": from}, moved(-1)).session(&mut session).await?;
+        self.pause(40).await;
+        accounts.update_one(doc! {"_id": to}, moved(1)).session(&mut session).await?;
+        moves.insert_one(doc! {"_id": n, "from": from, "to": to}).session(&mut session).await?;
+        if n > 20 {
+            moves.delete_one(doc! {"_id": n - 20}).session(&mut session).await?;
+        }
+        match self.random.random_range(0..8) {
+            0 => session.abort_transaction().await,
+            _ => session.commit_transaction().await,
         }
     }
 
@@ -176,18 +177,7 @@ impl Writer {
         rows.insert_one(doc! {"_id": -1}).await.expect("a row");
         while !ended.load(SeqCst) {
             let gate = gate.read().await;
-            let n = self.next();
-            let mut session = self.client.start_session().await.expect("a session");
-            session.start_transaction().await.expect("a transaction");
-            for part in 0..18 {
-                let change = doc! {"$set": {"n": n, "pad": "x".repeat(1 << 20)}};
-                let key = doc! {"_id": part};
-                rows.update_one(key, change).upsert(true).session(&mut session).await.expect("an update");
-            }
-            // The server may abort a large transaction instead.
-            if let Err(e) = session.commit_transaction().await {
-                assert!(e.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR), "{e}");
-            }
+            tolerate_abort(self.large_transaction(&rows).await);
             drop(gate);
             for _ in 0..20 {
                 if !ended.load(SeqCst) {
@@ -195,6 +185,17 @@ impl Writer {
                 }
             }
         }
+    }
+
+    async fn large_transaction(&mut self, rows: &Collection<Document>) -> Result<(), Error> {
+        let n = self.next();
+        let mut session = self.client.start_session().await?;
+        session.start_transaction().await?;
+        for part in 0..18 {
+            let change = doc! {"$set": {"n": n, "pad": "x".repeat(1 << 20)}};
+            rows.update_one(doc! {"_id": part}, change).upsert(true).session(&mut session).await?;
+        }
+        session.commit_transaction().await
     }
 
     /// Creates, drops and renames collections, and changes their indexes and options.
@@ -299,5 +300,12 @@ fn code(error: &Error) -> i32 {
     match error.kind.as_ref() {
         mongodb::error::ErrorKind::Command(failure) => failure.code,
         _ => 0,
+    }
+}
+
+/// Panics if a transaction failed for another reason than that the server aborted it. An abort writes nothing.
+fn tolerate_abort(done: Result<(), Error>) {
+    if let Err(e) = done {
+        assert!(e.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR), "{e}");
     }
 }
