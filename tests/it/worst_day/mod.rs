@@ -4,6 +4,7 @@ mod data;
 mod page;
 mod recovery;
 mod shell;
+mod situations;
 
 use std::path::Path;
 
@@ -30,7 +31,7 @@ async fn every_command_of_the_page() {
     for (heading, blocks) in &sections {
         let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
         match (heading.as_str(), &blocks[..]) {
-            ("With the tool", [newest, older]) => with_the_tool(newest, older).await,
+            ("Everything", [newest, older]) => with_the_tool(newest, older).await,
             ("Without the tool", [folder, bucket, formats @ ..]) if formats.len() == 4 => {
                 from_a_bucket(&data, bucket);
                 for (format, restore) in
@@ -56,6 +57,10 @@ async fn every_command_of_the_page() {
                     "{said}"
                 );
             }
+            ("One database", [database]) => situations::one_database(&data, database).await,
+            ("Before a mistake", [point, compared]) => situations::before_a_mistake(point, compared).await,
+            ("Beside live data", [beside]) => situations::beside_live_data(&data, beside).await,
+            ("A damaged backup", [newer, sound]) => situations::a_damaged_backup(newer, sound).await,
             ("Another server", [other]) => {
                 let (target, restored) = server().await;
                 let backup = data.backup("tar.gz");
@@ -67,7 +72,7 @@ async fn every_command_of_the_page() {
             (heading, blocks) => panic!("no test runs the {} blocks of '{heading}'", blocks.len()),
         }
     }
-    assert_eq!(sections.len(), 7);
+    assert_eq!(sections.len(), 11);
 }
 
 async fn with_the_tool(newest: &str, older: &str) {

@@ -26,6 +26,8 @@ pub struct Shell {
     pub target: String,
     /// The id of the restored backup.
     pub id: String,
+    /// The time before the mistake, in RFC 3339.
+    pub time: String,
     /// Additional environment variables.
     pub env: Vec<(&'static str, String)>,
 }
@@ -37,6 +39,7 @@ impl Shell {
             backups: backups.into(),
             target: target.into(),
             id: String::new(),
+            time: String::new(),
             env: Vec::new(),
         }
     }
@@ -54,6 +57,7 @@ impl Shell {
             ("/var/backups/mongodb", &self.backups.display().to_string()),
             ("/var/tmp/rescue", &self.rescue().display().to_string()),
             ("20261123T030000Z-7k3q9d", &self.id),
+            ("2026-11-24T13:59:59Z", &self.time),
             ("my-backups", BUCKET),
             ("eu-central-1", "us-east-1"),
             ("AWS_ACCESS_KEY_ID=...", &format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}")),
