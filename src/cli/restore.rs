@@ -26,7 +26,8 @@ use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::ops::places::{FoundBackup, FoundPoint, Places, Purpose};
 use crate::ops::restore::{
-    self, At, Dump, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup, Swap, Users,
+    self, At, DocumentFilter, Dump, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
+    Swap, Users,
 };
 use crate::restore_target::RestoreTarget;
 use text::{differences, plan_text, report_text};
@@ -120,6 +121,8 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         convert_legacy_indexes: args.convert_legacy_indexes,
         users,
         no_replay: args.no_replay,
+        documents: args.filter.as_deref().map(DocumentFilter::parse).transpose()?,
+        merge: args.merge,
         at: None,
         onto_source: false,
         skipped: Vec::new(),

@@ -113,7 +113,7 @@ pub struct OplogArgs {
 }
 
 /// The flags of `restore` that have no meaning where nothing is restored.
-const NO_RESTORE: [&str; 16] = [
+const NO_RESTORE: [&str; 18] = [
     "which",
     "from",
     "at",
@@ -126,6 +126,8 @@ const NO_RESTORE: [&str; 16] = [
     "drop",
     "exact",
     "swap",
+    "filter",
+    "merge",
     "no_indexes",
     "no_index",
     "no_replay",
@@ -201,6 +203,13 @@ pub struct RestoreArgs {
     /// Fill new collections beside the live ones, and move them in when all is loaded; what was there is kept
     #[arg(long, conflicts_with_all = ["drop", "exact", "ns_from", "ns_to", "users"])]
     pub swap: bool,
+    /// Only documents that match this filter in Extended JSON, as of the instant of the backup or the point in time; the filter
+    /// language is that of `get`
+    #[arg(long, value_name = "EJSON", conflicts_with_all = ["swap", "exact", "users"])]
+    pub filter: Option<String>,
+    /// Insert only documents whose _id is missing at the target; documents and collections that are there stay as they are
+    #[arg(long, conflicts_with_all = ["drop", "exact", "swap", "users"])]
+    pub merge: bool,
     /// Move back what the restore with this id moved in: the kept collections become live, and the live ones are kept
     #[arg(long, value_name = "ID", group = "aside", conflicts_with_all = NO_RESTORE)]
     pub undo: Option<BackupId>,

@@ -39,7 +39,7 @@ pub use dump::Dump;
 pub use filter::{Rename, RestoreFilter, pairs, renamed};
 pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned};
 use namespaces::{NamespaceKey, full_name};
-pub use options::{At, RestoreOptions, Users};
+pub use options::{At, DocumentFilter, RestoreOptions, Users};
 pub(crate) use origin::read_blocking;
 pub use origin::{RestoreOrigin, StoredBackup};
 pub use plan::{OplogPlan, RestorePlan};

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::filter::{ReplayFilter, RestoreFilter};
 use crate::base::error::{Error, Result};
 use crate::catalog::choose::SkippedBackup;
+use crate::dumpformat::query::Query;
 use crate::model::optime::OpTime;
 
 /// Says whether users and roles are restored.
@@ -18,6 +19,23 @@ pub enum Users {
     Unfiltered,
     Always,
     Never,
+}
+
+/// A filter for documents, with its text as the user gave it.
+#[derive(Debug, Clone)]
+pub struct DocumentFilter {
+    pub text: String,
+    pub query: Query,
+}
+
+impl DocumentFilter {
+    /// Parses a filter in Extended JSON.
+    ///
+    /// # Errors
+    /// Returns a usage error if the filter is not supported.
+    pub fn parse(text: &str) -> Result<DocumentFilter> {
+        Ok(DocumentFilter { text: text.into(), query: Query::parse(text)? })
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -32,6 +50,10 @@ pub struct RestoreOptions {
     pub convert_legacy_indexes: bool,
     pub users: Users,
     pub no_replay: bool,
+    /// Restore only documents that match this filter.
+    pub documents: Option<DocumentFilter>,
+    /// Insert only documents whose `_id` is missing at the target, and leave everything that is there as it is.
+    pub merge: bool,
     /// The required instant of the restored data.
     pub at: Option<At>,
     /// True if the target is the server that is backed up, because no other target is configured.
@@ -49,8 +71,14 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
+    /// Returns true if documents are chosen one by one, by a filter or because they are missing at the target.
+    pub(super) fn sifts(&self) -> bool {
+        self.documents.is_some() || self.merge
+    }
+
     pub(super) fn wants_users(&self) -> bool {
         match self.users {
+            _ if self.sifts() => false,
             Users::Unfiltered => self.filter.is_empty(),
             Users::Always => true,
             Users::Never => false,
