@@ -30,7 +30,7 @@ use crate::ops::restore::{
     Swap, Users,
 };
 use crate::restore_target::RestoreTarget;
-use text::{differences, plan_text, report_text};
+use text::{counted_text, differences, plan_text, report_text};
 
 /// The state of the target before the restore begins.
 const UNCHANGED: &str = "nothing was changed";
@@ -56,7 +56,9 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     };
     let patience = config.patience.as_ref()?;
     let Chosen { origin, skipped, at } = cancel.or(origin(args, run)).await.map_err(unchanged)?;
-    let mut options = RestoreOptions { onto_source: server.is_source, skipped, at, ..options };
+    let own =
+        (args.merge || args.filter.is_some()).then(|| ((run.new_id)(run.clock.now()).to_string(), run.clock));
+    let mut options = RestoreOptions { onto_source: server.is_source, skipped, at, own, ..options };
     let connect = || cancel.or(RestoreTarget::connect(&server.uri, patience));
     let target = connect().await.map_err(unchanged)?;
     let mut swap = None;
@@ -132,6 +134,7 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         // Measured with a replica set on one machine: with two workers, small collections take 1.7 times as long,
         // because each insert waits for a majority. For large collections the server is the limit.
         workers: 4,
+        ..RestoreOptions::default()
     })
 }
 
@@ -255,7 +258,11 @@ async fn dry_run(
         output.result(&(), || plan_text(&restore.plan));
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
-    let checked = restore.check(meter).await;
+    let checked = async {
+        restore.check(meter).await?;
+        restore.count_chosen(meter).await
+    };
+    let checked = checked.await;
     drop(display);
     checked?;
     let of_places = restore.problems_of_places();
@@ -266,6 +273,7 @@ async fn dry_run(
         output.result(&(), || {
             let mut text = String::new();
             of_places.iter().for_each(|problem| push_line(&mut text, &format!("needs a look: {problem}")));
+            text.push_str(&counted_text(&restore.plan.counted));
             text + "all data was read and is intact\n"
         });
     }

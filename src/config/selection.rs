@@ -21,12 +21,18 @@ pub const RECORDS_DB: &str = "uzima_backup";
 /// character.
 pub const TRIAL_PREFIX: &str = "uzima_backup_trial_";
 
-/// The prefix of collections that a restore with `--swap` fills before it moves them in. The id of the restore, an underscore and
+/// The prefix of collections that a restore with `--swap` fills before it moves them in, and of the staging collections of a restore
+/// with `--filter` or `--merge`. The id of the restore, an underscore and
 /// the name of the collection follow.
 pub const LOADED_PREFIX: &str = "uzima_backup_new_";
 
 /// The prefix of collections that a restore with `--swap` moved aside. The name goes on as with [`LOADED_PREFIX`].
 pub const KEPT_PREFIX: &str = "uzima_backup_kept_";
+
+/// The name of a collection while the restore with this id fills it.
+pub fn loaded_name(id: &str, collection: &str) -> String {
+    format!("{LOADED_PREFIX}{id}_{collection}")
+}
 
 /// Returns true for the collections that a restore makes beside those of the user. No backup contains them.
 pub fn is_of_restore(collection: &str) -> bool {

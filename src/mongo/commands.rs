@@ -94,8 +94,30 @@ pub fn any_member() -> SelectionCriteria {
 /// Returns an error if the documents are larger than [`LARGEST_LIST`] together, or if one is nested deeper than
 /// [`bounds::DEEPEST`].
 pub async fn documents(db: &Database, command: RawDocumentBuf) -> Result<Vec<RawDocumentBuf>> {
-    let mut cursor = db.run_raw_cursor_command(command).selection_criteria(any_member()).batch().await?;
     let (mut out, mut bytes) = (Vec::new(), 0);
+    each_document(db, command, any_member(), |document| {
+        bytes += document.as_bytes().len();
+        if bytes > LARGEST_LIST {
+            let limit = units::bytes(LARGEST_LIST as u64);
+            let text = format!("the server's list is longer than the limit of {limit}");
+            return Err(Driver::custom(text));
+        }
+        bounds::check_depth(document).map_err(|why| Driver::custom(too_deep(document, &why)))?;
+        out.push(document.to_owned());
+        Ok(())
+    })
+    .await?;
+    Ok(out)
+}
+
+/// Runs a cursor command, and passes each document to `take`. Only one batch of the server is in memory.
+pub async fn each_document(
+    db: &Database,
+    command: RawDocumentBuf,
+    members: SelectionCriteria,
+    mut take: impl FnMut(&RawDocument) -> Result<()>,
+) -> Result<()> {
+    let mut cursor = db.run_raw_cursor_command(command).selection_criteria(members).batch().await?;
     let mut progress = Progress::new(STALL);
     while let Some(batch) = cursor.next().await {
         let batch = batch?;
@@ -103,17 +125,10 @@ pub async fn documents(db: &Database, command: RawDocumentBuf) -> Result<Vec<Raw
         progress.step(!documents.is_empty())?;
         for document in documents {
             let Some(document) = document?.as_document() else { continue };
-            bytes += document.as_bytes().len();
-            if bytes > LARGEST_LIST {
-                let limit = units::bytes(LARGEST_LIST as u64);
-                let text = format!("the server's list is longer than the limit of {limit}");
-                return Err(Driver::custom(text));
-            }
-            bounds::check_depth(document).map_err(|why| Driver::custom(too_deep(document, &why)))?;
-            out.push(document.to_owned());
+            take(document)?;
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Returns the message about a document that is nested too deeply, with the document's name if it has one.

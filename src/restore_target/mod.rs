@@ -23,9 +23,11 @@ use std::time::Duration;
 
 use bson::raw::cstr;
 use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use futures_util::StreamExt;
 use mongodb::Client;
 use mongodb::error::{Error as Driver, Result as Answer};
-use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress};
+use mongodb::options::{Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
+use mongodb::raw_batch_cursor::RawBatchCursor;
 use tokio::sync::watch;
 
 use self::insert::Destination;
@@ -45,6 +47,11 @@ use crate::mongo::{listing, meaning};
 /// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
 /// namespaces and fail to fill them.
 const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
+
+const PRIMARY: SelectionCriteria = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+
+/// A cursor that [`RestoreTarget::next_batch`] reads.
+pub(crate) type BatchCursor = RawBatchCursor;
 
 #[derive(Debug, Clone)]
 pub struct RestoreTarget {
@@ -322,6 +329,56 @@ impl RestoreTarget {
     async fn documents(&self, db: &str, command: RawDocumentBuf) -> Answer<Vec<RawDocumentBuf>> {
         let db = self.client.database(db);
         self.ask(|| commands::documents(&db, command.clone())).await
+    }
+
+    /// Runs a query, and adds each document to a result that begins with `start`. Only one batch of the server is in memory.
+    pub(crate) async fn gather<T>(
+        &self,
+        db: &str,
+        command: RawDocumentBuf,
+        start: impl Fn() -> T,
+        add: impl Fn(&mut T, &RawDocument),
+    ) -> Result<T> {
+        let database = self.client.database(db);
+        let gathered = self.ask(async || {
+            let mut result = start();
+            // Another member may lack the newest writes.
+            commands::each_document(&database, command.clone(), PRIMARY, |document| {
+                add(&mut result, document);
+                Ok(())
+            })
+            .await?;
+            Ok(result)
+        });
+        gathered
+            .await
+            .map_err(|e| self.explain_beyond(format_args!("cannot read from the database '{db}'"), e))
+    }
+
+    /// Opens a cursor. [`RestoreTarget::next_batch`] reads it.
+    pub(crate) async fn open_cursor(&self, db: &str, command: RawDocumentBuf) -> Result<BatchCursor> {
+        let database = self.client.database(db);
+        let opened = self.ask(|| {
+            let open = database.run_raw_cursor_command(command.clone());
+            open.selection_criteria(PRIMARY).batch().into_future()
+        });
+        opened.await.map_err(|e| self.explain_beyond(format_args!("cannot read from the database '{db}'"), e))
+    }
+
+    /// The next documents of a cursor, which follow each other; `None` at the end.
+    pub(crate) async fn next_batch(&self, cursor: &mut BatchCursor) -> Result<Option<Vec<u8>>> {
+        let mut read = async || -> Answer<Option<Vec<u8>>> {
+            let Some(batch) = commands::bounded(STALL, async { cursor.next().await.transpose() }).await?
+            else {
+                return Ok(None);
+            };
+            let mut documents = Vec::new();
+            for document in batch.doc_slices()? {
+                documents.extend_from_slice(document?.as_document().map_or(&[][..], RawDocument::as_bytes));
+            }
+            Ok(Some(documents))
+        };
+        read().await.map_err(|e| self.explain("cannot read a staging collection", e))
     }
 
     /// Sends a command once and returns the answer.

@@ -26,11 +26,13 @@ pub(crate) enum Right {
     /// Inserting documents that the validator would refuse.
     Insert,
     Index,
+    /// Finding documents, to compare them or to read a staging collection.
+    Read,
 }
 
 impl Right {
-    const ALL: [Right; 6] =
-        [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index];
+    const ALL: [Right; 7] =
+        [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index, Right::Read];
 
     /// The words for messages, and the privilege actions of MongoDB: one of each list is needed. `insert` also
     /// allows creating a collection.
@@ -43,6 +45,7 @@ impl Right {
             Right::Cap => ("create as capped collections", &[&["convertToCapped"]]),
             Right::Insert => ("insert past the validator of", &[&["insert"], &["bypassDocumentValidation"]]),
             Right::Index => ("build indexes on", &[&["createIndex"]]),
+            Right::Read => ("read", &[&["find"]]),
         }
     }
 }
@@ -60,10 +63,11 @@ impl RestoreTarget {
             return Ok(());
         }
         let (user, db) = self.user_and_db();
-        let roles: &[&str] = match lacking.iter().any(|(right, _)| *right == Right::Empty) {
-            true => &["restore", "readWriteAnyDatabase"],
-            false => &["restore"],
-        };
+        let roles: &[&str] =
+            match lacking.iter().any(|(right, _)| [Right::Empty, Right::Read].contains(right)) {
+                true => &["restore", "readWriteAnyDatabase"],
+                false => &["restore"],
+            };
         let roles = roles.iter().map(|role| errors::granted(role, db)).collect::<Vec<_>>().join(", ");
         let what = lacking_text(&lacking);
         Err(Error::failed(format!("user '{user}' may not {what} (MongoDB at {})", self.address)).hint(

@@ -143,6 +143,9 @@ checked before anything is dropped or written. The restore also tests whether th
 creates empty ones and drops them again, also with --dry-run. A namespace that has documents is refused without --drop. \
 With --swap, the live collections stay as they are until the restored ones are complete; then both exchange their names at once, \
 and --undo exchanges them again. \
+With --filter, only documents that match are restored. With --merge, only documents whose _id is missing are inserted, and the report \
+counts the documents that are there with the same bytes, or with others (exit 3). Both choose documents as of the instant of the backup \
+or the point in time, and restore no users and roles. \
 Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
 no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
 replay needs the role \"readWriteAnyDatabase\", too.\n\n\
@@ -159,6 +162,8 @@ uzima-backup restore --at 2026-11-24T14:00:00Z --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
 uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
 uzima-backup restore latest --ns-include shop.orders --swap\n  \
+uzima-backup restore latest --ns-include shop.orders --merge\n  \
+uzima-backup restore latest --ns-include shop.orders --filter '{\"status\": \"open\"}' --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
 uzima-backup restore --undo 20261123T030000Z-7k3q9d\n  \
 uzima-backup restore --from dump.archive.gz --yes"
 )]

@@ -80,6 +80,10 @@ fn kept_text(report: &KeptReport) -> String {
     let mut text = String::new();
     for one in &report.restores {
         let state = match one.state {
+            SwapState::Loading if one.staging => {
+                "staging collections of --filter or --merge, under way or interrupted: --discard drops them"
+                    .to_string()
+            }
             SwapState::Loading => {
                 "loading, or interrupted while it loaded: --discard drops what it loaded".to_string()
             }
@@ -95,6 +99,7 @@ fn kept_text(report: &KeptReport) -> String {
         );
         for collection in &one.collections {
             let live = match collection.live {
+                _ if one.staging => "stays as it is".into(),
                 Some(side) => format!("the {} one is live", side.word()),
                 None => "neither is live".into(),
             };

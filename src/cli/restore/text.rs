@@ -5,7 +5,8 @@ use crate::base::escape::push_line;
 use crate::catalog::choose::SkippedBackup;
 use crate::model::optime::OpTime;
 use crate::ops::restore::{
-    NamespaceOutcome, OplogPlan, Problem, Replayed, RestoreFacts, RestorePlan, RestoreReport, SwapReport,
+    ChosenCounts, CountedNamespace, FilterCounts, NamespaceOutcome, OplogPlan, Problem, Replayed,
+    RestoreFacts, RestorePlan, RestoreReport, SwapReport,
 };
 
 /// The most renamed namespaces in a report.
@@ -53,13 +54,23 @@ pub(super) fn plan_text(plan: &RestorePlan) -> String {
             let count = existing
                 .documents
                 .map_or_else(|| "an unknown number of documents".into(), |n| units::several(n, "document"));
-            let does = if plan.drop { "replaces" } else { "there with" };
+            let does = match (plan.facts.merge, plan.drop) {
+                (true, _) => "merged into",
+                (false, true) => "replaces",
+                (false, false) => "there with",
+            };
             format!(" ({does} {count})")
         });
         push_line(
             &mut text,
             &format!("  {name}: {}{there}", units::several(planned.source.documents, "document")),
         );
+    }
+    if let Some(filter) = &plan.facts.filter {
+        push_line(&mut text, &format!("  only documents that match {filter}"));
+    }
+    if plan.facts.merge {
+        push_line(&mut text, "  only documents whose _id is missing; what is there stays as it is");
     }
     for (db, name) in &plan.extra {
         push_line(&mut text, &format!("  {db}.{name}: dropped, the backup does not have it"));
@@ -166,6 +177,12 @@ pub(super) fn report_text(report: &RestoreReport) -> String {
         Some(swap) => text.push_str(&swap_text(swap)),
         None => text.push_str(&renamed_text(&report.outcomes)),
     }
+    if let Some(filter) = &report.facts.filter {
+        push_line(&mut text, &format!("  only documents that match {filter}"));
+    }
+    for outcome in &report.outcomes {
+        chosen_line(&mut text, &outcome.to, &outcome.chosen, false);
+    }
     if let Some((users, roles)) = report.users.zip(report.roles) {
         push_line(&mut text, &format!("  merged {}", users_text(users, roles)));
     }
@@ -187,6 +204,49 @@ pub(super) fn report_text(report: &RestoreReport) -> String {
     }
     for note in &report.facts.notes {
         push_line(&mut text, &format!("  note: {note}"));
+    }
+    text
+}
+
+/// The documents that a filter and a merge chose of a namespace. `would` is true for a `--dry-run`.
+fn chosen_line(text: &mut String, name: &str, chosen: &ChosenCounts, would: bool) {
+    let mut parts = Vec::new();
+    if let Some(FilterCounts { examined, matched }) = chosen.filtered {
+        let matches = if matched == 1 { "matches" } else { "match" };
+        parts.push(format!(
+            "{} of {} {matches}",
+            units::count(matched),
+            units::several(examined, "document")
+        ));
+    }
+    if let Some(merged) = &chosen.merged {
+        let inserted = if would { "would be inserted" } else { "inserted" };
+        parts.push(format!(
+            "{} {inserted}, {} there and equal, {} there and different",
+            units::count(merged.inserted),
+            units::count(merged.equal),
+            units::count(merged.different)
+        ));
+    }
+    if !parts.is_empty() {
+        push_line(text, &format!("  {name}: {}", parts.join("; ")));
+    }
+}
+
+/// The documents that a `--dry-run` counted.
+pub(super) fn counted_text(counted: &[CountedNamespace]) -> String {
+    let mut text = String::new();
+    for one in counted {
+        chosen_line(&mut text, &one.to, &one.chosen, true);
+        if one.without_oplog {
+            push_line(
+                &mut text,
+                &format!(
+                    "  {}: documents that the oplog writes are not counted, because that needs its replay",
+                    one.to
+                ),
+            );
+        }
     }
     text
 }

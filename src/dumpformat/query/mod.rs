@@ -94,6 +94,14 @@ impl Query {
     }
 }
 
+/// Returns true if a server without a collation considers two values equal: `1` and `1.0` are.
+///
+/// # Errors
+/// Returns an error if a value is not BSON.
+pub fn are_equal(left: RawBsonRef<'_>, right: RawBsonRef<'_>) -> Result<bool, Malformed> {
+    compare(left, right).map(Ordering::is_eq)
+}
+
 impl Node {
     fn matches(&self, document: &RawDocument) -> Result<bool, Malformed> {
         match self {

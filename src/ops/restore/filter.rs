@@ -289,6 +289,8 @@ pub(crate) struct ReplayFilter {
     pub filter: RestoreFilter,
     /// True if users and roles are restored.
     pub users: bool,
+    /// The id of a restore whose staging collections get the writes.
+    pub staged: Option<String>,
 }
 
 impl ReplayNames for ReplayFilter {
@@ -317,7 +319,12 @@ impl ReplayNames for ReplayFilter {
         if books || !is_ordinary(db, collection) || !self.filter.wants(db, &full) {
             return Ok(None);
         }
-        self.filter.target(&full).map(named).map(Some)
+        let (to_db, to) = self.filter.target(&full)?;
+        let to = match &self.staged {
+            Some(id) => selection::loaded_name(id, &to),
+            None => to,
+        };
+        Ok(Some(named((to_db, to))))
     }
 
     fn wants_index(&self, name: &str) -> bool {

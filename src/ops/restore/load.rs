@@ -13,13 +13,16 @@ use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Restore;
-use super::namespaces::Planned;
+use super::merge::{self, Missing};
+use super::namespaces::{ChosenNamespace, Planned};
 use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
-use super::report::{NamespaceOutcome, ProblemKind};
+use super::replay::Touched;
+use super::report::{ChosenCounts, FilterCounts, MergeCounts, NamespaceOutcome, ProblemKind};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Meter, Phase};
 use crate::base::units;
+use crate::dumpformat::query::Query;
 use crate::model::namespace::Type;
 use crate::model::tally::Tally;
 use crate::restore_target::insert::{self, Destination, RefusedDocument, id_text};
@@ -44,6 +47,8 @@ pub(super) struct Load {
     target: RestoreTarget,
     drop: bool,
     indexes: bool,
+    /// The documents that are written, if not all.
+    choice: Option<Choice>,
     progress: Arc<RestoreProgress>,
     /// Set when the namespace is created.
     made: OnceCell<Destination>,
@@ -52,9 +57,56 @@ pub(super) struct Load {
     state: Mutex<LoadState>,
 }
 
+/// The documents of a namespace that are written.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    /// The documents that the oplog slice writes; `None` if it does not change the namespace.
+    pub touched: Option<Arc<Touched>>,
+    pub to: ChosenFor,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ChosenFor {
+    /// The documents that the slice writes go to a staging collection.
+    Staging,
+    /// The other documents of the backup, and those from staging, go to the target, or are only counted for a `--dry-run`.
+    Target { filter: Option<Arc<Query>>, merge: bool, counts_only: bool },
+}
+
+impl Choice {
+    fn counts_only(&self) -> bool {
+        matches!(self.to, ChosenFor::Target { counts_only: true, .. })
+    }
+
+    fn merges(&self) -> bool {
+        matches!(self.to, ChosenFor::Target { merge: true, .. })
+    }
+
+    /// The counts before the first document.
+    fn counts(&self) -> ChosenCounts {
+        match &self.to {
+            ChosenFor::Staging => ChosenCounts::default(),
+            ChosenFor::Target { filter, merge, .. } => ChosenCounts {
+                filtered: filter.as_ref().map(|_| FilterCounts::default()),
+                merged: merge.then(MergeCounts::default),
+            },
+        }
+    }
+
+    /// Returns true if a document of the backup is needed as the backup read it.
+    fn takes(&self, document: &RawDocument) -> bool {
+        let touched = self.touched.as_ref().is_some_and(|touched| touched.has(document));
+        touched == matches!(self.to, ChosenFor::Staging)
+    }
+}
+
 #[derive(Debug, Default)]
 struct LoadState {
+    /// What was read of the backup.
     sent: Tally,
+    /// What was chosen of it and of the staging collection.
+    chosen: Tally,
+    counts: ChosenCounts,
     /// Documents whose `_id` the target had already.
     twice: Vec<RawDocumentBuf>,
     twice_bytes: usize,
@@ -64,7 +116,19 @@ struct LoadState {
 
 impl Load {
     pub(super) fn new(restore: &Restore, planned: &Planned, indexes: bool) -> Arc<Load> {
-        let (made, failed, state) = Default::default();
+        Load::choosing(restore, planned, indexes, None)
+    }
+
+    /// A load of some documents of the namespace.
+    pub(super) fn choosing(
+        restore: &Restore,
+        planned: &Planned,
+        indexes: bool,
+        choice: Option<Choice>,
+    ) -> Arc<Load> {
+        let (made, failed) = Default::default();
+        let counts = choice.as_ref().map(Choice::counts).unwrap_or_default();
+        let state = Mutex::new(LoadState { counts, ..LoadState::default() });
         let planned = restore.created(planned);
         Arc::new(Load {
             planned,
@@ -72,6 +136,7 @@ impl Load {
             target: restore.target.clone(),
             drop: restore.options.drop,
             indexes,
+            choice,
             progress: Arc::clone(&restore.progress),
             made,
             failed,
@@ -88,11 +153,38 @@ impl Load {
     /// alone: [`Load::finish`] reports it. Returns an error if the restore of other namespaces cannot go on
     /// either.
     pub(super) async fn begin(&self) -> Result<()> {
-        if self.failed.get().is_some() {
+        if self.failed.get().is_some() || self.counts_only() {
             return Ok(());
         }
         let made = self.made.get_or_try_init(|| self.make()).await;
         self.keep(made.map(drop))
+    }
+
+    fn counts_only(&self) -> bool {
+        self.choice.as_ref().is_some_and(Choice::counts_only)
+    }
+
+    fn merges(&self) -> bool {
+        self.choice.as_ref().is_some_and(Choice::merges)
+    }
+
+    /// Returns true if documents of the backup itself are loaded, and not only those of a staging collection.
+    pub(super) fn reads_backup(&self) -> bool {
+        self.choice.as_ref().is_none_or(|choice| {
+            let (all, none) = match choice.touched.as_deref() {
+                None => (false, true),
+                Some(touched) => (*touched == Touched::All, touched.is_none()),
+            };
+            match choice.to {
+                ChosenFor::Staging => !none,
+                ChosenFor::Target { .. } => !all,
+            }
+        })
+    }
+
+    /// Returns true if documents are merged into a namespace that is there.
+    fn merges_into_existing(&self) -> bool {
+        self.planned.existing.is_some() && self.merges()
     }
 
     /// Records an error that concerns this namespace alone.
@@ -135,6 +227,9 @@ impl Load {
             }
             return Ok(());
         }
+        if self.merges_into_existing() {
+            return Ok(());
+        }
         if self.planned.existing.is_some() && !self.drop {
             // The plan has checked that it is empty and has the same options.
             return match collections::is_constrained(&self.planned.namespace) {
@@ -155,6 +250,12 @@ impl Load {
 
     async fn write(&self, raw: &[u8]) -> Result<()> {
         let sent = Tally::of_all(raw)?;
+        if let Some(choice) = &self.choice {
+            self.state.lock().expect("no holder panics").sent += sent;
+            let mut documents = self.parsed(raw)?;
+            documents.retain(|document| choice.takes(document));
+            return self.write_chosen(choice, documents, false).await;
+        }
         let destination = self.destination()?;
         let mut refused = self.target.insert(destination, raw).await?;
         let is_mixed = |one: &RefusedDocument| destination.buckets && one.code == MIXED_BUCKET;
@@ -172,6 +273,83 @@ impl Load {
         Ok(())
     }
 
+    fn parsed<'a>(&self, raw: &'a [u8]) -> Result<Vec<&'a RawDocument>> {
+        let parse = |raw| RawDocument::from_bytes(raw).map_err(|e| self.damaged(e));
+        insert::split(raw)?.into_iter().map(parse).collect()
+    }
+
+    fn damaged(&self, why: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::new(Kind::Mismatch, format!("{} is damaged", self.planned.source.name())).caused_by(why)
+    }
+
+    /// Chooses and writes documents of the namespace's staging collection, which follow each other in `raw`, unless the namespace has
+    /// failed before.
+    pub(super) async fn insert_staged(&self, raw: &[u8]) -> Result<()> {
+        let Some(choice) = self.choice.as_ref().filter(|_| self.failed.get().is_none()) else {
+            return Ok(());
+        };
+        let documents = self.parsed(raw)?;
+        self.keep(self.write_chosen(choice, documents, true).await)
+    }
+
+    /// Writes the documents that the filter matches. `staged` is true for documents of a staging collection.
+    async fn write_chosen(
+        &self,
+        choice: &Choice,
+        mut documents: Vec<&RawDocument>,
+        staged: bool,
+    ) -> Result<()> {
+        let mut counts = ChosenCounts::default();
+        let (mut merge, mut refused) = (false, Vec::new());
+        if let ChosenFor::Target { filter, merge: merges, .. } = &choice.to {
+            merge = *merges;
+            if let Some(filter) = filter {
+                let examined = documents.len() as u64;
+                let matching = documents.into_iter().filter_map(|document| match filter.matches(document) {
+                    Ok(matches) => matches.then_some(Ok(document)),
+                    Err(e) => Some(Err(self.damaged(e))),
+                });
+                documents = matching.collect::<Result<_>>()?;
+                counts.filtered = Some(FilterCounts { examined, matched: documents.len() as u64 });
+            }
+        }
+        let mut chosen = Tally::default();
+        documents.iter().for_each(|document| chosen += Tally::of(document.as_bytes()));
+        if merge {
+            let merged;
+            (merged, refused) = self.merge(&documents).await?;
+            counts.merged = Some(merged);
+        } else if !choice.counts_only() {
+            let raw: Vec<&[u8]> = documents.iter().map(|document| document.as_bytes()).collect();
+            refused = self.target.insert_all(self.destination()?, &raw).await?;
+        }
+        // These have no later version in the backup, so another client wrote the present document.
+        if merge || staged {
+            refused.iter_mut().for_each(|one| one.same_id = false);
+        }
+        let mut state = self.state.lock().expect("no holder panics");
+        state.chosen += chosen;
+        state.counts.add(counts);
+        refused.into_iter().for_each(|one| state.add(one));
+        Ok(())
+    }
+
+    /// Merges documents into the namespace.
+    async fn merge(&self, documents: &[&RawDocument]) -> Result<(MergeCounts, Vec<RefusedDocument>)> {
+        if self.counts_only() {
+            if self.planned.existing.is_none() {
+                return Ok((
+                    MergeCounts { inserted: documents.len() as u64, ..MergeCounts::default() },
+                    Vec::new(),
+                ));
+            }
+            let ChosenNamespace { db, collection, .. } = &self.planned.chosen;
+            return merge::merge(&self.target, &Destination::new(db, collection), documents, Missing::Count)
+                .await;
+        }
+        merge::merge(&self.target, self.destination()?, documents, Missing::Insert).await
+    }
+
     /// Counts and compares the documents, and builds the indexes. If the server refused something that the
     /// namespace needs, the outcome is incomplete. Returns an error if the restore of other namespaces cannot
     /// go on either.
@@ -184,6 +362,9 @@ impl Load {
         }
         match self.failed.get() {
             Some(error) => {
+                if outcome.chosen == ChosenCounts::default() {
+                    outcome.chosen = self.state.lock().expect("no holder panics").counts.clone();
+                }
                 let replaced = self.progress.get(&outcome.to) == Some(NamespaceState::Dropped);
                 let lost = if replaced { "; the data that it replaces is lost" } else { "" };
                 let what = format!("not restored completely: {}{lost}", error.chain());
@@ -196,16 +377,22 @@ impl Load {
     }
 
     async fn complete(&self, outcome: &mut NamespaceOutcome, meter: &Meter) -> Result<()> {
-        let (chosen, source) = (&self.planned.chosen, &self.planned.source);
+        let (place, source) = (&self.planned.chosen, &self.planned.source);
         if source.kind == Type::View {
             return Ok(());
         }
         let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
-        outcome.documents = state.sent.documents;
-        outcome.raw_bytes = state.sent.raw_bytes;
-        outcome.kept = state.sent.clone();
-        if (state.sent.documents, state.sent.raw_bytes, state.sent.sum)
-            != (source.documents, source.raw_bytes, source.sum)
+        let chosen = if self.choice.is_some() { &state.chosen } else { &state.sent };
+        outcome.documents = chosen.documents;
+        outcome.raw_bytes = chosen.raw_bytes;
+        outcome.kept = chosen.clone();
+        outcome.chosen = state.counts;
+        if let Some(merged) = &outcome.chosen.merged {
+            outcome.documents = merged.inserted + state.refused;
+        }
+        if self.reads_backup()
+            && (state.sent.documents, state.sent.raw_bytes, state.sent.sum)
+                != (source.documents, source.raw_bytes, source.sum)
         {
             let what = format!(
                 "{}: {} of {} were sent, but the backup has {} of {}, or their hashes differ",
@@ -216,6 +403,9 @@ impl Load {
                 units::count(source.raw_bytes)
             );
             return Err(Error::new(Kind::Mismatch, what));
+        }
+        if self.counts_only() {
+            return Ok(());
         }
         outcome.refused = state.refused;
         if state.refused > 0 {
@@ -238,14 +428,16 @@ impl Load {
                 outcome.problems.push(ProblemKind::Count.problem(what));
             }
         }
-        let counting = meter.beside(Phase::Counting, chosen.name());
-        self.count(outcome).await?;
-        drop(counting);
-        if self.indexes {
-            let _indexing = meter.beside(Phase::Indexing, chosen.name());
+        if !self.merges() {
+            let counting = meter.beside(Phase::Counting, place.name());
+            self.count(outcome).await?;
+            drop(counting);
+        }
+        if self.indexes && !self.merges_into_existing() {
+            let _indexing = meter.beside(Phase::Indexing, place.name());
             let began = Instant::now();
             let indexes = collections::indexes(&self.planned.namespace);
-            let problems = self.target.index(&indexes, &chosen.db, &chosen.collection).await?;
+            let problems = self.target.index(&indexes, &place.db, &place.collection).await?;
             outcome.indexes = (indexes.len() - problems.len()) as u64;
             outcome.problems.extend(problems.into_iter().map(|what| ProblemKind::Index.problem(what)));
             outcome.indexing = began.elapsed();

@@ -5,11 +5,13 @@
 //! restored, and only then it drops or writes anything ([`load`], [`fill`]). The report lists every difference between
 //! backup and target, and a difference leads to a non-zero exit code.
 
+mod choosing;
 pub(crate) mod dump;
 mod fill;
 pub(crate) mod filter;
 pub mod get;
 mod load;
+mod merge;
 mod namespaces;
 mod options;
 mod origin;
@@ -19,6 +21,7 @@ mod remedy;
 pub(crate) mod replay;
 mod report;
 mod swap;
+mod unfit;
 mod views;
 
 use std::collections::BTreeSet;
@@ -42,17 +45,18 @@ use namespaces::{NamespaceKey, full_name};
 pub use options::{At, DocumentFilter, RestoreOptions, Users};
 pub(crate) use origin::read_blocking;
 pub use origin::{RestoreOrigin, StoredBackup};
-pub use plan::{OplogPlan, RestorePlan};
+pub use plan::{CountedNamespace, OplogPlan, RestorePlan};
 pub use remedy::Obstacle;
 use replay::Skip;
 pub use replay::SliceSurvey;
 pub use report::{
-    NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed, RestoreFacts, RestoreReport, SwapReport,
-    SwappedCollection,
+    ChosenCounts, FilterCounts, MergeCounts, NamespaceOutcome, PointFacts, Problem, ProblemKind, Replayed,
+    RestoreFacts, RestoreReport, SwapReport, SwappedCollection,
 };
 
 pub use swap::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks, Swap, SwapSide, SwapState};
 
+use choosing::{ChosenRest, StagingSlot};
 use load::Load;
 use remedy::{NamespaceState, RestoreProgress};
 
@@ -66,6 +70,8 @@ pub struct Restore {
     options: RestoreOptions,
     cancel: Cancel,
     progress: Arc<RestoreProgress>,
+    /// The staging collections, while there are some.
+    staging: StagingSlot,
     pub plan: RestorePlan,
 }
 
@@ -92,7 +98,8 @@ impl Restore {
         let names = planned.chain(plan.in_the_way.iter().map(|key| (full_name(key), None)));
         let users = !plan.users_and_roles.is_empty();
         let progress = RestoreProgress::new(names, users, target.clone(), options.clone());
-        Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, plan })
+        let staging = StagingSlot::default();
+        Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, staging, plan })
     }
 
     /// The problems of the places that were read so far: places that were not used, and objects that another place
@@ -167,8 +174,8 @@ impl Restore {
         before_replay: impl AsyncFnOnce(&[NamespaceOutcome]) -> Result<()>,
     ) -> Result<RestoreReport> {
         let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
-        let at_point = self.origin.continuation().is_some();
-        match cancel.or(self.check_and_write(meter, before_replay)).await {
+        let (at_point, staging) = (self.origin.continuation().is_some(), Arc::clone(&self.staging));
+        let outcome = match cancel.or(self.check_and_write(meter, before_replay)).await {
             // The text after the semicolon says that nothing was stored. It is meant for backups.
             Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
                 let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
@@ -176,6 +183,10 @@ impl Restore {
                 Err(progress.stopped(Error::new(error.kind(), signal), left).await)
             }
             outcome => outcome.map_err(|error| replay::advised(error, at_point)),
+        };
+        match (outcome, staging.lock().await.take()) {
+            (Err(error), Some(staging)) => Err(staging.abandon(error).await),
+            (outcome, _) => outcome,
         }
     }
 
@@ -192,11 +203,7 @@ impl Restore {
             true => self.may().await?,
             false => self.check_all(meter).await?,
         }
-        let phase = match self.origin {
-            RestoreOrigin::Stored(_) => Phase::Writing,
-            RestoreOrigin::Dump(_) => Phase::Loading,
-        };
-        self.expect(phase, meter);
+        self.expect(self.writing(), meter);
         let progress = Arc::clone(&self.progress);
         match self.write(meter, before_replay).await {
             Err(error) => Err(progress.stopped(error, None).await),
@@ -209,12 +216,17 @@ impl Restore {
         meter: &Meter,
         before_replay: impl AsyncFnOnce(&[NamespaceOutcome]) -> Result<()>,
     ) -> Result<RestoreReport> {
-        let mut outcomes = self.fill(meter).await?;
+        let chooses = self.options.sifts();
+        let (mut outcomes, mut rest) = match chooses {
+            true => self.fill_chosen(meter).await?,
+            false => (self.fill(meter).await?, ChosenRest::default()),
+        };
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
         meter.enter(Phase::Finishing);
         let mut problems = self.merge_users_and_roles().await?;
-        let (mut dropped, mut replayed) = (Vec::new(), None);
-        if self.replays() {
+        problems.append(&mut rest.problems);
+        let (mut dropped, mut replayed) = (rest.dropped, rest.replayed);
+        if self.replays() && !chooses {
             before_replay(&outcomes).await?;
             let failed = outcomes.iter().filter(|outcome| !outcome.is_complete());
             let names = failed.map(|outcome| outcome.to.clone()).collect();
@@ -241,8 +253,10 @@ impl Restore {
         let missing = incomplete.map(|outcome| outcome.to.clone()).collect();
         let next_step = self.next_step(&outcomes);
         let of_places = self.problems_of_places();
-        let RestorePlan { facts, mut warnings, .. } = self.plan;
+        let RestorePlan { mut facts, mut warnings, .. } = self.plan;
         warnings.extend(of_places);
+        facts.notes.append(&mut rest.notes);
+        warnings.append(&mut rest.warnings);
         Ok(RestoreReport {
             facts,
             outcomes,
@@ -281,7 +295,9 @@ impl Restore {
     /// Sets the validation level `constraint` after all documents are inserted, because it lets no insert
     /// bypass the validator.
     async fn constrain(&self, outcomes: &mut [NamespaceOutcome]) -> Result<()> {
-        for planned in self.plan.namespaces.iter().filter(|one| collections::is_constrained(&one.namespace)) {
+        let stays = |one: &Planned| self.options.merge && one.existing.is_some();
+        let constrained = |one: &&Planned| collections::is_constrained(&one.namespace) && !stays(one);
+        for planned in self.plan.namespaces.iter().filter(constrained) {
             let ChosenNamespace { db, collection, .. } = &planned.chosen;
             let name = planned.chosen.name();
             let Some(outcome) = outcomes.iter_mut().find(|one| one.to == name && one.is_complete()) else {
@@ -334,6 +350,10 @@ impl Restore {
         // index.
         let indexes = !self.options.no_indexes && !self.replays();
         let loads = self.plan.namespaces.iter().map(|planned| Load::new(self, planned, indexes)).collect();
+        self.run_loads(loads, meter).await
+    }
+
+    async fn run_loads(&self, loads: Vec<Arc<Load>>, meter: &Meter) -> Result<Vec<NamespaceOutcome>> {
         match &self.origin {
             RestoreOrigin::Stored(stored) => {
                 fill::fill_from_store(stored, loads, self.options.workers, meter).await
@@ -344,6 +364,14 @@ impl Restore {
 
     fn replays(&self) -> bool {
         self.plan.oplog.survey().is_some()
+    }
+
+    /// The phase in which documents are written.
+    fn writing(&self) -> Phase {
+        match self.origin {
+            RestoreOrigin::Stored(_) => Phase::Writing,
+            RestoreOrigin::Dump(_) => Phase::Loading,
+        }
     }
 
     fn expect(&self, phase: Phase, meter: &Meter) {

@@ -183,6 +183,12 @@ impl TargetContents {
         Ok(Some(Existing { documents, same }))
     }
 
+    /// The kind of a namespace, such as `view`, and true if it is capped.
+    pub(super) fn kind(&self, key: &NamespaceKey) -> Option<(&str, bool)> {
+        let (kind, options) = self.rows.get(key)?;
+        Some((kind, options.get_bool("capped").unwrap_or(false)))
+    }
+
     pub(crate) fn has(&self, key: &NamespaceKey) -> bool {
         self.rows.contains_key(key)
     }

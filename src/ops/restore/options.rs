@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use super::filter::{ReplayFilter, RestoreFilter};
+use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::catalog::choose::SkippedBackup;
 use crate::dumpformat::query::Query;
@@ -54,6 +55,10 @@ pub struct RestoreOptions {
     pub documents: Option<DocumentFilter>,
     /// Insert only documents whose `_id` is missing at the target, and leave everything that is there as it is.
     pub merge: bool,
+    /// The restore's own id and its clock, for the mark of staging collections. Needed with `documents` and with `merge`.
+    pub own: Option<(String, Clock)>,
+    /// The restore's own id if it fills staging collections, which have other names.
+    pub staged: Option<String>,
     /// The required instant of the restored data.
     pub at: Option<At>,
     /// True if the target is the server that is backed up, because no other target is configured.
@@ -87,7 +92,7 @@ impl RestoreOptions {
 
     /// The filter for the namespaces of an oplog slice.
     pub(super) fn names(&self) -> ReplayFilter {
-        ReplayFilter { filter: self.filter.clone(), users: self.wants_users() }
+        ReplayFilter { filter: self.filter.clone(), users: self.wants_users(), staged: self.staged.clone() }
     }
 }
 

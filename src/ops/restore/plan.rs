@@ -16,10 +16,11 @@ use super::origin::{Continuation, RestoreOrigin};
 use super::preflight;
 use super::remedy::{self, Flags, Obstacle};
 use super::replay::SliceSurvey;
-use super::report::RestoreFacts;
-use super::views;
+use super::report::{ChosenCounts, RestoreFacts};
+use super::{unfit, views};
 use crate::base::error::{Error, Result};
 use crate::base::units;
+use crate::config::selection;
 use crate::model::namespace::{BUCKETS, Type};
 use crate::model::optime::OpTime;
 use crate::restore_target::rights::{NeededRight, Right};
@@ -79,6 +80,8 @@ pub struct RestorePlan {
     pub unproved: Vec<String>,
     /// The flags that restore the rest, if the target cannot take everything but can take something.
     pub rest: Option<Flags>,
+    /// What a `--dry-run` with `--filter` or `--merge` counted.
+    pub counted: Vec<CountedNamespace>,
     /// True if the target has no user data.
     pub fresh: bool,
     /// Warnings; they lead to exit code 3.
@@ -102,6 +105,12 @@ impl RestorePlan {
         self.in_the_way.iter().chain(&self.extra)
     }
 
+    /// The namespaces whose documents are loaded into staging collections, because the oplog slice changes them.
+    pub(super) fn staged(&self) -> impl Iterator<Item = &NamespaceKey> {
+        let documents = self.oplog.survey().and_then(|survey| survey.documents.as_ref());
+        documents.into_iter().flat_map(|documents| documents.namespaces())
+    }
+
     /// The reasons for which the restore is refused; empty if it is not refused.
     pub fn refused(&self) -> Vec<String> {
         self.obstacles.iter().map(Obstacle::to_string).chain(self.occupied()).collect()
@@ -109,7 +118,7 @@ impl RestorePlan {
 
     /// A line for each namespace of the target that would have to be dropped.
     fn occupied(&self) -> Vec<String> {
-        if self.drop {
+        if self.drop || self.facts.merge {
             return Vec::new();
         }
         let refused = |planned: &Planned| {
@@ -207,7 +216,20 @@ struct PlanDocument<'a> {
     refused: Vec<String>,
     rest: Option<&'a [String]>,
     unproved: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    counted: &'a [CountedNamespace],
     warnings: &'a [String],
+}
+
+/// What a restore with `--filter` or `--merge` would do with the documents of a namespace, as a `--dry-run` counts it.
+#[derive(Debug, Clone, JsonSchema, Serialize)]
+pub struct CountedNamespace {
+    /// The name at the target.
+    pub to: String,
+    #[serde(flatten)]
+    pub chosen: ChosenCounts,
+    /// True if documents that the oplog slice writes are not counted, because that needs its replay.
+    pub without_oplog: bool,
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -272,6 +294,7 @@ impl Serialize for RestorePlan {
             refused: self.refused(),
             rest: self.rest.as_ref().map(|flags| &flags.add[..]),
             unproved: &self.unproved,
+            counted: &self.counted,
             warnings: &self.warnings,
         };
         document.serialize(serializer)
@@ -289,6 +312,11 @@ pub(super) fn needed(
         let key = chosen.key();
         let mut need = |is_needed: bool, right| needs.extend(is_needed.then(|| (right, key.clone())));
         let (replaced, has_documents) = (options.drop && existing.is_some(), source.documents > 0);
+        if options.merge && existing.is_some() {
+            need(namespace.kind == Type::Collection, Right::Read);
+            need(namespace.kind == Type::Collection, Right::Insert);
+            continue;
+        }
         if chosen.collection.starts_with("system.") {
             need(replaced, Right::Empty);
             continue;
@@ -309,7 +337,12 @@ pub(super) fn needed(
             Type::Timeseries | Type::View => {}
         }
     }
-    needs.extend(plan.beside().map(|key| (Right::Drop, key.clone())));
+    needs.extend(plan.beside().filter(|_| !options.merge).map(|key| (Right::Drop, key.clone())));
+    if let Some((id, _)) = &options.own {
+        let rights = [Right::Create, Right::Insert, Right::Read, Right::Drop];
+        let staged = plan.staged().map(|(db, name)| (db.clone(), selection::loaded_name(id, name)));
+        needs.extend(staged.flat_map(|key| rights.map(|right| (right, key.clone()))));
+    }
     needs
 }
 
@@ -327,7 +360,9 @@ pub(super) async fn make(
         chosen => Some(chosen?),
     };
     let oplog = match origin.has_slice() {
-        true if replays => OplogPlan::Replayed(Box::new(SliceSurvey::of(origin, options.names()).await?)),
+        true if replays => {
+            OplogPlan::Replayed(Box::new(SliceSurvey::of(origin, options.names(), options.sifts()).await?))
+        }
         true => OplogPlan::Left,
         false => OplogPlan::Absent,
     };
@@ -406,6 +441,7 @@ pub(super) async fn make(
             legacy_indexes::FLAG
         )));
     }
+    unfit::check(options, &namespaces, survey, &found)?;
     let mut in_the_way = survey.map_or(Ok(Vec::new()), |survey| survey.beside(&namespaces))?;
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
     // Views come after the collections that they show.
@@ -428,6 +464,7 @@ pub(super) async fn make(
         rest.filter(|flags| continuation.is_none() || !flags.add.iter().any(|flag| flag == "--no-replay"));
     notes.extend(options.swap.iter().flat_map(|_| SWAP.map(str::to_string)));
     warnings.extend(options.left_by_swap.iter().cloned());
+    notes.extend(choice_notes(options, &namespaces, survey));
     notes.extend(views::astray(&namespaces));
     notes.extend(own(&contents, &places).filter(|_| options.filter.is_empty()));
     notes.extend(continuation.filter(|_| options.filter.is_partial()).map(|_| SPLIT.to_string()));
@@ -443,6 +480,8 @@ pub(super) async fn make(
         skipped: options.skipped.clone(),
         notes,
         at,
+        filter: options.documents.as_ref().map(|filter| filter.text.clone()),
+        merge: options.merge,
         swap_id: options.swap.clone(),
         point: continuation.map(Continuation::facts),
     };
@@ -459,8 +498,42 @@ pub(super) async fn make(
         obstacles: preflight.obstacles,
         unproved: preflight.unproved,
         rest,
+        counted: Vec::new(),
         warnings,
     })
+}
+
+/// The notes about a filter and a merge.
+fn choice_notes(
+    options: &RestoreOptions,
+    namespaces: &[Planned],
+    survey: Option<&SliceSurvey>,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !options.sifts() {
+        return notes;
+    }
+    for Planned { chosen, source, namespace, existing } in namespaces {
+        if source.kind == Type::View && existing.is_some() {
+            notes.push(format!("the view {} is there, and stays as it is", chosen.name()));
+        }
+        if options.documents.is_some() && namespace.options.get_document("collation").is_ok() {
+            let name = source.name();
+            notes.push(format!(
+                "{name} has a collation, which the filter does not use: texts are compared byte by byte"
+            ));
+        }
+    }
+    let staged = survey.and_then(|survey| survey.documents.as_ref());
+    let staged: Vec<String> =
+        staged.into_iter().flat_map(|documents| documents.namespaces()).map(full_name).collect();
+    if !staged.is_empty() {
+        notes.push(format!(
+            "the oplog is replayed in staging collections first, which are dropped at the end: for {}",
+            name_list(&staged, NAMED)
+        ));
+    }
+    notes
 }
 
 /// Returns an error if nothing would be restored. Only the backup of an empty server is complete without

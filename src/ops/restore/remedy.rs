@@ -313,6 +313,10 @@ impl RestoreProgress {
         let ProgressState { rows, users_missing } = &*self.lock();
         let (done, missing): (Vec<_>, Vec<_>) =
             rows.values().partition(|row| row.state == NamespaceState::Done);
+        if self.options.merge {
+            let again = "Then the same command inserts the rest";
+            return (!missing.is_empty()).then(|| again.to_string());
+        }
         let slice = missing.iter().any(|row| row.from.is_none());
         let names =
             |rows: &[&ProgressRow]| rows.iter().filter_map(|row| row.from.clone()).collect::<Vec<_>>();
@@ -334,13 +338,23 @@ impl RestoreProgress {
                 self.target.address
             ));
         }
+        if self.options.sifts() && self.is_waiting() {
+            steps.push("No live collection was changed".into());
+            return error.hint(steps.join(". "));
+        }
         steps.push(format!("The target holds a part of the backup: {}", self.losses()));
         match error.kind() {
             // The backup is damaged, so the same restore would fail again.
+            Kind::Mismatch if self.options.merge => {}
             Kind::Mismatch => steps.push("The next restore needs --drop".into()),
             _ => steps.extend(self.advice()),
         }
         error.hint(steps.join(". "))
+    }
+
+    /// Returns true if nothing was begun.
+    fn is_waiting(&self) -> bool {
+        self.lock().rows.values().all(|row| row.state == NamespaceState::Waiting)
     }
 
     /// The state of the namespaces at the target, losses first.

@@ -40,6 +40,11 @@ pub struct RestoreFacts {
     pub notes: Vec<String>,
     /// The instant of the restored data, if all of it is of one instant.
     pub at: Option<OpTime>,
+    /// With `--filter`: the filter, as the user gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// True with `--merge`.
+    pub merge: bool,
     /// With `--swap`: the restore's own id, for `--undo` and `--discard`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_id: Option<String>,
@@ -156,9 +161,76 @@ pub struct NamespaceOutcome {
     #[schemars(with = "Vec<String>")]
     pub problems: Vec<Problem>,
     pub notes: Vec<String>,
+    /// With `--filter` or `--merge`: what was done with the documents.
+    #[serde(flatten)]
+    pub chosen: ChosenCounts,
     /// How to remove the cause, if the namespace is incomplete and the cause is known.
     #[serde(skip)]
     pub next_step: Option<String>,
+}
+
+/// The documents of a namespace that a filter and a merge choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct ChosenCounts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<FilterCounts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergeCounts>,
+}
+
+impl ChosenCounts {
+    pub(super) fn add(&mut self, more: ChosenCounts) {
+        if let Some(FilterCounts { examined, matched }) = more.filtered {
+            let filtered = self.filtered.get_or_insert_default();
+            filtered.examined += examined;
+            filtered.matched += matched;
+        }
+        if let Some(merged) = more.merged {
+            self.merged.get_or_insert_default().add(merged);
+        }
+    }
+}
+
+/// The documents of a namespace that a filter chooses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct FilterCounts {
+    /// The documents of the namespace at the instant of the restored data.
+    pub examined: u64,
+    pub matched: u64,
+}
+
+/// The documents of a namespace that are merged into the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct MergeCounts {
+    pub inserted: u64,
+    /// Documents that the target has with the same bytes.
+    pub equal: u64,
+    /// Documents whose `_id` the target has with other content. They were not changed.
+    pub different: u64,
+    /// The `_id`s of the first different documents, in relaxed Extended JSON.
+    pub different_ids: Vec<String>,
+}
+
+/// The most `_id`s of different documents that a report lists for a namespace.
+const DIFFERENT: usize = 10;
+
+impl MergeCounts {
+    /// Counts a document whose `_id` the target has.
+    pub(super) fn present(&mut self, id: impl FnOnce() -> String, equal: bool) {
+        self.equal += u64::from(equal);
+        self.different += u64::from(!equal);
+        if !equal && self.different_ids.len() < DIFFERENT {
+            self.different_ids.push(id());
+        }
+    }
+
+    pub(super) fn add(&mut self, more: MergeCounts) {
+        self.inserted += more.inserted;
+        self.equal += more.equal;
+        self.different += more.different;
+        self.different_ids.extend(more.different_ids);
+        self.different_ids.truncate(DIFFERENT);
+    }
 }
 
 impl NamespaceOutcome {

@@ -10,4 +10,4 @@ mod shapes;
 pub mod stored;
 pub mod support;
 mod transactions;
-mod writers;
+pub mod writers;

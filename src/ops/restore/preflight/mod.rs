@@ -58,6 +58,16 @@ pub(super) async fn check(
     sweep(target, found).await?;
     let mut runner = TrialRunner::new(target, &options.token, found);
     let mut candidates = candidates(planned, survey, options.no_indexes);
+    if options.merge {
+        // A merge creates only staging collections for what is there, and builds no index.
+        let is_staged = |key: &NamespaceKey| {
+            survey
+                .and_then(|survey| survey.documents.as_ref())
+                .is_some_and(|documents| documents.of(key).is_some())
+        };
+        candidates.retain(|one| !found.has(&one.to) || is_staged(&one.to));
+        candidates.iter_mut().filter(|one| found.has(&one.to)).for_each(|one| one.indexes.clear());
+    }
     let obstacles = &mut runner.result.obstacles;
     candidates.retain(|one| {
         let wrong = wrong_name(&one.to.0, &one.to.1, one.namespace.kind).map(|why| one.exclude(why));

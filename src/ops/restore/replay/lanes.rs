@@ -39,6 +39,13 @@ pub(crate) fn written_id(operation: &RawDocument) -> Option<RawBsonRef<'_>> {
     document.get("_id").ok()?
 }
 
+/// The key of an `_id`: the same for `_id`s that are equal in an index without a collation. Different `_id`s may have the same key.
+pub(crate) fn id_key(id: RawBsonRef) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    hash_key(&mut hasher, id, 0);
+    hasher.finish()
+}
+
 /// Hashes a value so that values which are equal in an index have the same hash: numbers by their value, whatever their type,
 /// and symbols as strings. Different values may have the same hash.
 fn hash_key(hasher: &mut Xxh3Default, value: RawBsonRef, depth: usize) {
@@ -102,9 +109,7 @@ mod tests {
 
     fn hash(id: impl Into<Bson>) -> u64 {
         let document = RawDocumentBuf::try_from(&doc! {"_id": id.into()}).unwrap();
-        let mut hasher = Xxh3Default::new();
-        hash_key(&mut hasher, document.get("_id").unwrap().unwrap(), 0);
-        hasher.finish()
+        id_key(document.get("_id").unwrap().unwrap())
     }
 
     fn decimal(text: &str) -> Bson {

@@ -8,6 +8,7 @@
 mod lanes;
 mod player;
 pub(super) mod survey;
+mod touched;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +25,10 @@ use crate::dumpformat::oplog::{NO_REPLAY, TargetNamespace};
 use player::Player;
 use survey::{EXPIRES, ReplayCatalog};
 
-pub(crate) use lanes::written_id;
+pub(crate) use lanes::{id_key, written_id};
 pub use survey::SliceSurvey;
 pub(crate) use survey::follow_all;
+pub(crate) use touched::Touched;
 
 /// Replaces [`NO_REPLAY`] in the next steps of a restore to a point in time.
 const OTHER_POINT: &str =
@@ -46,15 +48,12 @@ pub(super) fn advised(error: Error, to_a_point: bool) -> Error {
 }
 
 impl Restore {
-    /// Replays the slice and builds the indexes. The indexes of restored namespaces are counted in their
-    /// `outcomes`. Leaves out the namespaces in `skip`, and adds namespaces that fail. Returns an error if
-    /// the replay of other namespaces cannot go on either.
-    pub(super) async fn replay(
-        &self,
-        outcomes: &mut [NamespaceOutcome],
-        skip: &mut Skip,
-        meter: &Meter,
-    ) -> Result<Replayed> {
+    /// Takes the steps of the slice, without indexes. Leaves out the namespaces in `skip`, and adds namespaces that fail. Returns
+    /// also the namespaces and indexes at the end of the slice.
+    ///
+    /// # Errors
+    /// Returns an error if the replay of other namespaces cannot go on either.
+    pub(super) async fn play(&self, skip: &mut Skip, meter: &Meter) -> Result<(Replayed, ReplayCatalog)> {
         let (names, planned) = (self.options.names(), &self.plan.namespaces);
         let connected = if names.users { self.target.connected_users().await? } else { Vec::new() };
         let script = self.origin.script(names, connected);
@@ -79,7 +78,7 @@ impl Restore {
         };
         let restored: BTreeSet<NamespaceKey> = planned.iter().map(|planned| planned.chosen.key()).collect();
         let gone = planned.iter().filter(|planned| !catalog.has(&planned.chosen.key()));
-        let mut replayed = Replayed {
+        let replayed = Replayed {
             entries: read.entries,
             operations,
             left_out: read.left_out,
@@ -89,6 +88,19 @@ impl Restore {
             problems: missing.keys().map(lost).collect(),
             ..Replayed::default()
         };
+        Ok((replayed, catalog))
+    }
+
+    /// Replays the slice and builds the indexes. The indexes of restored namespaces are counted in their
+    /// `outcomes`. Leaves out the namespaces in `skip`, and adds namespaces that fail. Returns an error if
+    /// the replay of other namespaces cannot go on either.
+    pub(super) async fn replay(
+        &self,
+        outcomes: &mut [NamespaceOutcome],
+        skip: &mut Skip,
+        meter: &Meter,
+    ) -> Result<Replayed> {
+        let (mut replayed, catalog) = self.play(skip, meter).await?;
         for failure in &skip.failures {
             let why = format!("not replayed: {}", failure.why);
             let kind = match failure.diverged {
@@ -138,9 +150,9 @@ impl Restore {
 
 impl Restore {
     /// Returns true if documents of time series and clustered collections expire only after the replay. An exact replay needs
-    /// all documents.
+    /// all documents. Staged documents do not expire.
     pub(super) fn expires_later(&self) -> bool {
-        self.origin.continuation().is_some()
+        self.options.staged.is_some() || self.origin.continuation().is_some() && !self.options.sifts()
     }
 
     /// A namespace as it is created.
@@ -196,9 +208,15 @@ pub(crate) struct Skip {
 pub(crate) struct ReplayFailure {
     pub name: String,
     why: String,
-    next_step: Option<String>,
+    pub next_step: Option<String>,
     /// The data differs from the data that the oplog was written for.
     diverged: bool,
+}
+
+impl std::fmt::Display for ReplayFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name, self.why)
+    }
 }
 
 impl Skip {

@@ -2,16 +2,18 @@
 //! catalog keeps the namespaces and indexes that they lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
+use super::touched::{REMEMBERED, Touched, TouchedDocuments};
 use crate::base::error::{Error, Kind, Result};
 use crate::dumpformat::oplog::script::{IndexEdit, ReplayStep, Script, TakeStep};
 use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
 use crate::model::namespace::Type;
 use crate::model::optime::OpTime;
 use crate::ops::restore::filter::{ReplayFilter, RestoreFilter};
-use crate::ops::restore::namespaces::{NamespaceKey, Planned, full_name};
+use crate::ops::restore::namespaces::{BackupNamespace, NamespaceKey, Planned, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
 use crate::restore_target::collections;
 
@@ -44,14 +46,21 @@ pub struct SliceSurvey {
     pub(crate) seen: BTreeSet<String>,
     /// The indexes that it builds: `database.collection.index`, with the names of the backup.
     pub(crate) indexes: BTreeSet<String>,
+    /// The documents that it writes, if the restore chooses documents one by one.
+    pub(crate) documents: Option<TouchedDocuments>,
 }
 
 impl SliceSurvey {
-    /// Surveys the slice of a backup for the plan.
-    pub(crate) async fn of(origin: &RestoreOrigin, names: ReplayFilter) -> Result<SliceSurvey> {
+    /// Surveys the slice of a backup for the plan. With `documents`, it also finds the documents that the slice writes.
+    pub(crate) async fn of(
+        origin: &RestoreOrigin,
+        names: ReplayFilter,
+        documents: bool,
+    ) -> Result<SliceSurvey> {
         let origin = origin.clone();
         read_blocking(move || {
             let (mut survey, mut read_bytes) = (SliceSurvey::default(), 0);
+            survey.documents = documents.then(|| TouchedDocuments::new(REMEMBERED));
             let script = origin.script(names, Vec::new());
             let count = &mut |bytes| read_bytes += bytes;
             let script = follow_slice(&origin, script, &mut |step| survey.take(step), count)?;
@@ -67,6 +76,7 @@ impl SliceSurvey {
 
     fn take(&mut self, step: ReplayStep) -> Result<()> {
         self.operations += u64::from(step.counts());
+        self.documents.iter_mut().for_each(|documents| documents.take(&step));
         match &step {
             ReplayStep::Write { to, operation, .. } => self.take_write(to, operation),
             ReplayStep::Rename { from, to, .. } => self.renames.push((from.backup_name(), to.backup_name())),
@@ -116,9 +126,26 @@ impl SliceSurvey {
     /// Returns true if the slice changes a restored namespace's options, indexes or name.
     pub(crate) fn reshapes(&self, planned: &Planned) -> bool {
         let source = &planned.source;
-        let emptied =
-            |(db, views): &(String, bool)| *db == source.db && (!views || source.kind == Type::View);
-        self.reshaped.contains(&planned.chosen.key()) || self.emptied.iter().any(emptied)
+        self.reshaped.contains(&planned.chosen.key()) || self.empties(source)
+    }
+
+    /// Returns true if the slice drops the database of a namespace of the backup, or for a view all views in it.
+    fn empties(&self, source: &BackupNamespace) -> bool {
+        let of = |(db, views): &(String, bool)| *db == source.db && (!views || source.kind == Type::View);
+        self.emptied.iter().any(of)
+    }
+
+    /// The documents of a restored namespace that the slice may write; `None` if the slice does not change the namespace.
+    pub(crate) fn touched(&self, planned: &Planned) -> Option<Arc<Touched>> {
+        let touched = self.documents.as_ref()?.of(&planned.chosen.key());
+        let options = &planned.namespace.options;
+        // A collation decides which `_id`s are equal, and a capped collection needs the order of its documents.
+        let whole = is_collated(options) || is_capped(options);
+        match touched {
+            Some(touched) if whole && !touched.is_none() => Some(Arc::new(Touched::All)),
+            _ if self.empties(&planned.source) => Some(Arc::new(Touched::All)),
+            touched => touched.cloned(),
+        }
     }
 
     /// The namespaces of the target that the slice writes to, except the restored ones. Returns a usage error
@@ -172,7 +199,7 @@ pub(crate) fn follow_all(
     count: &mut dyn FnMut(u64),
 ) -> Result<Option<String>> {
     // A rename of one of two wanted namespaces would be an error.
-    let names = ReplayFilter { filter: RestoreFilter::default(), users: true };
+    let names = ReplayFilter { filter: RestoreFilter::default(), users: true, staged: None };
     match follow_slice(origin, origin.script(names, Vec::new()), act, count) {
         Err(error) if error.kind() == Kind::Failed && !error.is_of_store() => Ok(Some(error.chain())),
         followed => followed.map(|_| None),
@@ -245,7 +272,7 @@ impl ReplayCatalog {
             let known = KnownNamespace {
                 from_db: planned.source.db.clone(),
                 view: namespace.kind == Type::View,
-                collated: namespace.options.get_document("collation").is_ok(),
+                collated: is_collated(&namespace.options),
                 capped: is_capped(&namespace.options),
                 series: namespace.kind == Type::Timeseries,
                 expires: expires(&namespace.options),
@@ -295,12 +322,12 @@ impl ReplayCatalog {
         self.0.entry(named.key()).or_insert_with(new)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &NamespaceKey> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &NamespaceKey> {
         self.0.keys()
     }
 
     /// Returns true if a namespace was restored or created by the replay.
-    pub(super) fn has(&self, key: &NamespaceKey) -> bool {
+    pub(crate) fn has(&self, key: &NamespaceKey) -> bool {
         self.0.contains_key(key)
     }
 
@@ -333,6 +360,17 @@ impl ReplayCatalog {
     pub(super) fn of_database(&self, from_db: &str, views: bool) -> Vec<NamespaceKey> {
         let of = self.0.iter().filter(|(_, known)| known.is_of(from_db, views));
         of.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The indexes of a namespace; empty if there is no such namespace.
+    pub(crate) fn indexes(&self, key: &NamespaceKey) -> Vec<RawDocumentBuf> {
+        let known = self.0.get(key).map(|known| known.indexes.iter());
+        known.into_iter().flatten().map(|index| index.spec.clone()).collect()
+    }
+
+    /// The option that lets the documents of a clustered collection expire.
+    pub(crate) fn expiry(&self, key: &NamespaceKey) -> Option<&RawBson> {
+        self.0.get(key)?.expires.as_ref()
     }
 
     pub(crate) fn builds(&self) -> Vec<Build> {
@@ -392,7 +430,11 @@ fn expires(options: &RawDocument) -> Option<RawBson> {
     options.get(EXPIRES).ok().flatten().map(RawBson::from)
 }
 
-fn is_capped(options: &RawDocument) -> bool {
+fn is_collated(options: &RawDocument) -> bool {
+    options.get_document("collation").is_ok()
+}
+
+pub(crate) fn is_capped(options: &RawDocument) -> bool {
     options.get("capped").is_ok_and(|capped| !matches!(capped, None | Some(RawBsonRef::Boolean(false))))
 }
 

@@ -38,6 +38,8 @@ pub struct KeptRestore {
     pub from: String,
     pub started_at: DateTime<Utc>,
     pub state: SwapState,
+    /// True if the collections are staging collections of a restore with `--filter` or `--merge`.
+    pub staging: bool,
     /// The collections that are live, or will be when the moves are finished.
     pub live: SwapSide,
     pub collections: Vec<KeptCollection>,
@@ -122,8 +124,8 @@ impl Marks {
             }
             let started_at =
                 DateTime::from_timestamp_millis(mark.started_at.timestamp_millis()).unwrap_or_default();
-            let RestoreMark { id, from, state, live, .. } = mark;
-            restores.push(KeptRestore { id, from, started_at, state, live, collections });
+            let RestoreMark { id, from, state, staging, live, .. } = mark;
+            restores.push(KeptRestore { id, from, started_at, state, staging, live, collections });
         }
         Ok(KeptReport { version: 1, target: self.target.address.clone(), restores })
     }
@@ -136,6 +138,15 @@ impl Marks {
         let mut mark = self.find(id).await?;
         self.refuse_young(&mark)?;
         let want = match mark.state {
+            SwapState::Loading if mark.staging => {
+                return Err(Error::failed(format!(
+                    "the restore {id} was no --swap: it has staging collections for --filter or --merge, and moved nothing in"
+                ))
+                .hint(format!(
+                    "If it was interrupted, --discard {id} drops its staging collections; documents that it inserted before stay. \
+                     Nothing was changed"
+                )));
+            }
             SwapState::Loading => {
                 return Err(Error::failed(format!(
                     "the restore {id} has moved nothing yet: it is loading, or was interrupted"

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::selection::{KEPT_PREFIX, LOADED_PREFIX};
+use crate::config::selection::KEPT_PREFIX;
+pub(super) use crate::config::selection::loaded_name as loaded;
 use crate::restore_target::aside::{Expiry, Move, Uuids};
 
 /// The version of the format.
@@ -64,6 +65,9 @@ pub(super) struct RestoreMark {
     /// When the state was written.
     pub changed_at: bson::DateTime,
     pub state: SwapState,
+    /// True for a restore with `--filter` or `--merge`, which moves nothing in: its new collections are staging collections.
+    #[serde(default)]
+    pub staging: bool,
     /// The collections that have the live names, or shall have them.
     pub live: SwapSide,
     pub collections: Vec<MarkedCollection>,
@@ -106,11 +110,6 @@ pub(super) type HexUuids = BTreeMap<(String, String), String>;
 pub(super) fn in_hex(uuids: Uuids) -> HexUuids {
     let hex = |uuid: Vec<u8>| uuid.iter().map(|byte| format!("{byte:02x}")).collect();
     uuids.into_iter().map(|(key, uuid)| (key, hex(uuid))).collect()
-}
-
-/// The name of a collection while it is filled.
-pub(super) fn loaded(id: &str, name: &str) -> String {
-    format!("{LOADED_PREFIX}{id}_{name}")
 }
 
 /// The name of a collection that was moved aside.

@@ -7,6 +7,7 @@
 
 mod aside;
 mod mark;
+mod staging;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 use mark::{FORMAT, HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
+pub(super) use staging::Staging;
 
 use super::filter::{self, RestoreFilter};
 use super::namespaces::{BackupNamespace, NamespaceKey};
@@ -95,6 +97,7 @@ impl Swap {
             started_at: now,
             changed_at: now,
             state: SwapState::Loading,
+            staging: false,
             live: SwapSide::Earlier,
             collections: collections.collect(),
             id,
@@ -121,15 +124,8 @@ impl Swap {
     /// Drops what was filled after a restore that failed. Returns the error with what is left.
     async fn abandon(mut self, error: Error) -> Error {
         let id = self.mark.id.clone();
-        let dropping = async {
-            self.marks.adopt(&mut self.mark).await?;
-            for one in &self.mark.collections {
-                self.marks.target.drop_namespace(&one.db, &mark::loaded(&id, &one.name)).await?;
-            }
-            self.marks.target.remove_mark(&id).await
-        };
         // The server may be gone, or the run was ended by a signal.
-        let dropped = tokio::time::timeout(ABANDONING, dropping).await;
+        let dropped = tokio::time::timeout(ABANDONING, self.marks.drop_loaded(&mut self.mark)).await;
         let mut steps = vec!["No live collection was changed".to_string()];
         if !matches!(dropped, Ok(Ok(()))) {
             steps.push(format!("`uzima-backup restore --discard {id}` drops what was loaded"));
@@ -235,6 +231,15 @@ impl Marks {
             }
         }
         Ok(())
+    }
+
+    /// Drops the collections that a restore filled and did not move in, and its mark.
+    async fn drop_loaded(&self, mark: &mut RestoreMark) -> Result<()> {
+        self.adopt(mark).await?;
+        for one in &mark.collections {
+            self.target.drop_namespace(&one.db, &mark::loaded(&mark.id, &one.name)).await?;
+        }
+        self.target.remove_mark(&mark.id).await
     }
 
     /// Writes a mark with a new state. A mark that is gone is not written again.
