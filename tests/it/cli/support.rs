@@ -184,6 +184,15 @@ impl Ran {
         self
     }
 
+    /// Asserts that standard output contains all these words.
+    #[track_caller]
+    pub fn prints(self, words: &[&str]) -> Ran {
+        for word in words {
+            assert!(self.stdout.contains(word), "no {word:?} in:\n{}\n{}", self.stdout, self.stderr);
+        }
+        self
+    }
+
     /// Parses standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -114,7 +114,7 @@ async fn filtered_as_found(version: Option<Version>, seed: u64) {
             }
             let text = json(&filter);
             let drop: &[&str] = if n % 2 == 0 { &[] } else { &["--drop"] };
-            let ran = recorded.choose(&target, &[&instant, &["--filter", &text], drop].concat());
+            let ran = recorded.choose(&target, &[&instant[..], &["--filter", &text], drop].concat());
             assert!([Some(0), Some(3)].contains(&ran.code), "{seed} {instant:?} {text}: {}", ran.stderr);
             crate::docs::schema::check("restore", &ran.json());
             let mut wanted = found(&full_client, &filter).await;
@@ -238,7 +238,7 @@ async fn merged_as_computed(version: Option<Version>, seed: u64) {
             }
             let text = filter.as_ref().map(json);
             let filter: Vec<&str> = text.iter().flat_map(|text| ["--filter", text.as_str()]).collect();
-            let ran = recorded.choose(&target, &[&instant, &["--merge"][..], &filter].concat());
+            let ran = recorded.choose(&target, &[&instant[..], &["--merge"], &filter].concat());
             let place = format!("{seed} {instant:?} {filter:?}");
             let different = counts.values().any(|counts| counts.different > 0);
             assert!(ran.code == Some(3) || !different && ran.code == Some(0), "{place}: {}", ran.stderr);

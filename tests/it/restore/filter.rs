@@ -25,8 +25,9 @@ async fn backup() -> (Backup, Mongod) {
 }
 
 pub async fn ids(client: &Client, db: &str, collection: &str) -> Vec<i32> {
-    let found = client.database(db).collection::<Document>(collection).find(doc! {}).sort(doc! {"_id": 1});
-    let rows: Vec<Document> = found.await.expect("rows").try_collect().await.expect("rows");
+    let collection = client.database(db).collection::<Document>(collection);
+    let found = collection.find(doc! {}).sort(doc! {"_id": 1}).await;
+    let rows: Vec<Document> = found.expect("rows").try_collect().await.expect("rows");
     rows.iter().map(|row| row.get_i32("_id").expect("a number")).collect()
 }
 
@@ -38,7 +39,7 @@ fn restore(backup: &Backup, target: &Mongod, args: &[&str]) -> Ran {
 async fn only_matching_documents_are_restored_and_the_plan_and_the_report_say_so() {
     let ((backup, _source), (target, client)) = (backup().await, server().await);
     let plan = restore(&backup, &target, &["--filter", LATE, "--dry-run"]).ends(0);
-    plan.says(&[
+    plan.prints(&[
         r#"only documents that match {"_id": {"$gte": 90}}"#,
         "shop.orders: 10 of 100 documents match",
         "shop.items: 0 of 50 documents match",
@@ -54,7 +55,7 @@ async fn only_matching_documents_are_restored_and_the_plan_and_the_report_say_so
         json!({"to": "shop.orders", "filtered": {"examined": 100, "matched": 10}, "without_oplog": false});
     assert!(planned["counted"].as_array().expect("counts").contains(&counted), "{planned}");
     let done = restore(&backup, &target, &["--filter", LATE]).ends(0);
-    done.says(&[
+    done.prints(&[
         "restored 2 namespaces, 10 documents",
         r#"only documents that match {"_id": {"$gte": 90}}"#,
         "shop.orders: 10 of 100 documents match",
@@ -91,7 +92,7 @@ async fn a_dump_is_filtered_too() {
     let ((backup, _source), (target, client)) = (backup().await, server().await);
     let mut command = backup.home.tool();
     command.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--filter", LATE, "--from"]);
-    run(command.arg(backup.artifact())).ends(0).says(&["shop.orders: 10 of 100 documents match"]);
+    run(command.arg(backup.artifact())).ends(0).prints(&["shop.orders: 10 of 100 documents match"]);
     assert_eq!(ids(&client, "shop", "orders").await, (90..100).collect::<Vec<_>>());
 }
 
@@ -99,7 +100,7 @@ async fn a_dump_is_filtered_too() {
 async fn a_filter_that_matches_nothing_needs_a_look() {
     let ((backup, _source), (target, _client)) = (backup().await, server().await);
     let ran = restore(&backup, &target, &["--filter", r#"{"status": "open"}"#]).ends(3);
-    ran.says(&["needs a look: no document matches the filter", "shop.orders: 0 of 100 documents match"]);
+    ran.prints(&["needs a look: no document matches the filter", "shop.orders: 0 of 100 documents match"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +132,7 @@ async fn users_and_roles_are_not_restored_with_a_filter_or_a_merge() {
         assert!(users.expect("users").get_array("users").expect("users").is_empty(), "{args:?}");
     }
     assert_eq!(ids(&client, "shop", "orders").await, [0, 1, 2, 3, 4]);
-    restore(&backup, &target, &["--drop"]).ends(0).says(&["merged 1 user"]);
+    restore(&backup, &target, &["--drop"]).ends(0).prints(&["merged 1 user"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +173,6 @@ async fn the_filter_compares_texts_of_a_collation_byte_by_byte_and_says_so() {
     let backup = Backup::of(&source, &["--db", "shop"]);
     restore(&backup, &target, &["--filter", r#"{"name": "anna"}"#])
         .ends(0)
-        .says(&["note: shop.people has a collation, which the filter does not use"]);
+        .prints(&["note: shop.people has a collation, which the filter does not use"]);
     assert_eq!(ids(&client, "shop", "people").await, [1]);
 }

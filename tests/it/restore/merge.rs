@@ -50,7 +50,7 @@ async fn missing_documents_are_inserted_and_the_others_stay_and_are_counted() {
     .await;
     let before = read_all(&client).await.expect("a snapshot");
     let dry = merge(&backup, &target, &["--dry-run"]).ends(0);
-    dry.says(&[
+    dry.prints(&[
         "only documents whose _id is missing",
         "shop.orders: 40 would be inserted, 1,960 there and equal, 3 there and different",
         "shop.items: 3 would be inserted, 0 there and equal, 0 there and different",
@@ -64,7 +64,7 @@ async fn missing_documents_are_inserted_and_the_others_stay_and_are_counted() {
     );
     let done = merge(&backup, &target, &[]).ends(3);
     let get = format!("`uzima-backup get {} shop.orders --id EJSON`", backup.manifest.id);
-    done.says(&[
+    done.prints(&[
         "restored 2 namespaces, 43 documents",
         "shop.orders: 40 inserted, 1,960 there and equal, 3 there and different",
         "needs a look: shop.orders: 3 documents are there and different, and stayed as they were: _id 1960, 1961, 1962",
@@ -98,7 +98,7 @@ async fn a_merge_with_a_filter_and_under_other_names_takes_only_what_matches() {
     let args = ["--filter", r#"{"_id": {"$lt": 10}}"#, "--ns-from", "shop.*", "--ns-to", "rescue.*"];
     // The texts of the present rows name the other database.
     let ran = merge(&backup, &target, &args).ends(3);
-    ran.says(&[
+    ran.prints(&[
         "rescue.orders: 10 of 100 documents match; 5 inserted, 0 there and equal, 5 there and different",
     ]);
     assert_eq!(ids(&client, "rescue", "orders").await, (0..10).collect::<Vec<_>>());
@@ -116,10 +116,10 @@ async fn a_collation_of_the_live_collection_decides_which_ids_are_equal() {
     insert(&client, "people", &[rawdoc! {"_id": "A"}, rawdoc! {"_id": "b"}]).await;
     let backup = Backup::of(&source, &["--db", "shop"]);
     let dry = merge(&backup, &target, &["--dry-run"]).ends(0);
-    dry.says(&["shop.people: 1 would be inserted, 0 there and equal, 2 there and different"]);
+    dry.prints(&["shop.people: 1 would be inserted, 0 there and equal, 2 there and different"]);
     let done = merge(&backup, &target, &[]).ends(3);
     // Of two _ids that only the live collation makes equal, one is inserted.
-    done.says(&[
+    done.prints(&[
         "shop.people: 1 inserted, 0 there and equal, 2 there and different",
         "shop.texts: 2 inserted, 0 there and equal, 1 there and different",
     ]);
@@ -138,7 +138,7 @@ async fn a_document_that_another_unique_index_refuses_is_named() {
         doc! {"createIndexes": "orders", "indexes": [{"key": {"code": 1}, "name": "code_1", "unique": true}]};
     command(&client, unique).await;
     let ran = merge(&backup, &target, &[]).ends(1);
-    ran.says(&[
+    ran.prints(&[
         "shop.orders: 1 inserted, 0 there and equal, 0 there and different",
         "needs a look: shop.orders: refused 1 document: _id 1 (code 11000",
         "code_1",
@@ -165,7 +165,7 @@ async fn documents_that_another_client_inserts_meanwhile_are_compared() {
     command.env("RESTORE_URI", proxy.uri(&target.uri())).args(["restore", "latest", "--yes", "--merge"]);
     let ran = run(&mut command).ends(3);
     assert_eq!(proxy.hits(during), 1);
-    ran.says(&["shop.orders: 16 inserted, 3 there and equal, 1 there and different", "_id 9;"]);
+    ran.prints(&["shop.orders: 16 inserted, 3 there and equal, 1 there and different", "_id 9;"]);
     assert_eq!(ids(&client, "shop", "orders").await, (0..20).collect::<Vec<_>>());
 }
 
@@ -194,7 +194,7 @@ async fn capped_collections_and_other_kinds_that_are_there_are_refused_and_views
     let excluded = ["--ns-exclude", "shop.log", "--ns-exclude", "shop.swapped"];
     merge(&backup, &target, &excluded)
         .ends(0)
-        .says(&["note: the view shop.recent is there, and stays as it is"]);
+        .prints(&["note: the view shop.recent is there, and stays as it is"]);
     let after = read_all(&client).await.expect("a snapshot");
     assert_eq!(before.get("shop", "recent"), after.get("shop", "recent"));
     assert_eq!(after.get("shop", "latest").expect("a view").kind, "view");
@@ -210,7 +210,7 @@ async fn a_dump_is_merged_too() {
     let mut command = backup.home.tool();
     command.env("RESTORE_URI", target.uri()).args(["restore", "--yes", "--merge", "--from"]);
     let counts = "shop.orders: 6 inserted, 4 there and equal, 0 there and different";
-    run(command.arg(backup.artifact())).ends(0).says(&[counts]);
+    run(command.arg(backup.artifact())).ends(0).prints(&[counts]);
     assert_eq!(ids(&client, "shop", "orders").await, (0..10).collect::<Vec<_>>());
 }
 

@@ -87,7 +87,7 @@ async fn documents_that_the_slice_writes_are_chosen_as_of_the_instant_of_the_bac
     let changed =
         ["latest", "--yes", "--filter", r#"{"text": {"$in": ["changed", "new", "row 6 of shop.orders"]}}"#];
     let done = run(&mut tool(&backup, &target.uri(), &changed)).ends(0);
-    done.says(&[
+    done.prints(&[
         "shop.orders: 2 of 100 documents match",
         "note: the oplog is replayed in staging collections first, which are dropped at the end: for shop.made, shop.orders",
         "note: no document of shop.items matches the filter",
@@ -97,11 +97,11 @@ async fn documents_that_the_slice_writes_are_chosen_as_of_the_instant_of_the_bac
     client.database("shop").drop().await.expect("a drop");
     live(&client).await;
     let dry = run(&mut tool(&backup, &target.uri(), &["latest", "--merge", "--dry-run"])).ends(0);
-    dry.says(&[
+    dry.prints(&[
         "shop.orders: documents that the oplog writes are not counted, because that needs its replay",
     ]);
     let done = run(&mut tool(&backup, &target.uri(), &MERGE)).ends(3);
-    done.says(&[
+    done.prints(&[
         "shop.orders: 68 inserted, 31 there and equal, 1 there and different",
         "_id 5;",
         "shop.made: 3 inserted",
@@ -231,7 +231,7 @@ async fn a_kill_at_any_command_leaves_live_documents_and_names_what_it_left() {
                 (Some("loading"), Some(true)),
                 "{nth}"
             );
-            own(&["--kept"]).ends(0).says(&[id, "staging collections of --filter or --merge"]);
+            own(&["--kept"]).ends(0).prints(&[id, "staging collections of --filter or --merge"]);
             let undo = own(&["--undo", id, "--yes"]).ends(1);
             undo.says(&[id, "was no --swap", "--discard", "Nothing was changed"]);
             own(&["--discard", id, "--yes"]).ends(0);
