@@ -50,6 +50,8 @@ pub(super) struct Load {
     /// The documents that are written, if not all.
     choice: Option<Choice>,
     progress: Arc<RestoreProgress>,
+    /// The UUID of the collection that documents are merged into, or `None` for a view.
+    there: OnceLock<Option<Vec<u8>>>,
     /// Set when the namespace is created.
     made: OnceCell<Destination>,
     /// The error that left the namespace incomplete. The rest of the namespace is then skipped.
@@ -137,6 +139,7 @@ impl Load {
             drop: restore.options.drop,
             indexes,
             choice,
+            there: OnceLock::new(),
             progress: Arc::clone(&restore.progress),
             made,
             failed,
@@ -228,6 +231,8 @@ impl Load {
             return Ok(());
         }
         if self.merges_into_existing() {
+            let uuid = self.target.uuid(&chosen.db, &chosen.collection).await?;
+            let _ = self.there.set(uuid);
             return Ok(());
         }
         if self.planned.existing.is_some() && !self.drop {
@@ -427,6 +432,13 @@ impl Load {
                 );
                 outcome.problems.push(ProblemKind::Count.problem(what));
             }
+        }
+        if let Some(there) = self.there.get()
+            && self.target.uuid(&place.db, &place.collection).await? != *there
+        {
+            // An insert would create it without its options.
+            let what = "another client dropped or replaced it during the merge";
+            return Err(Error::new(Kind::Refused, what));
         }
         if !self.merges() {
             let counting = meter.beside(Phase::Counting, place.name());

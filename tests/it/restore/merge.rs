@@ -170,6 +170,25 @@ async fn documents_that_another_client_inserts_meanwhile_are_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_another_client_replaces_meanwhile_is_named() {
+    let (source, original) = server().await;
+    rows(&original, "shop", "orders", 0..20).await;
+    let backup = Backup::of(&source, &["--db", "shop"]);
+    let (target, proxy, client) = behind_a_proxy().await;
+    rows(&client, "shop", "orders", 0..5).await;
+    let replace = async |client: Client| {
+        client.database("shop").collection::<Document>("orders").drop().await.expect("a drop");
+    };
+    let during = Rule::on("find").namespace("shop.orders").times(1).then(meanwhile(target.uri(), replace));
+    let during = proxy.add(during);
+    let mut command = backup.home.to_dir("mongodb://127.0.0.1:1");
+    command.env("RESTORE_URI", proxy.uri(&target.uri())).args(["restore", "latest", "--yes", "--merge"]);
+    let ran = run(&mut command).ends(1);
+    assert_eq!(proxy.hits(during), 1);
+    ran.says(&["shop.orders", "another client dropped or replaced it during the merge", "inserts the rest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn capped_collections_and_other_kinds_that_are_there_are_refused_and_views_stay() {
     let ((source, original), (target, client)) = (server().await, server().await);
     for name in ["log", "swapped", "orders"] {
