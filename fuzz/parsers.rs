@@ -199,7 +199,7 @@ fn extended_json(bytes: &[u8]) {
 fn oplog(bytes: &[u8]) {
     let selection = Selection::default();
     let mut filter = OplogFilter::new(&selection, OpTime { t: 1, i: 1 });
-    let names = ReplayFilter { filter: RestoreFilter::default(), users: true };
+    let names = ReplayFilter { filter: RestoreFilter::default(), users: true, staged: None };
     let mut script = Script::new(names, vec!["admin.root".into()], None);
     let mut rest = &bytes[..whole_documents(bytes)];
     while let Some(len) = rest.first_chunk::<4>() {

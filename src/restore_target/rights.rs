@@ -202,11 +202,18 @@ mod tests {
             let privileges = [Bson::Document(doc! {"resource": resource, "actions": actions.to_vec()})];
             Right::ALL.map(|act| allowed(&privileges, &need(act, "shop.orders")))
         };
-        assert_eq!(with(&["insert"]), [false, false, true, false, false, false]);
-        assert_eq!(with(&["insert", "bypassDocumentValidation"]), [false, false, true, false, true, false]);
-        assert_eq!(with(&["dropCollection", "createIndex"]), [true, false, false, false, false, true]);
-        assert_eq!(with(&["createCollection", "convertToCapped"]), [false, false, true, true, false, false]);
-        assert_eq!(with(&["anyAction"]), [true; 6]);
+        assert_eq!(with(&["insert"]), [false, false, true, false, false, false, false]);
+        assert_eq!(
+            with(&["insert", "bypassDocumentValidation"]),
+            [false, false, true, false, true, false, false]
+        );
+        assert_eq!(with(&["dropCollection", "createIndex"]), [true, false, false, false, false, true, false]);
+        assert_eq!(
+            with(&["createCollection", "convertToCapped"]),
+            [false, false, true, true, false, false, false]
+        );
+        assert_eq!(with(&["find"]), [false, false, false, false, false, false, true]);
+        assert_eq!(with(&["anyAction"]), [true; 7]);
     }
 
     #[test]

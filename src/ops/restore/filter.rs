@@ -471,7 +471,7 @@ mod tests {
             rename: pairs(&texts(rename.0), &texts(rename.1)).unwrap(),
             ..RestoreFilter::default()
         };
-        ReplayFilter { filter, users }
+        ReplayFilter { filter, users, staged: None }
     }
 
     fn target(filter: &ReplayFilter, name: &str) -> Option<String> {

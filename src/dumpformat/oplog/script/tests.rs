@@ -5,7 +5,11 @@ use crate::ops::restore::RestoreFilter;
 use crate::ops::restore::filter::ReplayFilter;
 
 fn script() -> Script<ReplayFilter> {
-    Script::new(ReplayFilter { filter: RestoreFilter::default(), users: true }, vec!["admin.me".into()], None)
+    Script::new(
+        ReplayFilter { filter: RestoreFilter::default(), users: true, staged: None },
+        vec!["admin.me".into()],
+        None,
+    )
 }
 
 fn entry(op: &str, ns: &str, o: RawDocumentBuf) -> RawDocumentBuf {

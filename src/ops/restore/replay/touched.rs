@@ -149,15 +149,17 @@ mod tests {
 
     #[test]
     fn a_new_name_touches_all_documents_and_a_new_option_touches_none() {
-        let command = |name: &str| ChangeForm::Command(rawdoc! {name: "rows"});
-        let modify = |name: &str| ReplayStep::Modify { to: named(name), form: command(name) };
+        let modify =
+            |name: &str, command| ReplayStep::Modify { to: named(name), form: ChangeForm::Command(command) };
+        let options = modify("options", rawdoc! {"collMod": "rows"});
+        let capped = modify("capped", rawdoc! {"convertToCapped": "rows"});
         let rename = ReplayStep::Rename { from: named("a"), to: named("b"), command: rawdoc! {} };
         let no_id = write("c", rawdoc! {"op": "i", "o": {"n": 1}});
         let drop = ReplayStep::Drop(named("d"));
-        let all = touched(&[rename, no_id, drop, modify("collMod"), modify("convertToCapped")], 10);
-        for name in ["a", "b", "c", "d", "convertToCapped"] {
+        let all = touched(&[rename, no_id, drop, options, capped], 10);
+        for name in ["a", "b", "c", "d", "capped"] {
             assert_eq!(of(&all, name), Some(&Touched::All), "{name}");
         }
-        assert!(of(&all, "collMod").unwrap().is_none());
+        assert!(of(&all, "options").unwrap().is_none());
     }
 }
