@@ -135,7 +135,7 @@ async fn a_failure_before_the_replay_is_complete_changes_no_live_document() {
     let faults = [
         Rule::on("insert").having("documents").nth(1).then(Action::fail(1)),
         // The first one only tries whether the user may replay.
-        Rule::on("applyOps").nth(2).then(Action::fail(1)),
+        Rule::on("applyOps").from(2).then(Action::fail(1)),
         Rule::on("create").nth(1).then(Action::fail(1)),
     ];
     for (n, fault) in faults.into_iter().enumerate() {
