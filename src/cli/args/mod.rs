@@ -75,6 +75,7 @@ pub struct Common {
 
 /// The subcommands. A comment on a variant would replace the long help text of its arguments.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "a process has one value of it")]
 pub enum Command {
     Init(InitArgs),
     Backup(BackupArgs),
