@@ -24,6 +24,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use crate::base::beneath::{Folder, is_same, is_unsupported};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::process;
 
 /// The pause between two heartbeats.
 const BEAT: Duration = Duration::from_secs(30);
@@ -363,7 +364,7 @@ impl HeldFile {
         for _ in 0..4 {
             match folder.create_file(&name, 0o600) {
                 Ok(mut file) => {
-                    file.write_all(format!("{text}space {}\n", space()).as_bytes())?;
+                    file.write_all(format!("{text}space {}\n", process::space()).as_bytes())?;
                     let heartbeat = Heartbeat::start(&file)?;
                     return Ok(Ok(HeldFile { folder, name, _heartbeat: heartbeat }));
                 }
@@ -405,15 +406,7 @@ fn remove_dead(folder: &Folder, name: &Path, file: &File) -> io::Result<()> {
 /// Returns true if the holder was a process of this machine that no longer runs.
 fn is_gone(text: &str) -> bool {
     let pid = field(text, "pid").and_then(|pid| pid.parse::<u32>().ok());
-    field(text, "space") == Some(&space())
-        && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
-}
-
-/// Identifies this boot and this PID namespace, within which a process id is unique.
-fn space() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {}", boot.trim(), namespace.display())
+    pid.zip(field(text, "space")).is_some_and(|(pid, space)| process::is_gone(pid, space))
 }
 
 #[cfg(test)]

@@ -22,6 +22,18 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const MEMORY: &str = "If `dmesg` or `journalctl -k` says so, raise the memory limit of the container or service (docker \
                       --memory, MemoryMax= of systemd), or give the machine more memory";
 
+/// Identifies this boot and this PID namespace, within which a process id is unique.
+pub fn space() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+/// Returns true if the process `pid` of a [`space`] was one of this machine and no longer runs.
+pub fn is_gone(pid: u32, of: &str) -> bool {
+    of == space() && !Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// Has the kernel kill a child, which is about to be started, when the thread that starts it ends. A child
 /// might never notice that this process was killed.
 pub fn die_with_us(command: &mut Command) {

@@ -130,7 +130,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 }
                 Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
                 Command::Oplog(args) => Box::pin(oplog::run(args, &run, &output, &log)),
-                Command::Restore(args) => Box::pin(restore::run(args, &run, &output, &log.bars)),
+                Command::Restore(args) => Box::pin(restore::run(args, &cli.common, &run, &output, &log.bars)),
                 Command::Get(args) => Box::pin(get::run(args, &run, &output)),
                 Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
                 Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),

@@ -1,5 +1,6 @@
 //! `uzima-backup restore`.
 
+mod command;
 mod kept;
 mod text;
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use indicatif::MultiProgress;
 
-use super::args::RestoreArgs;
+use super::args::{Common, RestoreArgs};
 use super::ask;
 use super::identity::identities;
 use super::job_meant;
@@ -26,8 +27,8 @@ use crate::model::id::BackupId;
 use crate::notify::run::Run;
 use crate::ops::places::{FoundBackup, FoundPoint, Places, Purpose};
 use crate::ops::restore::{
-    self, At, DocumentFilter, Dump, Restore, RestoreFilter, RestoreOptions, RestoreOrigin, StoredBackup,
-    Swap, Users,
+    self, At, DocumentFilter, Dump, MarkOptions, Restore, RestoreFilter, RestoreOptions, RestoreOrigin,
+    StoredBackup, Swap, Users,
 };
 use crate::restore_target::RestoreTarget;
 use text::{counted_text, differences, plan_text, report_text};
@@ -35,7 +36,13 @@ use text::{counted_text, differences, plan_text, report_text};
 /// The state of the target before the restore begins.
 const UNCHANGED: &str = "nothing was changed";
 
-pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &MultiProgress) -> Result<Exit> {
+pub async fn run(
+    args: &RestoreArgs,
+    common: &Common,
+    run: &Run<'_>,
+    output: &Output,
+    bars: &MultiProgress,
+) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
     if let Some(wanted) = kept::wanted(args) {
         return kept::run(wanted, args, run, output).await;
@@ -56,19 +63,23 @@ pub async fn run(args: &RestoreArgs, run: &Run<'_>, output: &Output, bars: &Mult
     };
     let patience = config.patience.as_ref()?;
     let Chosen { origin, skipped, at } = cancel.or(origin(args, run)).await.map_err(unchanged)?;
-    let own =
-        (args.merge || args.filter.is_some()).then(|| ((run.new_id)(run.clock.now()).to_string(), run.clock));
+    let (id, chooses) = ((run.new_id)(run.clock.now()), args.merge || args.filter.is_some());
+    // The mark of a restore that chooses documents is that of its staging collections.
+    let own = chooses.then(|| (id.to_string(), run.clock));
     let mut options = RestoreOptions { onto_source: server.is_source, skipped, at, own, ..options };
     let connect = || cancel.or(RestoreTarget::connect(&server.uri, patience));
     let target = connect().await.map_err(unchanged)?;
     let mut swap = None;
     if args.swap {
-        let id = (run.new_id)(run.clock.now()).to_string();
         // The moves need a connection after the restore has closed its own.
         let (own, clock) = (connect().await.map_err(unchanged)?, run.clock);
-        let begun = Swap::begin(&origin, own, options, id, clock);
+        let begun = Swap::begin(&origin, own, options, id.to_string(), clock);
         let (begun, with_swap) = cancel.or(begun).await.map_err(unchanged)?;
         (swap, options) = (Some(begun), with_swap);
+    } else if !chooses {
+        let backup = origin.backup_id();
+        let command = command::that_goes_on(args, common, backup, origin.point());
+        options.mark = Some(MarkOptions { id, clock: run.clock, command });
     }
     let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
     let meter = Arc::new(Meter::default());
@@ -130,6 +141,8 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         skipped: Vec::new(),
         swap: None,
         left_by_swap: Vec::new(),
+        mark: None,
+        continues: args.continues,
         token: format!("{:08x}", rand::random::<u32>()),
         // Measured with a replica set on one machine: with two workers, small collections take 1.7 times as long,
         // because each insert waits for a majority. For large collections the server is the limit.

@@ -1,4 +1,4 @@
-//! Moves collections to other names in their database, stops their TTL, and keeps the marks of restores that did so.
+//! Moves collections to other names in their database, and stops their TTL.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,14 +6,11 @@ use std::time::Duration;
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 
-use super::{RestoreTarget, acknowledged, number};
-use crate::base::error::{Error, Kind, Result};
-use crate::config::selection::RECORDS_DB;
+use super::RestoreTarget;
+use crate::base::error::Result;
 use crate::mongo::errors::{self, Class};
 use crate::mongo::meaning;
 
-/// The collection of the marks, in the database of the records.
-const MARKS: &str = "restores";
 /// How long a move may wait for transactions and other commands. All other commands wait as long.
 const MOVING: Duration = Duration::from_secs(1);
 /// MaxTimeMSExpired.
@@ -164,40 +161,5 @@ impl RestoreTarget {
         let command = rawdoc! {"create": collection, "writeConcern": self.concern.clone()};
         let done = self.change(db, command).await.map(drop);
         done.map_err(|e| self.explain(format_args!("cannot create {db}.{collection}"), e))
-    }
-
-    /// Writes a mark. Without `new`, it replaces the one with its `_id`. Returns false if there is none.
-    pub(crate) async fn write_mark(&self, mark: RawDocumentBuf, new: bool) -> Result<bool> {
-        let id = mark.get_str("_id").unwrap_or_default().to_string();
-        let update = rawdoc! {"q": {"_id": id}, "u": mark, "upsert": new};
-        let command = rawdoc! {"update": MARKS, "updates": [update], "writeConcern": self.concern.clone()};
-        let answer = self.change(RECORDS_DB, command).await;
-        let answer = answer.map_err(|e| self.explain_mark("mark the restore", e))?;
-        acknowledged(&answer, "the mark of the restore was")?;
-        Ok(number(&answer, "n") > 0)
-    }
-
-    /// Removes a mark.
-    pub(crate) async fn remove_mark(&self, id: &str) -> Result<()> {
-        let delete = rawdoc! {"q": {"_id": id}, "limit": 1};
-        let command = rawdoc! {"delete": MARKS, "deletes": [delete], "writeConcern": self.concern.clone()};
-        let done = self.change(RECORDS_DB, command).await.map(drop);
-        done.map_err(|e| self.explain_mark("remove the mark of the restore", e))
-    }
-
-    /// All marks, by `_id`.
-    pub(crate) async fn marks(&self) -> Result<Vec<RawDocumentBuf>> {
-        let found = self.documents(RECORDS_DB, rawdoc! {"find": MARKS, "sort": {"_id": 1}}).await;
-        found.map_err(|e| self.explain_mark("read the marks of earlier restores", e))
-    }
-
-    fn explain_mark(&self, doing: &str, error: mongodb::error::Error) -> Error {
-        let doing = format!("cannot {doing} in {RECORDS_DB}.{MARKS}");
-        let step = format!(
-            "Give the user the right to write there: db.grantRolesToUser({:?}, [{{role: \"readWrite\", db: {RECORDS_DB:?}}}])",
-            self.user_and_db().0
-        );
-        // Without marks nothing can be moved.
-        self.explain_right(doing, error, &step).of_kind(Kind::Failed)
     }
 }

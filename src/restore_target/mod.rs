@@ -10,6 +10,7 @@ pub(crate) mod aside;
 pub(crate) mod collections;
 pub(crate) mod insert;
 pub(crate) mod legacy_indexes;
+pub(crate) mod marks;
 pub(crate) mod rights;
 pub mod throwaway;
 pub(crate) mod trial;

@@ -28,11 +28,21 @@ pub(crate) enum Right {
     Index,
     /// Finding documents, to compare them or to read a staging collection.
     Read,
+    /// Writing, reading and removing the mark of a restore.
+    Mark,
 }
 
 impl Right {
-    const ALL: [Right; 7] =
-        [Right::Drop, Right::Empty, Right::Create, Right::Cap, Right::Insert, Right::Index, Right::Read];
+    const ALL: [Right; 8] = [
+        Right::Drop,
+        Right::Empty,
+        Right::Create,
+        Right::Cap,
+        Right::Insert,
+        Right::Index,
+        Right::Read,
+        Right::Mark,
+    ];
 
     /// The words for messages, and the privilege actions of MongoDB: one of each list is needed. `insert` also
     /// allows creating a collection.
@@ -46,6 +56,7 @@ impl Right {
             Right::Insert => ("insert past the validator of", &[&["insert"], &["bypassDocumentValidation"]]),
             Right::Index => ("build indexes on", &[&["createIndex"]]),
             Right::Read => ("read", &[&["find"]]),
+            Right::Mark => ("write marks to", &[&["find"], &["insert"], &["update"], &["remove"]]),
         }
     }
 }
@@ -202,18 +213,22 @@ mod tests {
             let privileges = [Bson::Document(doc! {"resource": resource, "actions": actions.to_vec()})];
             Right::ALL.map(|act| allowed(&privileges, &need(act, "shop.orders")))
         };
-        assert_eq!(with(&["insert"]), [false, false, true, false, false, false, false]);
+        assert_eq!(with(&["insert"]), [false, false, true, false, false, false, false, false]);
         assert_eq!(
             with(&["insert", "bypassDocumentValidation"]),
-            [false, false, true, false, true, false, false]
+            [false, false, true, false, true, false, false, false]
         );
-        assert_eq!(with(&["dropCollection", "createIndex"]), [true, false, false, false, false, true, false]);
+        assert_eq!(
+            with(&["dropCollection", "createIndex"]),
+            [true, false, false, false, false, true, false, false]
+        );
         assert_eq!(
             with(&["createCollection", "convertToCapped"]),
-            [false, false, true, true, false, false, false]
+            [false, false, true, true, false, false, false, false]
         );
-        assert_eq!(with(&["find"]), [false, false, false, false, false, false, true]);
-        assert_eq!(with(&["anyAction"]), [true; 7]);
+        assert_eq!(with(&["find"]), [false, false, false, false, false, false, true, false]);
+        assert_eq!(with(&["find", "insert", "update", "remove"])[7], true);
+        assert_eq!(with(&["anyAction"]), [true; 8]);
     }
 
     #[test]

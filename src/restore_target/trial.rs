@@ -66,7 +66,7 @@ impl RestoreTarget {
     }
 
     /// The target's clock, in seconds since 1970.
-    async fn seconds(&self) -> Result<i64> {
+    pub(crate) async fn seconds(&self) -> Result<i64> {
         let hello = self.insist("admin", rawdoc! {"hello": 1}).await;
         let hello = hello.map_err(|e| self.explain("cannot read the target's clock", e))?;
         let now = hello.get_datetime("localTime").map(|now| now.timestamp_millis() / 1000);

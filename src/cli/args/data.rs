@@ -113,7 +113,7 @@ pub struct OplogArgs {
 }
 
 /// The flags of `restore` that have no meaning where nothing is restored.
-const NO_RESTORE: [&str; 18] = [
+const NO_RESTORE: [&str; 19] = [
     "which",
     "from",
     "at",
@@ -128,6 +128,7 @@ const NO_RESTORE: [&str; 18] = [
     "swap",
     "filter",
     "merge",
+    "continues",
     "no_indexes",
     "no_index",
     "no_replay",
@@ -146,6 +147,7 @@ and --undo exchanges them again. \
 With --filter, only documents that match are restored. With --merge, only documents whose _id is missing are inserted, and the report \
 counts the documents that are there with the same bytes, or with others (exit 3). Both choose documents as of the instant of the backup \
 or the point in time, and restore no users and roles. \
+A restore that was interrupted prints the command that goes on with it: the same one with --continue. \
 Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
 no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
 replay needs the role \"readWriteAnyDatabase\", too.\n\n\
@@ -165,6 +167,7 @@ uzima-backup restore latest --ns-include shop.orders --swap\n  \
 uzima-backup restore latest --ns-include shop.orders --merge\n  \
 uzima-backup restore latest --ns-include shop.orders --filter '{\"status\": \"open\"}' --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
 uzima-backup restore --undo 20261123T030000Z-7k3q9d\n  \
+uzima-backup restore 20261123T030000Z-7k3q9d --continue\n  \
 uzima-backup restore --from dump.archive.gz --yes"
 )]
 pub struct RestoreArgs {
@@ -215,13 +218,16 @@ pub struct RestoreArgs {
     /// Insert only documents whose _id is missing at the target; documents and collections that are there stay as they are
     #[arg(long, conflicts_with_all = ["drop", "exact", "swap", "users"])]
     pub merge: bool,
+    /// Go on with the interrupted restore that is the same as this one: complete namespaces stay, the others that it made are replaced
+    #[arg(long = "continue", conflicts_with_all = ["swap", "exact", "filter", "merge"])]
+    pub continues: bool,
     /// Move back what the restore with this id moved in: the kept collections become live, and the live ones are kept
     #[arg(long, value_name = "ID", group = "aside", conflicts_with_all = NO_RESTORE)]
     pub undo: Option<BackupId>,
-    /// Drop the collections that the restore with this id keeps
+    /// Drop the collections that the restore with this id keeps or, if it was interrupted, those that it made
     #[arg(long, value_name = "ID", group = "aside", conflicts_with_all = NO_RESTORE)]
     pub discard: Option<BackupId>,
-    /// List the restores with --swap whose collections are kept
+    /// List the restores with --swap whose collections are kept, and the interrupted restores
     #[arg(long, group = "aside", conflicts_with_all = NO_RESTORE)]
     pub kept: bool,
     /// Also drop everything that the backup does not have: other collections of its databases, other users

@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
 use crate::notify::run::Run;
-use crate::ops::restore::{AsideReport, KeptReport, Marks, SwapState};
+use crate::ops::restore::{AsideReport, InterruptedRestore, KeptReport, LoadState, Marks, SwapState};
 use crate::restore_target::RestoreTarget;
 
 /// An action on the collections that swaps keep.
@@ -41,7 +41,7 @@ pub(super) async fn run(
         Wanted::Undo(id) => {
             Some(format!("Exchange the live collections of {id} and those that are kept? [y/N] "))
         }
-        Wanted::Discard(id) => Some(format!("Drop the collections that {id} keeps? [y/N] ")),
+        Wanted::Discard(id) => Some(format!("Drop the collections that {id} keeps or made? [y/N] ")),
     };
     if question.is_some() && !args.yes && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal())
     {
@@ -74,8 +74,11 @@ pub(super) async fn run(
 }
 
 fn kept_text(report: &KeptReport) -> String {
-    if report.restores.is_empty() {
-        return format!("no collections of restores are kept in {}\n", report.target);
+    if report.restores.is_empty() && report.interrupted.is_empty() {
+        return format!(
+            "no collections of restores are kept in {}, and no restore was interrupted\n",
+            report.target
+        );
     }
     let mut text = String::new();
     for one in &report.restores {
@@ -105,24 +108,46 @@ fn kept_text(report: &KeptReport) -> String {
             };
             push_line(&mut text, &format!("  {}: {live}", collection.namespace));
             for (name, documents) in collection.kept.iter().zip(&collection.documents) {
-                let documents = documents.map_or_else(
-                    || "an unknown number of documents".into(),
-                    |n| units::several(n, "document"),
-                );
-                push_line(&mut text, &format!("    {name}: {documents}"));
+                push_line(&mut text, &format!("    {name}: {}", documents_text(*documents)));
             }
         }
     }
+    report.interrupted.iter().for_each(|one| interrupted_text(&mut text, one));
     text
+}
+
+fn interrupted_text(text: &mut String, one: &InterruptedRestore) {
+    let doing = match one.state {
+        LoadState::Loading => "while it loaded",
+        LoadState::Replaying => "while it replayed the oplog",
+    };
+    let state = match one.at_work {
+        true => format!("at work, or killed within the last minute {doing}"),
+        false => format!("interrupted {doing}"),
+    };
+    push_line(text, &format!("{}: {state}", one.id));
+    let started = one.started_at.format("%Y-%m-%d %H:%M:%S UTC");
+    push_line(text, &format!("  from {}, begun {started}", one.from));
+    for made in &one.namespaces {
+        let complete = if made.complete { ", complete" } else { "" };
+        push_line(text, &format!("  made {}: {}{complete}", made.namespace, documents_text(made.documents)));
+    }
+    push_line(text, &format!("  to go on: {}", one.command));
+    push_line(text, &format!("  to drop what it made: uzima-backup restore --discard {}", one.id));
+}
+
+fn documents_text(documents: Option<u64>) -> String {
+    documents.map_or_else(|| "an unknown number of documents".into(), |n| units::several(n, "document"))
 }
 
 fn aside_text(report: &AsideReport, dropped: bool) -> String {
     let mut text = String::new();
-    let done = match dropped {
-        true => format!("dropped what {} kept in {}", report.id, report.target),
-        false => {
-            format!("the {} collections of {} are live in {}", report.live.word(), report.id, report.target)
+    let done = match report.live {
+        Some(live) if !dropped => {
+            format!("the {} collections of {} are live in {}", live.word(), report.id, report.target)
         }
+        Some(_) => format!("dropped what {} kept in {}", report.id, report.target),
+        None => format!("dropped what the interrupted restore {} made in {}", report.id, report.target),
     };
     push_line(&mut text, &done);
     report.collections.iter().for_each(|name| push_line(&mut text, &format!("  {name}")));

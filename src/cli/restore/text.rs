@@ -6,7 +6,7 @@ use crate::catalog::choose::SkippedBackup;
 use crate::model::optime::OpTime;
 use crate::ops::restore::{
     ChosenCounts, CountedNamespace, FilterCounts, NamespaceOutcome, OplogPlan, Problem, Replayed,
-    RestoreFacts, RestorePlan, RestoreReport, SwapReport,
+    RestoreFacts, RestorePlan, RestoreReport, Resumed, SwapReport,
 };
 
 /// The most renamed namespaces in a report.
@@ -54,10 +54,12 @@ pub(super) fn plan_text(plan: &RestorePlan) -> String {
             let count = existing
                 .documents
                 .map_or_else(|| "an unknown number of documents".into(), |n| units::several(n, "document"));
-            let does = match (plan.facts.merge, plan.drop) {
-                (true, _) => "merged into",
-                (false, true) => "replaces",
-                (false, false) => "there with",
+            let does = match &planned.resumed {
+                Some(Resumed::Kept { .. }) => "kept: complete already, with",
+                Some(Resumed::Again { .. }) => "replaces the interrupted restore's",
+                None if plan.facts.merge => "merged into",
+                None if plan.drop => "replaces",
+                None => "there with",
             };
             format!(" ({does} {count})")
         });
@@ -71,6 +73,12 @@ pub(super) fn plan_text(plan: &RestorePlan) -> String {
     }
     if plan.facts.merge {
         push_line(&mut text, "  only documents whose _id is missing; what is there stays as it is");
+    }
+    if let Some(continued) = &plan.facts.continued {
+        push_line(&mut text, &format!("  goes on with the interrupted restore {}", continued.id));
+        for name in plan.dropped_beside() {
+            push_line(&mut text, &format!("  {name}: dropped, the interrupted restore made it"));
+        }
     }
     for (db, name) in &plan.extra {
         push_line(&mut text, &format!("  {db}.{name}: dropped, the backup does not have it"));
@@ -98,10 +106,10 @@ pub(super) fn plan_text(plan: &RestorePlan) -> String {
         &mut text,
         &format!(
             "would restore {}, {}, {} raw, of {} stored, into {}",
-            units::several(plan.namespaces.len() as u64, "namespace"),
-            units::several(plan.total(|source| source.documents), "document"),
-            units::bytes(plan.total(|source| source.raw_bytes)),
-            units::bytes(plan.total(|source| source.stored_bytes)),
+            units::several(plan.namespaces.iter().filter(|one| !one.is_kept()).count() as u64, "namespace"),
+            units::several(plan.loaded(|source| source.documents), "document"),
+            units::bytes(plan.loaded(|source| source.raw_bytes)),
+            units::bytes(plan.loaded(|source| source.stored_bytes)),
             plan.facts.target_text()
         ),
     );
@@ -182,6 +190,12 @@ pub(super) fn report_text(report: &RestoreReport) -> String {
     }
     for outcome in &report.outcomes {
         chosen_line(&mut text, &outcome.to, &outcome.chosen, false);
+    }
+    if let Some(continued) = &report.facts.continued {
+        let kept = units::several(continued.kept.len() as u64, "namespace");
+        let line =
+            format!("  went on with the interrupted restore {}: {kept} kept, complete already", continued.id);
+        push_line(&mut text, &line);
     }
     if let Some((users, roles)) = report.users.zip(report.roles) {
         push_line(&mut text, &format!("  merged {}", users_text(users, roles)));

@@ -12,6 +12,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use tokio::sync::Mutex;
 
 use super::Restore;
+use super::continued::MarkPlan;
 use super::load::{Choice, ChosenFor, Load};
 use super::namespaces::{BackupNamespace, ChosenNamespace, Existing, NamespaceKey, Planned, full_name};
 use super::options::RestoreOptions;
@@ -145,7 +146,7 @@ impl Restore {
             ..self.options.clone()
         };
         let names = namespaces.iter().map(|planned| (planned.chosen.name(), None));
-        let progress = RestoreProgress::new(names, false, self.target.clone(), options.clone());
+        let progress = RestoreProgress::new(names, false, self.target.clone(), options.clone(), None);
         let oplog =
             self.survey().cloned().map_or(OplogPlan::Absent, |survey| OplogPlan::Replayed(Box::new(survey)));
         let plan = RestorePlan {
@@ -162,6 +163,7 @@ impl Restore {
             rest: None,
             counted: Vec::new(),
             fresh: false,
+            mark: MarkPlan::default(),
             warnings: Vec::new(),
         };
         Restore {
@@ -262,7 +264,7 @@ impl Restore {
             ..Namespace::default()
         };
         let chosen = ChosenNamespace { at: usize::MAX, db: key.0, collection: key.1 };
-        (Planned { chosen, source, namespace, existing }, all)
+        (Planned { chosen, source, namespace, existing, resumed: None }, all)
     }
 
     /// With `--drop`, drops the namespaces that the backup replaces and that do not exist at the instant of the restored data, or that

@@ -51,7 +51,8 @@ pub(super) async fn fill_from_store(
 }
 
 fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
-    let segments = stored.segments(load.planned.chosen.at);
+    let mut segments = stored.segments(load.planned.chosen.at);
+    segments.retain(|_| !load.planned.is_kept());
     // A capped collection keeps its order, so it is one job. A namespace without documents is one job, too.
     let size = if load.ordered() { segments.len().max(1) } else { 1 };
     let mut parts: Vec<Vec<Segment>> = segments.chunks(size).map(<[Segment]>::to_vec).collect();
@@ -117,7 +118,8 @@ pub(super) async fn fill_from_dump(
         loads.into_iter().map(|load| (load.planned.chosen.at, load)).collect();
     let (steps, mut taken) = mpsc::channel(WAITING_BATCHES);
     let reading = {
-        let (dump, wanted) = (Arc::clone(dump), open.keys().copied().collect());
+        let filled = open.iter().filter(|(_, load)| !load.planned.is_kept());
+        let (dump, wanted) = (Arc::clone(dump), filled.map(|(at, _)| *at).collect());
         tokio::task::spawn_blocking(move || {
             let mut feeder =
                 DumpFeeder { steps, wanted, at: None, batch: Vec::new(), large: segment::large_documents() };

@@ -13,8 +13,9 @@ use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Restore;
+use super::continued::Marker;
 use super::merge::{self, Missing};
-use super::namespaces::{ChosenNamespace, Planned};
+use super::namespaces::{ChosenNamespace, Planned, Resumed};
 use super::origin::{RestoreOrigin, read_blocking};
 use super::remedy::{NamespaceState, RestoreProgress};
 use super::replay::Touched;
@@ -52,6 +53,7 @@ pub(super) struct Load {
     progress: Arc<RestoreProgress>,
     /// The UUID of the collection that documents are merged into, or `None` for a view.
     there: OnceLock<Option<Vec<u8>>>,
+    marker: Option<Arc<Marker>>,
     /// Set when the namespace is created.
     made: OnceCell<Destination>,
     /// The error that left the namespace incomplete. The rest of the namespace is then skipped.
@@ -141,6 +143,7 @@ impl Load {
             choice,
             there: OnceLock::new(),
             progress: Arc::clone(&restore.progress),
+            marker: restore.plan.mark.marker.clone(),
             made,
             failed,
             state,
@@ -206,6 +209,9 @@ impl Load {
         self.make_room().await?;
         let (chosen, source) = (&self.planned.chosen, &self.planned.source);
         let (db, collection) = (chosen.db.clone(), chosen.collection.clone());
+        if let Some(marker) = self.marker.as_ref().filter(|_| !self.planned.is_kept()) {
+            marker.made(&chosen.key(), self.creates()).await?;
+        }
         match source.kind {
             Type::Timeseries => self.target.place_of_series(&db, &collection).await,
             Type::Collection | Type::View => Ok(Destination { db, collection, buckets: false, raw: false }),
@@ -217,16 +223,30 @@ impl Load {
         self.made.get().ok_or_else(|| Error::failed(missing()))
     }
 
+    /// Returns true if the namespace is created, false if an empty one is filled.
+    fn creates(&self) -> bool {
+        let emptied = matches!(self.planned.resumed, Some(Resumed::Again { created: false, .. }));
+        self.planned.existing.is_none() || self.planned.is_replaced(self.drop) && !emptied
+    }
+
     /// Drops an existing namespace, and creates the new one.
     async fn make_room(&self) -> Result<()> {
         let chosen = &self.planned.chosen;
-        let replaces = self.drop && self.planned.existing.is_some();
+        let replaces = self.planned.is_replaced(self.drop);
+        if self.planned.is_kept() {
+            return Ok(());
+        }
         let state = if replaces { NamespaceState::Dropped } else { NamespaceState::Begun };
         self.progress.set(&chosen.name(), state);
-        // A system collection is created by its first document.
+        if let Some(Resumed::Again { identity, .. }) = &self.planned.resumed {
+            self.target.check_identity(&chosen.db, &chosen.collection, identity).await?;
+        }
         if chosen.collection.starts_with("system.") {
             if replaces {
                 self.target.empty(&chosen.db, &chosen.collection).await?;
+            } else if self.marker.is_some() && self.planned.existing.is_none() {
+                // Its first document would create it, but then the mark would come too late.
+                self.target.create_system(&chosen.db, &chosen.collection).await?;
             }
             return Ok(());
         }
@@ -235,7 +255,10 @@ impl Load {
             let _ = self.there.set(uuid);
             return Ok(());
         }
-        if self.planned.existing.is_some() && !self.drop {
+        if self.planned.existing.is_some() && !self.creates() {
+            if replaces {
+                self.target.empty(&chosen.db, &chosen.collection).await?;
+            }
             // The plan has checked that it is empty and has the same options.
             return match collections::is_constrained(&self.planned.namespace) {
                 true => self.target.relax(&chosen.db, &chosen.collection).await,
@@ -386,6 +409,12 @@ impl Load {
         if source.kind == Type::View {
             return Ok(());
         }
+        if let Some(Resumed::Kept { documents }) = self.planned.resumed {
+            outcome.documents = source.documents;
+            outcome.raw_bytes = source.raw_bytes;
+            outcome.superseded = source.documents - documents;
+            return self.build_indexes(outcome, meter).await;
+        }
         let state = std::mem::take(&mut *self.state.lock().expect("no holder panics"));
         let chosen = if self.choice.is_some() { &state.chosen } else { &state.sent };
         outcome.documents = chosen.documents;
@@ -442,9 +471,18 @@ impl Load {
         }
         if !self.merges() {
             let counting = meter.beside(Phase::Counting, place.name());
-            self.count(outcome).await?;
+            let counted = self.count(outcome).await?;
             drop(counting);
+            if let (Some(marker), true) = (&self.marker, counted && outcome.problems.is_empty()) {
+                let there = outcome.documents - outcome.superseded;
+                marker.complete(&place.key(), source.kind, there, source.raw_bytes).await?;
+            }
         }
+        self.build_indexes(outcome, meter).await
+    }
+
+    async fn build_indexes(&self, outcome: &mut NamespaceOutcome, meter: &Meter) -> Result<()> {
+        let place = &self.planned.chosen;
         if self.indexes && !self.merges_into_existing() {
             let _indexing = meter.beside(Phase::Indexing, place.name());
             let began = Instant::now();
@@ -506,8 +544,8 @@ impl Load {
         Ok((gone, foreign))
     }
 
-    /// Compares the server's count with the number of written documents.
-    async fn count(&self, outcome: &mut NamespaceOutcome) -> Result<()> {
+    /// Compares the server's count with the number of written documents. Returns true if they are equal.
+    async fn count(&self, outcome: &mut NamespaceOutcome) -> Result<bool> {
         let wanted = outcome.documents - outcome.superseded - outcome.refused;
         let destination = self.destination()?;
         let counted = match self.target.count_in(destination).await {
@@ -518,7 +556,7 @@ impl Load {
             // The documents were acknowledged, so the indexes are still built.
             Err(e) if e.kind() == Kind::Refused => {
                 outcome.problems.push(ProblemKind::Count.problem(e.chain()));
-                return Ok(());
+                return Ok(false);
             }
             counted => counted?,
         };
@@ -528,7 +566,7 @@ impl Load {
                  \"readAnyDatabase\" as well)"
                     .into(),
             );
-            return Ok(());
+            return Ok(false);
         };
         if there < wanted && self.ordered() {
             // A backup of a capped collection that was written to during the backup has more documents than
@@ -544,7 +582,7 @@ impl Load {
             let what = format!("the target has {there}, but {wanted} were written{cause}");
             outcome.problems.push(ProblemKind::Count.problem(what));
         }
-        Ok(())
+        Ok(there == wanted)
     }
 }
 

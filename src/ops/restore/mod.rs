@@ -6,11 +6,14 @@
 //! backup and target, and a difference leads to a non-zero exit code.
 
 mod choosing;
+mod continued;
 pub(crate) mod dump;
 mod fill;
 pub(crate) mod filter;
 pub mod get;
+mod kept;
 mod load;
+mod marks;
 mod merge;
 mod namespaces;
 mod options;
@@ -37,12 +40,15 @@ use crate::dumpformat::oplog::NO_REPLAY;
 use crate::model::namespace::Type;
 use crate::restore_target::{RestoreTarget, ServerVersion, collections};
 
+pub use continued::{ContinuedFacts, InterruptedNamespace, InterruptedRestore, LoadState};
 pub(crate) use dump::ArchiveSurvey;
 pub use dump::Dump;
 pub use filter::{Rename, RestoreFilter, pairs, renamed};
-pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned};
+pub use kept::KeptReport;
+pub use marks::Marks;
+pub use namespaces::{BackupNamespace, ChosenNamespace, Existing, Planned, Resumed};
 use namespaces::{NamespaceKey, full_name};
-pub use options::{At, DocumentFilter, RestoreOptions, Users};
+pub use options::{At, DocumentFilter, MarkOptions, RestoreOptions, Users};
 pub(crate) use origin::read_blocking;
 pub use origin::{RestoreOrigin, StoredBackup};
 pub use plan::{CountedNamespace, OplogPlan, RestorePlan};
@@ -54,7 +60,7 @@ pub use report::{
     RestoreFacts, RestoreReport, SwapReport, SwappedCollection,
 };
 
-pub use swap::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks, Swap, SwapSide, SwapState};
+pub use swap::{AsideReport, KeptCollection, KeptRestore, Swap, SwapSide, SwapState};
 
 use choosing::{ChosenRest, StagingSlot};
 use load::Load;
@@ -97,7 +103,11 @@ impl Restore {
         let planned = plan.namespaces.iter().map(|one| (one.chosen.name(), Some(one.source.name())));
         let names = planned.chain(plan.in_the_way.iter().map(|key| (full_name(key), None)));
         let users = !plan.users_and_roles.is_empty();
-        let progress = RestoreProgress::new(names, users, target.clone(), options.clone());
+        let marker = plan.mark.marker.clone();
+        let progress = RestoreProgress::new(names, users, target.clone(), options.clone(), marker);
+        for kept in plan.namespaces.iter().filter(|planned| planned.is_kept()) {
+            progress.set(&kept.chosen.name(), NamespaceState::Filled);
+        }
         let staging = StagingSlot::default();
         Ok(Restore { origin, target, options, cancel: cancel.clone(), progress, staging, plan })
     }
@@ -119,7 +129,8 @@ impl Restore {
         self.expect(Phase::Checking, meter);
         match &self.origin {
             RestoreOrigin::Stored(stored) => {
-                let wanted = self.plan.namespaces.iter().map(|planned| planned.chosen.at).collect();
+                let loaded = self.plan.namespaces.iter().filter(|planned| !planned.is_kept());
+                let wanted = loaded.map(|planned| planned.chosen.at).collect();
                 stored.check(&wanted, self.options.workers, meter).await
             }
             // A dump was read to its end when it was opened.
@@ -216,6 +227,12 @@ impl Restore {
         meter: &Meter,
         before_replay: impl AsyncFnOnce(&[NamespaceOutcome]) -> Result<()>,
     ) -> Result<RestoreReport> {
+        if let Some(marker) = &self.plan.mark.marker {
+            marker.begin().await?;
+        }
+        for ((db, name), identity) in &self.plan.mark.beside {
+            self.target.drop_identified(db, name, identity).await?;
+        }
         let chooses = self.options.sifts();
         let (mut outcomes, mut rest) = match chooses {
             true => self.fill_chosen(meter).await?,
@@ -234,6 +251,9 @@ impl Restore {
             // The slice creates these namespaces, so their names must be free. They are dropped as late as
             // possible.
             skip.names.extend(self.drop_beside(&self.plan.in_the_way, &mut dropped, &mut problems).await?);
+            if let Some(marker) = &self.plan.mark.marker {
+                marker.replaying().await?;
+            }
             replayed = Some(self.replay(&mut outcomes, &mut skip, meter).await?);
             let slice_only = self.plan.in_the_way.iter().map(full_name).filter(|name| !skip.has(name));
             slice_only.for_each(|name| self.progress.set(&name, NamespaceState::Filled));
@@ -247,6 +267,11 @@ impl Restore {
         self.constrain(&mut outcomes).await?;
         self.drop_beside(&self.plan.extra, &mut dropped, &mut problems).await?;
         self.progress.end();
+        let (mut of_mark, mut not_marked) = (Vec::new(), None);
+        if let Some(marker) = &self.plan.mark.marker {
+            of_mark.extend(marker.end().await);
+            not_marked = marker.note();
+        }
         self.target.close().await;
         let (users, roles) = self.plan.user_counts().unzip();
         let incomplete = outcomes.iter().filter(|outcome| !outcome.is_complete());
@@ -254,7 +279,9 @@ impl Restore {
         let next_step = self.next_step(&outcomes);
         let of_places = self.problems_of_places();
         let RestorePlan { mut facts, mut warnings, .. } = self.plan;
+        facts.notes.extend(not_marked);
         warnings.extend(of_places);
+        warnings.extend(of_mark);
         facts.notes.append(&mut rest.notes);
         warnings.append(&mut rest.warnings);
         Ok(RestoreReport {
@@ -375,7 +402,7 @@ impl Restore {
     }
 
     fn expect(&self, phase: Phase, meter: &Meter) {
-        let raw_bytes = self.plan.total(|source| source.raw_bytes);
+        let raw_bytes = self.plan.loaded(|source| source.raw_bytes);
         meter.expect(phase, Some(raw_bytes), self.plan.namespaces.len() as u64);
     }
 }

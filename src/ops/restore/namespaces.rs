@@ -6,9 +6,11 @@ use bson::RawDocumentBuf;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
+use crate::config::selection::RECORDS_DB;
 use crate::model::manifest::NamespaceEntry;
 use crate::model::namespace::{Namespace, SERVERS_OWN, Type};
 use crate::mongo::meaning;
+use crate::restore_target::marks::is_marks;
 use crate::restore_target::{RestoreTarget, trial};
 
 /// Database and collection at the target.
@@ -65,6 +67,7 @@ pub(super) fn is_ordinary(db: &str, collection: &str) -> bool {
     let own = ["system.profile", "system.indexes", "system.views", "system.keys"];
     !(is_users_or_roles(db, collection)
         || own.contains(&collection)
+        || is_marks(db, collection)
         || db.is_empty()
         || db == "local"
         || collection.starts_with('$'))
@@ -97,6 +100,42 @@ pub struct Planned {
     pub namespace: Namespace,
     /// The target's namespace of the same name.
     pub existing: Option<Existing>,
+    /// With `--continue`, if the interrupted restore made the existing namespace.
+    pub resumed: Option<Resumed>,
+}
+
+impl Planned {
+    /// Returns true if the existing namespace is dropped or emptied first. `drop` is true with `--drop`.
+    pub(super) fn is_replaced(&self, drop: bool) -> bool {
+        match self.resumed {
+            Some(Resumed::Kept { .. }) => false,
+            Some(Resumed::Again { .. }) => true,
+            None => drop && self.existing.is_some(),
+        }
+    }
+
+    /// Returns true if all documents are at the target already.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.resumed, Some(Resumed::Kept { .. }))
+    }
+}
+
+/// What happens with `--continue` to a namespace that the interrupted restore made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumed {
+    /// It stays, because its documents are complete.
+    Kept {
+        /// The number of its documents.
+        documents: u64,
+    },
+    /// It is restored again.
+    Again {
+        /// It is touched only if it still has this identity.
+        identity: String,
+        /// True if the interrupted restore created it, so that it can be dropped; false if it was there, and only its documents are
+        /// deleted.
+        created: bool,
+    },
 }
 
 /// A namespace that the target has already.
@@ -121,7 +160,10 @@ pub(crate) struct TargetContents {
 /// Lists the target's databases, and the namespaces of the given databases.
 pub(crate) async fn look(target: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<TargetContents> {
     let all = target.databases(false).await?;
-    let own = |db: &String| SERVERS_OWN.contains(&db.as_str()) || db == trial::DATABASE;
+    // The tool's own database has marks and records, but no data of users.
+    let own = |db: &String| {
+        SERVERS_OWN.contains(&db.as_str()) || [trial::DATABASE, RECORDS_DB].contains(&db.as_str())
+    };
     let fresh = all.as_ref().is_some_and(|all| all.iter().all(own));
     let known = match all {
         Some(all) => all,
@@ -195,8 +237,9 @@ impl TargetContents {
 
     /// The namespaces that are not in `names`, without the server's own collections.
     pub(super) fn beside(&self, names: &BTreeSet<NamespaceKey>) -> Vec<NamespaceKey> {
-        let own =
-            |(db, name): &&NamespaceKey| name.starts_with("system.") || SERVERS_OWN.contains(&db.as_str());
+        let own = |(db, name): &&NamespaceKey| {
+            name.starts_with("system.") || SERVERS_OWN.contains(&db.as_str()) || is_marks(db, name)
+        };
         self.rows.keys().filter(|key| !names.contains(key) && !own(key)).cloned().collect()
     }
 }

@@ -10,6 +10,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::catalog::choose::SkippedBackup;
 use crate::dumpformat::query::Query;
+use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 
 /// Says whether users and roles are restored.
@@ -69,10 +70,24 @@ pub struct RestoreOptions {
     pub swap: Option<String>,
     /// A line for each namespace that is not restored because it cannot be swapped.
     pub left_by_swap: Vec<String>,
+    /// How the restore is marked at the target, so that it can be continued; `None` for no mark.
+    pub mark: Option<MarkOptions>,
+    /// Go on with the interrupted restore that is the same as this one.
+    pub continues: bool,
     /// A few random letters and digits for the names of trials at the target.
     pub token: String,
     /// The number of segments that are read at once.
     pub workers: usize,
+}
+
+/// What the mark of a restore says, apart from its plan.
+#[derive(Debug, Clone)]
+pub struct MarkOptions {
+    /// The restore's own id.
+    pub id: BackupId,
+    pub clock: Clock,
+    /// The flags and values of the command that goes on, one word each.
+    pub command: Vec<String>,
 }
 
 impl RestoreOptions {

@@ -35,6 +35,7 @@ use crate::config::choices::{Container, Format};
 use crate::dumpformat::demux::Demux;
 use crate::dumpformat::oplog::script::Script;
 use crate::dumpformat::{metadata, names};
+use crate::model::id::BackupId;
 use crate::model::index::{Index, Segment};
 use crate::model::manifest::{Manifest, NamespaceEntry};
 use crate::model::namespace::Namespace;
@@ -116,6 +117,16 @@ impl RestoreOrigin {
             RestoreOrigin::Stored(stored) => stored.continuation.as_ref(),
             RestoreOrigin::Dump(_) => None,
         }
+    }
+
+    /// The id of the backup; `None` for a dump.
+    pub fn backup_id(&self) -> Option<&BackupId> {
+        self.manifest().map(|manifest| &manifest.id)
+    }
+
+    /// The last optime that is replayed, if slices continue the backup.
+    pub fn point(&self) -> Option<OpTime> {
+        self.continuation().map(Continuation::last)
     }
 
     /// The times between which the slices have every entry, if they are known.

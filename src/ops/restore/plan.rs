@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
+use super::continued::{self, MarkPlan};
 use super::filter;
 use super::namespaces::{
-    BackupNamespace, Existing, NamespaceKey, Planned, full_name, is_ordinary, look, name_list,
+    BackupNamespace, ChosenNamespace, Existing, NamespaceKey, Planned, Resumed, TargetContents, full_name,
+    is_ordinary, look, name_list,
 };
 use super::options::RestoreOptions;
 use super::origin::{Continuation, RestoreOrigin};
@@ -84,6 +86,8 @@ pub struct RestorePlan {
     pub counted: Vec<CountedNamespace>,
     /// True if the target has no user data.
     pub fresh: bool,
+    /// The mark of the restore, and the namespaces of an interrupted one.
+    pub(super) mark: MarkPlan,
     /// Warnings; they lead to exit code 3.
     pub warnings: Vec<String>,
 }
@@ -111,6 +115,16 @@ impl RestorePlan {
         documents.into_iter().flat_map(|documents| documents.namespaces())
     }
 
+    /// The names of the namespaces that an interrupted restore made, and that this one drops and does not fill.
+    pub fn dropped_beside(&self) -> impl Iterator<Item = String> {
+        self.mark.beside.iter().map(|(key, _)| full_name(key))
+    }
+
+    /// Sums a figure over the namespaces whose documents are written.
+    pub fn loaded(&self, figure: impl Fn(&BackupNamespace) -> u64) -> u64 {
+        self.namespaces.iter().filter(|one| !one.is_kept()).map(|planned| figure(&planned.source)).sum()
+    }
+
     /// The reasons for which the restore is refused; empty if it is not refused.
     pub fn refused(&self) -> Vec<String> {
         self.obstacles.iter().map(Obstacle::to_string).chain(self.occupied()).collect()
@@ -123,6 +137,10 @@ impl RestorePlan {
         }
         let refused = |planned: &Planned| {
             let (name, existing) = (planned.chosen.name(), planned.existing?);
+            // The interrupted restore made it.
+            if planned.resumed.is_some() {
+                return None;
+            }
             match existing {
                 Existing { documents: Some(0), same: true } => None,
                 Existing { documents: Some(0), .. } => Some(format!("{name} exists with other options")),
@@ -152,8 +170,9 @@ impl RestorePlan {
     }
 
     fn replaces(&self) -> bool {
-        self.drop
-            && (self.beside().next().is_some() || self.namespaces.iter().any(|one| one.existing.is_some()))
+        self.namespaces.iter().any(|one| one.is_replaced(self.drop))
+            || self.drop && self.beside().next().is_some()
+            || !self.mark.beside.is_empty()
     }
 
     /// The error that names the parts that the target cannot take, and the namespaces that it has already.
@@ -187,17 +206,21 @@ impl RestorePlan {
         (!refused.is_empty()).then(|| {
             let comma = if self.facts.onto_source { "," } else { "" };
             let (target, refused) = (self.facts.target_text(), refused.join(", "));
-            Error::failed(format!("the target {target}{comma} has data already: {refused}")).hint(match self
-                .facts
-                .onto_source
-            {
+            let goes_on = self.mark.interrupted.as_ref().map_or_else(String::new, |id| {
+                format!(
+                    "The restore {id} was interrupted: the same command with --continue goes on with it. "
+                )
+            });
+            let step = match self.facts.onto_source {
                 // The target has the original data, so the hint names other targets first.
                 true => {
                     "Name another server (RESTORE_URI, --to-uri), or other names (--ns-from, --ns-to); with \
                          --drop these namespaces are replaced. Nothing was changed"
                 }
                 false => "Nothing was changed. With --drop these namespaces are replaced",
-            })
+            };
+            let what = format!("the target {target}{comma} has data already: {refused}");
+            Error::failed(what).hint(format!("{goes_on}{step}"))
         })
     }
 }
@@ -308,20 +331,25 @@ pub(super) fn needed(
     target: ServerVersion,
 ) -> Vec<NeededRight> {
     let mut needs = Vec::new();
-    for Planned { chosen, source, namespace, existing } in &plan.namespaces {
+    for planned in &plan.namespaces {
+        let Planned { chosen, source, namespace, existing, resumed } = planned;
         let key = chosen.key();
         let mut need = |is_needed: bool, right| needs.extend(is_needed.then(|| (right, key.clone())));
-        let (replaced, has_documents) = (options.drop && existing.is_some(), source.documents > 0);
         if options.merge && existing.is_some() {
             need(namespace.kind == Type::Collection, Right::Read);
             need(namespace.kind == Type::Collection, Right::Insert);
             continue;
         }
+        let replaced = planned.is_replaced(options.drop);
+        let has_documents = source.documents > 0 && !planned.is_kept();
         if chosen.collection.starts_with("system.") {
             need(replaced, Right::Empty);
             continue;
         }
+        let emptied = matches!(resumed, Some(Resumed::Again { created: false, .. }));
+        let replaced = replaced && !emptied;
         let created = replaced || existing.is_none();
+        need(emptied, Right::Empty);
         need(replaced, Right::Drop);
         need(created, Right::Create);
         need(created && namespace.options.get_bool("capped").unwrap_or(false), Right::Cap);
@@ -337,7 +365,9 @@ pub(super) fn needed(
             Type::Timeseries | Type::View => {}
         }
     }
-    needs.extend(plan.beside().filter(|_| !options.merge).map(|key| (Right::Drop, key.clone())));
+    let made = plan.mark.beside.iter().map(|(key, _)| key);
+    let dropped = plan.beside().filter(|_| !options.merge).chain(made);
+    needs.extend(dropped.map(|key| (Right::Drop, key.clone())));
     if let Some((id, _)) = &options.own {
         let rights = [Right::Create, Right::Insert, Right::Read, Right::Drop];
         let staged = plan.staged().map(|(db, name)| (db.clone(), selection::loaded_name(id, name)));
@@ -431,7 +461,8 @@ pub(super) async fn make(
             legacy.extend(refused.map(|why| format!("{name}: {why}")));
         }
         let existing = found.existing(target, &chosen, &namespace).await?;
-        namespaces.push(Planned { source: contents[chosen.at].clone(), chosen, namespace, existing });
+        let source = contents[chosen.at].clone();
+        namespaces.push(Planned { source, chosen, namespace, existing, resumed: None });
     }
     if !legacy.is_empty() {
         let what = "no server since MongoDB 3.4 accepts some of the indexes";
@@ -444,6 +475,11 @@ pub(super) async fn make(
     unfit::check(options, &namespaces, survey, &found)?;
     let mut in_the_way = survey.map_or(Ok(Vec::new()), |survey| survey.beside(&namespaces))?;
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
+    let (mark, continued) =
+        continued::plan(origin, target, options, &mut namespaces, &mut in_the_way, &mut notes).await?;
+    if let Some(survey) = survey.filter(|_| mark.replayed) {
+        stay_if_new(target, &found, survey, &mut in_the_way).await?;
+    }
     // Views come after the collections that they show.
     namespaces.sort_by_key(|planned| planned.source.kind == Type::View);
     if let Some(source) = manifest.and_then(|manifest| manifest.source.needs())
@@ -484,12 +520,17 @@ pub(super) async fn make(
         merge: options.merge,
         swap_id: options.swap.clone(),
         point: continuation.map(Continuation::facts),
+        continued,
     };
+    let empty = in_the_way.is_empty() && mark.beside.is_empty();
+    let empty = empty && namespaces.iter().all(|planned| planned.existing.is_none());
+    let fresh = found.fresh && users_and_roles.is_empty() && empty;
     Ok(RestorePlan {
         facts,
         namespaces,
         extra,
-        fresh: found.fresh && users_and_roles.is_empty(),
+        fresh,
+        mark,
         users_and_roles,
         oplog,
         in_the_way,
@@ -513,7 +554,7 @@ fn choice_notes(
     if !options.sifts() {
         return notes;
     }
-    for Planned { chosen, source, namespace, existing } in namespaces {
+    for Planned { chosen, source, namespace, existing, .. } in namespaces {
         if source.kind == Type::View && existing.is_some() {
             notes.push(format!("the view {} is there, and stays as it is", chosen.name()));
         }
@@ -534,6 +575,28 @@ fn choice_notes(
         ));
     }
     notes
+}
+
+/// Leaves out the empty namespaces that are as the slice creates them: a replay that was interrupted before it marked a new namespace
+/// left them. The replay keeps and fills them.
+async fn stay_if_new(
+    target: &RestoreTarget,
+    found: &TargetContents,
+    survey: &SliceSurvey,
+    in_the_way: &mut Vec<NamespaceKey>,
+) -> Result<()> {
+    let mut others = Vec::new();
+    for key in std::mem::take(in_the_way) {
+        let chosen = ChosenNamespace { at: 0, db: key.0.clone(), collection: key.1.clone() };
+        let mut new = false;
+        for namespace in preflight::created_as(survey, &key) {
+            let existing = found.existing(target, &chosen, &namespace).await?;
+            new |= existing == Some(Existing { documents: Some(0), same: true });
+        }
+        others.extend((!new).then_some(key));
+    }
+    *in_the_way = others;
+    Ok(())
 }
 
 /// Returns an error if nothing would be restored. Only the backup of an empty server is complete without

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::continued::Marker;
 use super::filter::{Rename, RestoreFilter};
 use super::namespaces::{is_users_or_roles, name_list};
 use super::options::{RestoreOptions, Users};
@@ -247,6 +248,7 @@ struct ProgressRow {
 pub(crate) struct RestoreProgress {
     target: RestoreTarget,
     options: RestoreOptions,
+    marker: Option<Arc<Marker>>,
     state: Mutex<ProgressState>,
 }
 
@@ -266,10 +268,11 @@ impl RestoreProgress {
         users_missing: bool,
         target: RestoreTarget,
         options: RestoreOptions,
+        marker: Option<Arc<Marker>>,
     ) -> Arc<RestoreProgress> {
         let row = |(name, from)| (name, ProgressRow { from, state: NamespaceState::Waiting });
         let state = Mutex::new(ProgressState { rows: names.map(row).collect(), users_missing });
-        Arc::new(RestoreProgress { target, options, state })
+        Arc::new(RestoreProgress { target, options, marker, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, ProgressState> {
@@ -328,7 +331,12 @@ impl RestoreProgress {
     pub(super) async fn stopped(&self, error: Error, left: Option<Duration>) -> Error {
         let settled = self.target.settle(left.unwrap_or(AFTER_FAILURE)).await;
         let mut steps: Vec<String> = error.next_step().map(str::to_string).into_iter().collect();
-        if self.target.is_untouched() {
+        let untouched = self.target.is_untouched();
+        let goes_on = match &self.marker {
+            Some(marker) => marker.release(settled, untouched).await.map(|command| (marker.id(), command)),
+            None => None,
+        };
+        if untouched {
             steps.push("Nothing was changed at the target".into());
             return error.hint(steps.join(". "));
         }
@@ -343,11 +351,18 @@ impl RestoreProgress {
             return error.hint(steps.join(". "));
         }
         steps.push(format!("The target holds a part of the backup: {}", self.losses()));
-        match error.kind() {
+        match (error.kind(), goes_on) {
             // The backup is damaged, so the same restore would fail again.
-            Kind::Mismatch if self.options.merge => {}
-            Kind::Mismatch => steps.push("The next restore needs --drop".into()),
-            _ => steps.extend(self.advice()),
+            (Kind::Mismatch, _) if self.options.merge => {}
+            (Kind::Mismatch, Some((id, _))) => steps.push(format!(
+                "`uzima-backup restore --discard {id}` drops what was restored; without that, the next restore needs --drop"
+            )),
+            (Kind::Mismatch, None) => steps.push("The next restore needs --drop".into()),
+            (_, Some((_, command))) => {
+                steps.push(format!("`{command}` goes on"));
+                steps.extend(self.advice().map(|advice| advice.replacen("Then", "Or else", 1)));
+            }
+            (_, None) => steps.extend(self.advice()),
         }
         error.hint(steps.join(". "))
     }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::continued::ContinuedFacts;
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::catalog::choose::SkippedBackup;
@@ -51,6 +52,9 @@ pub struct RestoreFacts {
     /// The oplog slices that lead from the backup to a point in time; `None` if the backup is restored alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point: Option<PointFacts>,
+    /// With `--continue`: what was continued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued: Option<ContinuedFacts>,
 }
 
 /// The oplog slices that lead from a backup to a point in time.

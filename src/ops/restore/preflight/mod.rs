@@ -16,13 +16,14 @@ use super::namespaces::{NamespaceKey, Planned, TargetContents, full_name, name_l
 use super::options::RestoreOptions;
 use super::remedy::{Obstacle, Remedy};
 use super::replay::SliceSurvey;
-use super::replay::survey::ReplayCatalog;
+use super::replay::survey::{EXPIRES, ReplayCatalog};
 use super::views;
 use crate::base::error::Result;
 use crate::dumpformat::metadata;
 use crate::dumpformat::oplog::TargetNamespace;
 use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep};
 use crate::model::namespace::{BUCKETS, Namespace, SERVERS_OWN, Type};
+use crate::restore_target::marks::is_marks;
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, collections, trial};
 use trials::TrialRunner;
@@ -76,7 +77,7 @@ pub(super) async fn check(
     });
     alike(&mut candidates, found, obstacles);
     // If nothing is dropped, a refused database costs no data: its namespaces fail later.
-    if options.drop && planned.iter().any(|planned| planned.existing.is_some()) {
+    if planned.iter().any(|planned| planned.is_replaced(options.drop)) {
         runner.databases(&mut candidates).await?;
     }
     runner.namespaces(&candidates).await?;
@@ -126,6 +127,9 @@ pub(super) fn wrong_name(db: &str, collection: &str, kind: Type) -> Option<Strin
     }
     if collection.starts_with('.') || collection.contains(['$', '\0']) {
         return Some("the name of a collection cannot begin with '.' or contain '$' or a zero byte".into());
+    }
+    if is_marks(db, collection) {
+        return Some("the marks of restores are kept there".into());
     }
     let everyday = !SERVERS_OWN.contains(&db);
     if everyday && collection.starts_with("system.") && !["system.js", "system.users"].contains(&collection) {
@@ -255,6 +259,17 @@ fn follow(planned: &[Planned], survey: &SliceSurvey, candidates: &mut Vec<Candid
             false => candidates[*at].indexes.extend(build.specs),
         }
     }
+}
+
+/// The forms in which a slice creates a namespace of the target.
+pub(super) fn created_as(survey: &SliceSurvey, key: &NamespaceKey) -> Vec<Namespace> {
+    let created = |step: &ReplayStep| match step {
+        ReplayStep::Create { to, form, view, .. } if to.key() == *key => {
+            Some([candidate(to, command(form), *view), candidate(to, command(&form.without(EXPIRES)), *view)])
+        }
+        _ => None,
+    };
+    survey.commands.iter().filter_map(created).flatten().map(|one| one.namespace).collect()
 }
 
 fn command(form: &ChangeForm) -> &RawDocument {

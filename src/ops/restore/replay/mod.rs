@@ -62,8 +62,9 @@ impl Restore {
         meter.expect_replay(operations, bytes);
         let exceptions = Mutex::new(Exceptions { skip: std::mem::take(skip), missing: BTreeMap::new() });
         let (read, catalog, operations) = {
-            let mut player =
-                Player::new(&self.target, ReplayCatalog::new(planned), &exceptions, self.expires_later());
+            let catalog = ReplayCatalog::new(planned);
+            let marker = self.plan.mark.marker.as_deref();
+            let mut player = Player::new(&self.target, catalog, &exceptions, self.expires_later(), marker);
             let read = player.play(&self.origin, script, meter).await;
             (read, player.catalog, player.operations)
         };

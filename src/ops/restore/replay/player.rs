@@ -22,6 +22,7 @@ use crate::dumpformat::oplog::script::{ChangeForm, ReplayStep, Script};
 use crate::dumpformat::oplog::{NO_REPLAY, SliceCounts, TargetNamespace};
 use crate::model::namespace::SERVERS_OWN;
 use crate::model::optime::OpTime;
+use crate::ops::restore::continued::Marker;
 use crate::ops::restore::filter::ReplayFilter;
 use crate::ops::restore::namespaces::{NamespaceKey, full_name};
 use crate::ops::restore::origin::{RestoreOrigin, read_blocking};
@@ -79,6 +80,8 @@ pub(super) struct Player<'a> {
     /// True if documents of time series and clustered collections expire only after the replay, because the target deletes
     /// expired documents by itself.
     expires_later: bool,
+    /// Marks the namespaces that the replay creates.
+    marker: Option<&'a Marker>,
 }
 
 impl<'a> Player<'a> {
@@ -87,6 +90,7 @@ impl<'a> Player<'a> {
         catalog: ReplayCatalog,
         exceptions: &'a Mutex<Exceptions>,
         expires_later: bool,
+        marker: Option<&'a Marker>,
     ) -> Player<'a> {
         let (lanes, under_way, sent, operations, inserted, last) = Default::default();
         Player {
@@ -100,6 +104,7 @@ impl<'a> Player<'a> {
             inserted,
             last,
             expires_later,
+            marker,
         }
     }
 
@@ -185,7 +190,7 @@ impl<'a> Player<'a> {
                 Ok(())
             }
             ReplayStep::DropAll { from_db, views } => self.drop_all(from_db, *views).await,
-            ReplayStep::Rename { from, command, .. } => self.rename(from, command).await,
+            ReplayStep::Rename { from, to, command } => self.rename(from, to, command).await,
         };
         match done {
             Err(error) if error.kind() == Kind::Refused => {
@@ -368,7 +373,14 @@ impl<'a> Player<'a> {
             self.target.drop_namespace(&to.db, &to.collection).await?;
         }
         let form = if self.expires_later { form.without(EXPIRES) } else { form.clone() };
-        if self.make(to, &form, &CREATED).await? || self.is_there(to).await? {
+        if let (Some(marker), true) = (self.marker, view) {
+            let options: RawDocumentBuf = form.options().iter().flatten().skip(1).collect();
+            marker.defines(&to.key(), &options).await?;
+        }
+        if self.make(to, &form, &CREATED).await? {
+            return self.mark(to).await;
+        }
+        if self.is_there(to).await? {
             return Ok(());
         }
         let name = to.name();
@@ -376,7 +388,20 @@ impl<'a> Player<'a> {
         Err(Error::new(Kind::Refused, what).hint(format!("Restore {name} again, and only {name}")))
     }
 
+    /// Marks a namespace that the replay made.
+    async fn mark(&self, made: &TargetNamespace) -> Result<()> {
+        match self.marker {
+            Some(marker) => marker.made(&made.key(), true).await,
+            None => Ok(()),
+        }
+    }
+
     async fn modify(&self, to: &TargetNamespace, form: &ChangeForm) -> Result<()> {
+        if form.converts_to_capped() {
+            self.make(to, form, &CHANGED).await?;
+            // It is another collection now.
+            return self.mark(to).await;
+        }
         if !self.expires_later || form.name() != "collMod" {
             return self.make(to, form, &CHANGED).await.map(drop);
         }
@@ -426,9 +451,17 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    async fn rename(&self, from: &TargetNamespace, command: &RawDocumentBuf) -> Result<()> {
+    async fn rename(
+        &self,
+        from: &TargetNamespace,
+        to: &TargetNamespace,
+        command: &RawDocumentBuf,
+    ) -> Result<()> {
         let name = from.name();
         if self.is_there(from).await? && self.catalog.has(&from.key()) {
+            if let Some(marker) = self.marker {
+                marker.renamed(&from.key(), &to.key()).await?;
+            }
             let doing = format!("cannot rename {name}");
             return self.target.command("admin", command, &doing, &[]).await.map(drop);
         }

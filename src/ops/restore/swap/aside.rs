@@ -6,28 +6,9 @@ use serde::Serialize;
 
 use super::mark::{HexUuids, MarkedCollection, RestoreMark};
 use super::{SwapSide, SwapState, mark};
-use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::suggest;
-use crate::restore_target::RestoreTarget;
-
-/// The marks of swaps at a target.
-#[derive(Debug)]
-pub struct Marks {
-    pub target: RestoreTarget,
-    pub clock: Clock,
-}
-
-/// All swaps of a target whose collections are kept.
-#[derive(Debug, JsonSchema, Serialize)]
-pub struct KeptReport {
-    /// The version of the JSON format.
-    pub version: u8,
-    /// `host:port`.
-    pub target: String,
-    /// The oldest first.
-    pub restores: Vec<KeptRestore>,
-}
+use crate::ops::restore::marks::{MarkFormat, Marks};
 
 /// A swap whose collections are kept.
 #[derive(Debug, JsonSchema, Serialize)]
@@ -65,8 +46,8 @@ pub struct AsideReport {
     pub id: String,
     /// `host:port`.
     pub target: String,
-    /// The collections that are live now.
-    pub live: SwapSide,
+    /// The collections of the swap that are live now; null if the restore was no swap.
+    pub live: Option<SwapSide>,
     /// The live collections that were moved, or the kept ones that were dropped.
     pub collections: Vec<String>,
     /// Notes; they lead to exit code 3.
@@ -74,21 +55,8 @@ pub struct AsideReport {
 }
 
 impl Marks {
-    /// Reads all marks. One that cannot be understood is only logged.
-    pub(super) async fn read(&self) -> Result<Vec<RestoreMark>> {
-        let mut marks = Vec::new();
-        for document in self.target.marks().await? {
-            match bson::deserialize_from_slice::<RestoreMark>(document.as_bytes()) {
-                Ok(mark) if mark.format == super::FORMAT => marks.push(mark),
-                Ok(mark) => log::warn!("the mark of the restore {} is of a newer version", mark.id),
-                Err(e) => log::warn!("a mark of a restore cannot be understood: {e}"),
-            }
-        }
-        Ok(marks)
-    }
-
     async fn find(&self, id: &str) -> Result<RestoreMark> {
-        let mut marks = self.read().await?;
+        let mut marks: Vec<RestoreMark> = self.read(MarkFormat::Swap).await?;
         let at = marks.iter().position(|mark| mark.id == id);
         at.map(|at| marks.swap_remove(at)).ok_or_else(|| {
             let what =
@@ -103,9 +71,9 @@ impl Marks {
     ///
     /// # Errors
     /// Returns an error if the target does not answer.
-    pub async fn kept(&self) -> Result<KeptReport> {
+    pub(in crate::ops::restore) async fn kept_by_swaps(&self) -> Result<Vec<KeptRestore>> {
         let mut restores = Vec::new();
-        for mark in self.read().await? {
+        for mark in self.read::<RestoreMark>(MarkFormat::Swap).await? {
             let uuids = self.uuids(&mark).await?;
             let mut collections = Vec::new();
             for one in &mark.collections {
@@ -127,14 +95,14 @@ impl Marks {
             let RestoreMark { id, from, state, staging, live, .. } = mark;
             restores.push(KeptRestore { id, from, started_at, state, staging, live, collections });
         }
-        Ok(KeptReport { version: 1, target: self.target.address.clone(), restores })
+        Ok(restores)
     }
 
     /// Exchanges the live collections of a swap and those that are kept. After an interrupted swap, makes the earlier ones live.
     ///
     /// # Errors
     /// Returns an error if there is no such swap, if its collections are incomplete or gone, or if they could not be moved.
-    pub async fn undo(&self, id: &str) -> Result<AsideReport> {
+    pub(in crate::ops::restore) async fn undo_swap(&self, id: &str) -> Result<AsideReport> {
         let mut mark = self.find(id).await?;
         self.refuse_young(&mark)?;
         let want = match mark.state {
@@ -190,7 +158,7 @@ impl Marks {
     /// # Errors
     /// Returns an error if there is no such swap, if it was interrupted while collections were moved, or if a live collection does not
     /// exist any more, so that the kept one is the only one.
-    pub async fn discard(&self, id: &str) -> Result<AsideReport> {
+    pub(in crate::ops::restore) async fn discard_swap(&self, id: &str) -> Result<AsideReport> {
         let mut mark = self.find(id).await?;
         self.refuse_young(&mark)?;
         if mark.state == SwapState::Loading {
@@ -240,7 +208,7 @@ impl Marks {
 
     fn report(&self, mark: RestoreMark, collections: Vec<String>, notes: Vec<String>) -> AsideReport {
         let target = self.target.address.clone();
-        AsideReport { version: 1, id: mark.id, target, live: mark.live, collections, notes }
+        AsideReport { version: 1, id: mark.id, target, live: Some(mark.live), collections, notes }
     }
 }
 

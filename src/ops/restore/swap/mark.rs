@@ -10,9 +10,6 @@ use crate::config::selection::KEPT_PREFIX;
 pub(super) use crate::config::selection::loaded_name as loaded;
 use crate::restore_target::aside::{Expiry, Move, Uuids};
 
-/// The version of the format.
-pub(super) const FORMAT: u32 = 1;
-
 /// What a restore with `--swap` is doing, or has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -12,14 +12,15 @@ mod staging;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub use aside::{AsideReport, KeptCollection, KeptReport, KeptRestore, Marks};
+pub use aside::{AsideReport, KeptCollection, KeptRestore};
 use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
-use mark::{FORMAT, HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
+use mark::{HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
 pub(super) use staging::Staging;
 
 use super::filter::{self, RestoreFilter};
+use super::marks::{MarkFormat, Marks};
 use super::namespaces::{BackupNamespace, NamespaceKey};
 use super::options::{RestoreOptions, Users};
 use super::origin::RestoreOrigin;
@@ -81,7 +82,7 @@ impl Swap {
         let marks = Marks { target, clock };
         let databases: BTreeSet<&str> = keys.iter().map(|(db, _)| db.as_str()).collect();
         refuse_others(&marks.target, &databases, &keys).await?;
-        for interrupted in marks.read().await? {
+        for interrupted in marks.read(MarkFormat::Swap).await? {
             marks.refuse_young(&interrupted)?;
         }
         rehearse(&marks.target, &databases, &options.token).await?;
@@ -92,7 +93,7 @@ impl Swap {
         });
         let now = marks.now();
         let mark = RestoreMark {
-            format: FORMAT,
+            format: MarkFormat::Swap as u32,
             from: origin.place(),
             started_at: now,
             changed_at: now,
@@ -394,7 +395,7 @@ impl Marks {
     /// Finishes the moves that interrupted runs began. Returns a note for each.
     async fn finish_interrupted(&self) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        for mut mark in self.read().await? {
+        for mut mark in self.read::<RestoreMark>(MarkFormat::Swap).await? {
             if mark.state != SwapState::Moving {
                 continue;
             }

@@ -2,10 +2,11 @@
 //! there before they are chosen. They have names and a mark as the new collections of a swap, so that `--kept` lists what a killed run
 //! left, and `--discard` drops it.
 
-use super::mark::{FORMAT, MarkedCollection, RestoreMark};
+use super::mark::{MarkedCollection, RestoreMark};
 use super::{ABANDONING, Marks, SwapSide, SwapState, encode};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
+use crate::ops::restore::marks::MarkFormat;
 use crate::ops::restore::namespaces::NamespaceKey;
 use crate::restore_target::RestoreTarget;
 
@@ -31,7 +32,7 @@ impl Staging {
         let now = marks.now();
         let mark = RestoreMark {
             id,
-            format: FORMAT,
+            format: MarkFormat::Swap as u32,
             from,
             started_at: now,
             changed_at: now,
