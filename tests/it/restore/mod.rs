@@ -2,6 +2,7 @@
 
 mod asked;
 mod chosen;
+mod continued;
 mod dumps;
 mod filter;
 mod hand_made;

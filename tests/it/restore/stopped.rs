@@ -52,7 +52,9 @@ async fn dropped_namespaces_that_were_not_restored_are_named() {
     };
     assert_eq!((count("drop"), count("create")), (3, 1), "{}", ran.stderr);
     let names = |live: Vec<(String, String)>| live.into_iter().map(|(_, name)| name).collect::<Vec<_>>();
-    let found = read_all(&live).await.expect("a snapshot of the server");
+    let mut found = read_all(&live).await.expect("a snapshot of the server");
+    // The mark of the interrupted restore stays.
+    found.retain(|db, _| db == "shop");
     assert_eq!(names(found.namespaces.into_keys().collect()), ["a"]);
     run(backup.restore_into(&target).arg("--drop")).ends(0);
     assert_eq!(differences(&original, &live).await, Vec::<String>::new());
