@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// The longest wait for a text or for the end of the tool.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// The modes of a terminal: its input, output and local flags.
+pub type Modes = (libc::tcflag_t, libc::tcflag_t, libc::tcflag_t);
+
 /// A terminal at which the tool runs.
 pub struct Terminal {
     person: File,
@@ -21,15 +24,9 @@ impl Terminal {
     /// Starts a command with this terminal, `columns` wide, as its controlling terminal. Standard output goes
     /// elsewhere. A line that is drawn again needs `TERM`, which cron does not set.
     pub fn start(mut command: Command, columns: u16) -> Terminal {
-        let (mut person, mut program, null) = (0, 0, std::ptr::null_mut());
-        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the descriptors and the size outlive the call, and the other pointers may be null.
-        let opened =
-            unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), &raw const size as *mut _) };
-        assert_eq!(opened, 0, "a terminal");
+        let (person, program) = pair();
+        set_width(&person, columns);
         command.env("TERM", "xterm");
-        // SAFETY: both descriptors were just opened, and nothing else owns them.
-        let (person, program) = unsafe { (File::from_raw_fd(person), OwnedFd::from_raw_fd(program)) };
         command.stdin(program.try_clone().expect("a terminal")).stdout(Stdio::null()).stderr(program);
         // SAFETY: setsid(2) and ioctl(2) take no pointers here and are async-signal-safe.
         unsafe {
@@ -73,17 +70,49 @@ impl Terminal {
         screen
     }
 
+    /// The present modes.
+    pub fn modes(&self) -> Modes {
+        let mut modes = std::mem::MaybeUninit::<libc::termios>::uninit();
+        // SAFETY: the descriptor is open, and the structure outlives the call, which fills it.
+        let modes = unsafe {
+            assert_eq!(libc::tcgetattr(self.person.as_raw_fd(), modes.as_mut_ptr()), 0, "modes");
+            modes.assume_init()
+        };
+        (modes.c_iflag, modes.c_oflag, modes.c_lflag)
+    }
+
+    /// Closes the terminal, as if its window was closed. Returns the exit code of the tool.
+    pub fn closes(self) -> Option<i32> {
+        let Terminal { person, mut child, .. } = self;
+        drop(person);
+        let began = Instant::now();
+        loop {
+            if let Some(ended) = child.try_wait().expect("its state") {
+                return ended.code();
+            }
+            if began.elapsed() >= LONGEST {
+                let _ = child.kill();
+                panic!("the tool does not end");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Changes the width.
     pub fn resize(&mut self, columns: u16) {
-        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the descriptor is open, and the size outlives the call.
-        let resized = unsafe { libc::ioctl(self.person.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-        assert_eq!(resized, 0, "another width");
+        set_width(&self.person, columns);
     }
 
     /// Waits for the end of the tool. Returns its exit code and everything that it wrote since [`Terminal::taken`].
     #[track_caller]
-    pub fn ends(mut self) -> (Option<i32>, String) {
+    pub fn ends(self) -> (Option<i32>, String) {
+        let (code, screen, _) = self.ends_with_modes();
+        (code, screen)
+    }
+
+    /// As [`Terminal::ends`]. Also returns the modes that the tool leaves.
+    #[track_caller]
+    pub fn ends_with_modes(mut self) -> (Option<i32>, String, Modes) {
         let began = Instant::now();
         while self.read(began) {
             if began.elapsed() >= LONGEST {
@@ -91,7 +120,7 @@ impl Terminal {
                 panic!("the tool does not end:\n{}", self.screen());
             }
         }
-        (self.child.wait().expect("its end").code(), self.screen())
+        (self.child.wait().expect("its end").code(), self.screen(), self.modes())
     }
 
     fn screen(&self) -> String {
@@ -112,4 +141,27 @@ impl Terminal {
         self.shown.extend_from_slice(&bytes[..read]);
         read > 0
     }
+}
+
+/// Opens a terminal: the person's side and the program's. No other program inherits them, so the terminal is closed as soon as
+/// the person's side is.
+fn pair() -> (File, OwnedFd) {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the calls take no pointers, and nothing else owns the descriptors that they return.
+    unsafe {
+        let person = libc::posix_openpt(flags);
+        assert!(person >= 0, "a terminal");
+        let person = File::from_raw_fd(person);
+        assert_eq!((libc::grantpt(person.as_raw_fd()), libc::unlockpt(person.as_raw_fd())), (0, 0));
+        let program = libc::ioctl(person.as_raw_fd(), libc::TIOCGPTPEER, flags);
+        assert!(program >= 0, "the other side of the terminal");
+        (person, OwnedFd::from_raw_fd(program))
+    }
+}
+
+fn set_width(person: &File, columns: u16) {
+    let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open, and the size outlives the call.
+    let resized = unsafe { libc::ioctl(person.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    assert_eq!(resized, 0, "a width");
 }
