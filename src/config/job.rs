@@ -14,7 +14,7 @@ use super::uri::{self, MongoUri};
 use crate::base::error::Result;
 use crate::base::keys::Recipients;
 use crate::base::retry::Patience;
-use crate::base::secret::{Redactor, Secret, secret_parts};
+use crate::base::secret::{ExposeSecret, Redactor, Secret, secret_parts};
 
 /// The settings of a job: the source, the format, the record of runs, and the retention of backups.
 #[derive(Debug, Clone)]
@@ -131,24 +131,28 @@ impl JobSettings {
 #[derive(Debug, Clone)]
 pub struct RestoreUri {
     pub uri: Secret,
-    /// True if no target is set, so that a restore writes into the server that is backed up.
+    /// The servers as the connection string names them.
+    pub servers: String,
+    /// True if a restore writes into the server that is backed up: no target is set, or `mongo_uri` names the same servers.
     pub is_source: bool,
 }
 
 impl RestoreUri {
     pub(super) fn resolve(layers: &Layers) -> Result<RestoreUri> {
-        match uri_of(layers, "restore_uri")? {
-            Some(uri) => Ok(RestoreUri { uri, is_source: false }),
-            None => Ok(RestoreUri { uri: source(layers)?, is_source: true }),
-        }
+        let Some(uri) = uri_of(layers, "restore_uri")? else { return RestoreUri::source(layers) };
+        let servers = uri::check("restore_uri", uri.expose_secret())?.servers;
+        // The default of `mongo_uri` names no server that anybody backs up.
+        let source = RestoreUri::source(layers).ok().filter(|_| layers.is_set("mongo_uri"));
+        let is_source = source.is_some_and(|source| source.servers == servers);
+        Ok(RestoreUri { uri, servers, is_source })
     }
-}
 
-/// The checked connection string of the server that is backed up.
-fn source(layers: &Layers) -> Result<Secret> {
-    let uri = layers.text("mongo_uri").unwrap_or_default();
-    uri::check("mongo_uri", uri)?;
-    Ok(Secret::from(uri.to_string()))
+    /// The server that is backed up.
+    fn source(layers: &Layers) -> Result<RestoreUri> {
+        let uri = layers.text("mongo_uri").unwrap_or_default();
+        let servers = uri::check("mongo_uri", uri)?.servers;
+        Ok(RestoreUri { uri: Secret::from(uri.to_string()), servers, is_source: true })
+    }
 }
 
 /// Resolves a connection string. If `--to-uri` sets it, it must not contain a password.
@@ -300,7 +304,7 @@ impl RecordsAt {
                 })?;
                 Ok(RecordsAt::Server(Secret::from(text.to_string())))
             }
-            None => source(layers).map(RecordsAt::Server),
+            None => RestoreUri::source(layers).map(|source| RecordsAt::Server(source.uri)),
         }
     }
 }

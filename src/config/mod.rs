@@ -35,7 +35,7 @@ use warnings::{Exposed, Misspelt};
 ///
 /// Each group of settings is resolved on its own, and its error is returned to each caller that needs the group: a run that
 /// fails because of a wrong setting can still send its mail.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The unparsed values with their origins.
     pub layers: Layers,
