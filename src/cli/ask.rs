@@ -18,7 +18,7 @@ use crate::base::secret::Secret;
 /// Returns an error if the answer is not yes, the input ends, or a signal comes first.
 pub async fn confirm(question: &str, refused: &str, state: &str, cancel: &Cancel) -> Result<()> {
     let denied = |why| Error::failed(format!("{refused}, because {why}; {state}"));
-    consent(question, state, cancel).await?.map_err(denied)
+    agreed(question, state, cancel).await?.map_err(denied)
 }
 
 /// Asks a question as [`confirm`], and returns true if the answer is yes.
@@ -26,7 +26,24 @@ pub async fn confirm(question: &str, refused: &str, state: &str, cancel: &Cancel
 /// # Errors
 /// Returns an error if a signal comes first.
 pub async fn agrees(question: &str, state: &str, cancel: &Cancel) -> Result<bool> {
-    Ok(consent(question, state, cancel).await?.is_ok())
+    Ok(agreed(question, state, cancel).await?.is_ok())
+}
+
+/// Asks for a name that the person has to type, and waits for it. `refused` and `state` are as for [`confirm`].
+///
+/// # Errors
+/// Returns an error if the answer is not the name, the input ends, or a signal comes first.
+pub async fn confirm_name(
+    question: &str,
+    name: &str,
+    refused: &str,
+    state: &str,
+    cancel: &Cancel,
+) -> Result<()> {
+    let is_name = |typed: &str| typed == name;
+    let wrong = || format!("the typed name is not {name}");
+    let typed = consent(question, is_name, wrong, state, cancel).await?;
+    typed.map_err(|why| Error::failed(format!("{refused}, because {why}; {state}")))
 }
 
 /// Asks for a line of text. The answer is empty if the input ends.
@@ -47,7 +64,19 @@ pub async fn line(question: &str, state: &str, cancel: &Cancel) -> Result<String
 }
 
 /// Returns the reason if the answer is not yes. The error is a signal.
-async fn consent(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(), String>> {
+async fn agreed(question: &str, state: &str, cancel: &Cancel) -> Result<Result<(), String>> {
+    let is_yes = |typed: &str| ["y", "yes"].contains(&typed.to_lowercase().as_str());
+    consent(question, is_yes, || "it was not confirmed".into(), state, cancel).await
+}
+
+/// Returns the reason if the answer, without spaces at its ends, is not one that `consents`. The error is a signal.
+async fn consent(
+    question: &str,
+    consents: impl Fn(&str) -> bool,
+    wrong: impl Fn() -> String,
+    state: &str,
+    cancel: &Cancel,
+) -> Result<Result<(), String>> {
     let mut out = io::stderr();
     let answer = match answer(question, cancel).await {
         Ok(answer) => answer,
@@ -59,9 +88,9 @@ async fn consent(question: &str, state: &str, cancel: &Cancel) -> Result<Result<
     }
     Ok(match answer {
         None => return Err(cancel.error_with(state).expect("the token is cancelled")),
-        Some(Ok(Ok(line))) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str()) => Ok(()),
+        Some(Ok(Ok(line))) if consents(line.trim()) => Ok(()),
         Some(Ok(Ok(line))) if line.is_empty() => Err("the input ended without an answer".into()),
-        Some(Ok(Ok(_))) => Err("it was not confirmed".into()),
+        Some(Ok(Ok(_))) => Err(wrong()),
         Some(Ok(Err(e))) => Err(format!("the answer cannot be read ({e})")),
         Some(Err(_)) => Err("the answer cannot be read".into()),
     })
@@ -76,7 +105,7 @@ pub async fn passphrase(file: &str, cancel: &Cancel) -> Result<Secret> {
         Error::new(Kind::Key, format!("the passphrase of {file} is needed, but {why}"))
             .hint("Run this command on a terminal, or decrypt the file to another one, only for this command")
     };
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if !at_terminal() {
         return Err(no("there is no terminal to ask for it".into()));
     }
     let hidden = HiddenInput::new().map_err(|e| no(format!("the terminal cannot hide it ({e})")))?;
@@ -110,22 +139,38 @@ impl Drop for HiddenInput {
     }
 }
 
-/// An answer of the thread that reads it; the inner error is that of the terminal.
-type Answer = Result<io::Result<String>, oneshot::error::RecvError>;
+/// Returns true if a person can be asked.
+pub fn at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
 
-/// Shows a question and waits for a line. Returns `None` after a signal.
-///
-/// A thread of its own reads the answer, because a read from a terminal cannot be interrupted: after a signal
-/// the process ends while the thread still reads.
-async fn answer(question: &str, cancel: &Cancel) -> io::Result<Option<Answer>> {
+/// An answer of the thread that reads it.
+pub type Answer<T> = Result<T, oneshot::error::RecvError>;
+
+/// Shows a question and waits for a line. Returns `None` after a signal. The inner error is that of the terminal.
+async fn answer(question: &str, cancel: &Cancel) -> io::Result<Option<Answer<io::Result<String>>>> {
     let mut out = io::stderr();
     let _ = write!(out, "{}", escape::lines(question)).and_then(|()| out.flush());
-    let (answer, mut answered) = oneshot::channel();
-    thread::Builder::new().name("answer".into()).spawn(move || {
+    let read = || {
         let mut line = Vec::new();
         let read = io::stdin().lock().read_until(b'\n', &mut line);
+        read.map(|_| String::from_utf8_lossy(&line).into_owned())
+    };
+    in_thread(read, cancel).await
+}
+
+/// Reads an answer. Returns `None` after a signal.
+///
+/// A thread of its own reads it, because a read from a terminal cannot be interrupted: after a signal the process ends while
+/// the thread still reads.
+pub async fn in_thread<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+    cancel: &Cancel,
+) -> io::Result<Option<Answer<T>>> {
+    let (answer, mut answered) = oneshot::channel();
+    thread::Builder::new().name("answer".into()).spawn(move || {
         // Nobody waits for the answer after a signal.
-        let _ = answer.send(read.map(|_| String::from_utf8_lossy(&line).into_owned()));
+        let _ = answer.send(read());
     })?;
     Ok(tokio::select! {
         biased;

@@ -26,7 +26,7 @@ use crate::ops::init::install::{self, Host, InstallPlan, Scheduler, Step, StepKi
 use crate::ops::init::oplog::{self, OplogOffer};
 use crate::ops::init::schedule::{Schedule, ServicePath, service_user};
 use crate::ops::init::{self, InitOptions, InitReport, LeftOut, NewKey, Prepared};
-use questions::{KEYS, TRUST, ask_copy, ask_recipients, ask_signing, at_terminal, choose_oplog};
+use questions::{KEYS, TRUST, ask_copy, ask_recipients, ask_signing, choose_oplog};
 
 /// The width of texts that are not made of commands.
 const WIDTH: usize = 80;
@@ -130,7 +130,7 @@ async fn confirm(args: &InitArgs, plan: &InstallPlan, run: &Run<'_>) -> Result<(
     if args.yes {
         return Ok(());
     }
-    if !at_terminal() {
+    if !ask::at_terminal() {
         return Err(Error::usage(
             "init --install changes this machine, and there is no terminal to ask for confirmation",
         )

@@ -1,22 +1,23 @@
 //! `uzima-backup restore`.
 
 mod command;
+mod guided;
 mod kept;
 mod text;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
 
 use super::args::{Common, RestoreArgs};
 use super::ask;
-use super::identity::identities;
+use super::identity::{RememberedPassphrase, identities_remembering};
 use super::job_meant;
 use super::output::{self, Output};
 use super::progress::Display;
+use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::escape::push_line;
+use crate::base::escape::{line, push_line};
 use crate::base::exit::Exit;
 use crate::base::keys::Identities;
 use crate::base::progress::Meter;
@@ -28,13 +29,15 @@ use crate::notify::run::Run;
 use crate::ops::places::{FoundBackup, FoundPoint, Places, Purpose};
 use crate::ops::restore::{
     self, At, DocumentFilter, Dump, MarkOptions, Restore, RestoreFilter, RestoreOptions, RestoreOrigin,
-    StoredBackup, Swap, Users,
+    RestorePlan, StoredBackup, Swap, Users,
 };
 use crate::restore_target::RestoreTarget;
 use text::{counted_text, differences, plan_text, report_text};
 
 /// The state of the target before the restore begins.
 const UNCHANGED: &str = "nothing was changed";
+/// The consequence of a question that is not answered with yes.
+const REFUSED: &str = "not restored";
 
 pub async fn run(
     args: &RestoreArgs,
@@ -43,26 +46,60 @@ pub async fn run(
     output: &Output,
     bars: &MultiProgress,
 ) -> Result<Exit> {
-    let (config, cancel) = (run.config, run.cancel);
     if let Some(wanted) = kept::wanted(args) {
         return kept::run(wanted, args, run, output).await;
     }
+    if guided::is_wanted(args) {
+        return guided::run(args, common, run, output, bars).await;
+    }
     let options = options(args)?;
-    let asks = !args.yes && !args.dry_run;
-    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if asks(args) && !ask::at_terminal() {
         return Err(Error::usage(
             "a restore writes to a server, and there is no terminal to ask for confirmation",
         )
         .hint("Check the plan with --dry-run, then add --yes"));
     }
-    let server = config.restore_target.as_ref()?;
-    // A restore stores nothing, so the usual error of a signal says nothing about it.
-    let unchanged = |error: Error| match error.kind() {
+    let prepared = prepare(args, common, options, None, run).await?;
+    carry_out(prepared, args, "", run, output, bars).await
+}
+
+/// Returns true if a person confirms the plan.
+fn asks(args: &RestoreArgs) -> bool {
+    !args.yes && !args.dry_run
+}
+
+/// The error, with the state of the target after a signal: a restore stores nothing, so the usual error of a signal says nothing
+/// about it.
+fn unchanged(error: Error, cancel: &Cancel) -> Error {
+    match error.kind() {
         Kind::Signal(_) => cancel.error_with(UNCHANGED).unwrap_or(error),
         _ => error,
-    };
+    }
+}
+
+/// A restore with its plan.
+struct Prepared {
+    restore: Restore,
+    swap: Option<Swap>,
+}
+
+/// Makes the plan. `chosen` is what the arguments name, if it was opened before.
+async fn prepare(
+    args: &RestoreArgs,
+    common: &Common,
+    options: RestoreOptions,
+    chosen: Option<Chosen>,
+    run: &Run<'_>,
+) -> Result<Prepared> {
+    let (config, cancel) = (run.config, run.cancel);
+    let server = config.restore_target.as_ref()?;
+    let unchanged = |error| unchanged(error, cancel);
     let patience = config.patience.as_ref()?;
-    let Chosen { origin, skipped, at } = cancel.or(origin(args, run)).await.map_err(unchanged)?;
+    let chosen = match chosen {
+        Some(chosen) => chosen,
+        None => cancel.or(origin(args, run, &RememberedPassphrase::default())).await.map_err(unchanged)?,
+    };
+    let Chosen { origin, skipped, at } = chosen;
     let (id, chooses) = ((run.new_id)(run.clock.now()), args.merge || args.filter.is_some());
     // The mark of a restore that chooses documents is that of its staging collections.
     let own = chooses.then(|| (id.to_string(), run.clock));
@@ -82,16 +119,28 @@ pub async fn run(
         options.mark = Some(MarkOptions { id, clock: run.clock, command });
     }
     let restore = Restore::plan(origin, target, options, cancel).await.map_err(unchanged)?;
+    Ok(Prepared { restore, swap })
+}
+
+/// Shows the plan, asks for confirmation, and restores. `words` are shown between the plan and the question.
+async fn carry_out(
+    Prepared { restore, swap }: Prepared,
+    args: &RestoreArgs,
+    words: &str,
+    run: &Run<'_>,
+    output: &Output,
+    bars: &MultiProgress,
+) -> Result<Exit> {
+    let cancel = run.cancel;
     let meter = Arc::new(Meter::default());
     if args.dry_run {
-        return dry_run(restore, &meter, output, bars).await.map_err(unchanged);
+        return dry_run(restore, &meter, output, bars).await.map_err(|error| unchanged(error, cancel));
     }
     if let Some(error) = restore.plan.refusal() {
         return Err(error);
     }
-    if asks {
-        let question = format!("{}Restore this? [y/N] ", plan_text(&restore.plan));
-        ask::confirm(&question, "not restored", UNCHANGED, cancel).await?;
+    if asks(args) {
+        confirm(&restore.plan, args, words, cancel).await?;
     }
     let display = Display::start(meter.clone(), output.interactive(), bars);
     let outcome = match swap {
@@ -109,6 +158,25 @@ pub async fn run(
         differences(&report).iter().for_each(|line| output::needs_look(line));
     }
     report.conclude()
+}
+
+/// Shows the plan and asks for confirmation: for the name of the server if live data of the server that is backed up is replaced.
+async fn confirm(plan: &RestorePlan, args: &RestoreArgs, words: &str, cancel: &Cancel) -> Result<()> {
+    let text = format!("{}{words}", plan_text(plan));
+    let facts = &plan.facts;
+    if !(facts.onto_source && (plan.drop || args.swap)) {
+        let question = format!("{text}Restore this? [y/N] ");
+        return ask::confirm(&question, REFUSED, UNCHANGED, cancel).await;
+    }
+    let how = match (args.swap, args.exact) {
+        (true, _) => "--swap exchanges live collections",
+        (_, true) => "--exact deletes live data",
+        _ => "--drop deletes live data",
+    };
+    let name = line(&facts.target);
+    let question =
+        format!("{text}{how} of the server that is backed up.\nType its name to restore this, {name}: ");
+    ask::confirm_name(&question, &facts.target, REFUSED, UNCHANGED, cancel).await
 }
 
 fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
@@ -152,6 +220,7 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
 }
 
 /// The dump or backup to restore.
+#[derive(Clone)]
 struct Chosen {
     origin: RestoreOrigin,
     /// Newer backups that are not restored.
@@ -160,7 +229,7 @@ struct Chosen {
     at: Option<At>,
 }
 
-async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
+async fn origin(args: &RestoreArgs, run: &Run<'_>, passphrase: &RememberedPassphrase) -> Result<Chosen> {
     let point = point(args)?;
     if let Some(path) = args.from.clone() {
         let at = point.map(|point| match point {
@@ -182,7 +251,7 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let job = job_meant(which, args.backups.job.as_deref(), run.config);
     let Some(point) = point else {
         let found = places.choose_backup(which, job, &reading, Purpose::Restore).await?;
-        let (backup, skipped) = open(&places, found, run).await?;
+        let (backup, skipped) = open_remembering(&places, found, run, passphrase).await?;
         return Ok(Chosen { origin: RestoreOrigin::Stored(Arc::new(backup)), skipped, at: None });
     };
     let found = places.choose_point(which, job, point, &reading).await?;
@@ -191,7 +260,7 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
     let (manifest, _) = choose::choose_for_restore(&*place.store, &by_id, Some(&named), &reading).await?;
     let slices = chosen.chain.as_ref();
     let encrypted = manifest.encryption.is_some() || slices.is_some_and(ChosenSlices::are_encrypted);
-    let keys = keys(encrypted, run).await?;
+    let keys = keys(encrypted, run, passphrase).await?;
     let replicas = places.replicas(place, &manifest.id, passed_over).await;
     let mut backup = StoredBackup::open(replicas, manifest, keys.as_ref()).await?;
     if let Some(slices) = slices {
@@ -201,9 +270,13 @@ async fn origin(args: &RestoreArgs, run: &Run<'_>) -> Result<Chosen> {
 }
 
 /// The secret keys if they are needed. The identity of a person may be on a disk that is not there.
-async fn keys(encrypted: bool, run: &Run<'_>) -> Result<Option<Identities>> {
+async fn keys(
+    encrypted: bool,
+    run: &Run<'_>,
+    passphrase: &RememberedPassphrase,
+) -> Result<Option<Identities>> {
     match encrypted {
-        true => identities(run.config, run.cancel).await,
+        true => identities_remembering(run.config, run.cancel, passphrase).await,
         false => Ok(None),
     }
 }
@@ -214,8 +287,17 @@ pub(super) async fn open(
     found: FoundBackup<'_>,
     run: &Run<'_>,
 ) -> Result<(StoredBackup, Vec<SkippedBackup>)> {
+    open_remembering(places, found, run, &RememberedPassphrase::default()).await
+}
+
+async fn open_remembering(
+    places: &Places,
+    found: FoundBackup<'_>,
+    run: &Run<'_>,
+    passphrase: &RememberedPassphrase,
+) -> Result<(StoredBackup, Vec<SkippedBackup>)> {
     let FoundBackup { place, manifest, skipped, passed_over } = found;
-    let keys = keys(manifest.encryption.is_some(), run).await?;
+    let keys = keys(manifest.encryption.is_some(), run, passphrase).await?;
     let replicas = places.replicas(place, &manifest.id, passed_over).await;
     Ok((StoredBackup::open(replicas, manifest, keys.as_ref()).await?, skipped))
 }

@@ -1,6 +1,6 @@
 //! Coloured text for terminals.
 
-use std::io::stdout;
+use std::io::{stderr, stdout};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::AnsiColor;
@@ -18,7 +18,16 @@ impl Colour {
     /// The choice for standard output: colour on a terminal, unless NO_COLOR is set or TERM is `dumb`. CLICOLOR_FORCE asks
     /// for colour elsewhere, for example in `less -R`.
     pub fn of_stdout() -> Colour {
-        match AutoStream::choice(&stdout()) {
+        Colour::of(AutoStream::choice(&stdout()))
+    }
+
+    /// The choice for standard error, by the same rules.
+    pub fn of_stderr() -> Colour {
+        Colour::of(AutoStream::choice(&stderr()))
+    }
+
+    fn of(choice: ColorChoice) -> Colour {
+        match choice {
             ColorChoice::Never => Colour::Never,
             _ => Colour::Always,
         }

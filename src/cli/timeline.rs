@@ -12,6 +12,7 @@ use super::units;
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit::Exit;
+use crate::base::keys::Identities;
 use crate::catalog::ranges::{RestorableGap, RestorableRange};
 use crate::notify::run::Run;
 use crate::ops::places::Places;
@@ -38,16 +39,28 @@ pub async fn run(args: &TimelineArgs, run: &Run<'_>, output: &Output) -> Result<
         limit: args.limit.get(),
     };
     let keys = async || identities(run.config, run.cancel).await;
-    let (place, passed_over) = places.with_job(&options.job, &run.reading()?).await?;
-    let others: Vec<&dyn Store> =
-        places.open.iter().filter(|other| other.name != place.name).map(|other| &*other.store).collect();
-    let mut report = timeline::timeline(&*place.store, &others, &options, &run.reading()?, keys).await?;
-    report.problems.extend(passed_over);
+    let report = read(&places, &options, run, keys).await?;
     output.styled(&report, || text(&report, output.width(), output.colour));
     if output.quiet {
         report.problems.iter().for_each(|problem| output::needs_look(problem));
     }
     Ok(report.exit())
+}
+
+/// Reads the timeline from the first place that has oplog slices of the job.
+pub(super) async fn read(
+    places: &Places,
+    options: &TimelineOptions,
+    run: &Run<'_>,
+    keys: impl AsyncFnOnce() -> Result<Option<Identities>>,
+) -> Result<TimelineReport> {
+    let reading = run.reading()?;
+    let (place, passed_over) = places.with_job(&options.job, &reading).await?;
+    let others: Vec<&dyn Store> =
+        places.open.iter().filter(|other| other.name != place.name).map(|other| &*other.store).collect();
+    let mut report = timeline::timeline(&*place.store, &others, options, &reading, keys).await?;
+    report.problems.extend(passed_over);
+    Ok(report)
 }
 
 /// Text that is wrapped at the width of the terminal.
@@ -86,7 +99,7 @@ impl Page {
     }
 }
 
-fn text(report: &TimelineReport, width: usize, colour: Colour) -> StyledText {
+pub(super) fn text(report: &TimelineReport, width: usize, colour: Colour) -> StyledText {
     let mut page = Page { text: StyledText::new(colour), width: width.max(60) };
     page.wrapped("", "  ", &format!("{} in {}, times in UTC", report.job, report.place));
     page.line("");
@@ -308,7 +321,8 @@ fn push_change(page: &mut Page, change: &TimelineChange) {
     }
 }
 
-fn change_text(change: &TimelineChange) -> String {
+/// What happened, in one line without control characters.
+pub(super) fn change_text(change: &TimelineChange) -> String {
     let lost = match change.documents {
         Some(documents) => format!(", about {}", units::several(documents, "document")),
         None => String::new(),

@@ -13,6 +13,7 @@ mod drill;
 mod encryption;
 mod generated;
 mod get;
+mod guided;
 mod health;
 mod hostile;
 mod init;

@@ -135,7 +135,7 @@ const NO_RESTORE: [&str; 19] = [
     "dry_run",
 ];
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, PartialEq, Args)]
 #[command(
     about = "Restore a backup, or chosen namespaces of it, into a server",
     long_about = "Restore a backup, or chosen namespaces of it, into a server.\n\n\
@@ -151,6 +151,8 @@ A restore that was interrupted prints the command that goes on with it: the same
 Options are restored before the documents, indexes after them, and validators do not apply. Users and roles are merged if \
 no namespace is chosen. Writes that happened during the backup are replayed, so that all data is as of one instant; the \
 replay needs the role \"readWriteAnyDatabase\", too.\n\n\
+Without an id and on a terminal, it asks: which backup or point in time, which namespaces, into which server, under which names, and \
+what happens to existing data. Before the confirmation it shows the plan and the command line that does the same.\n\n\
 With --at and --before, the data becomes as of any point in time that the backups and the slices of `uzima-backup oplog` reach: \
 the newest good backup before the point is restored, and the slices up to the point are replayed. All slices are read and \
 checked before anything is dropped or written. With an id, that backup is the beginning.",
@@ -159,7 +161,7 @@ literally; --ns-from and --ns-to also know $names$. If several pairs match, the 
 Exit codes: 0 everything is as it was in the backup · 1 something differs, or the restore failed · 2 wrong usage, or a pattern \
 that matches nothing · 3 restored, but something needs a look · 4 the backup is damaged, nothing was changed · \
 6 no identity decrypts the backup, nothing was changed\n\n\
-Examples:\n  uzima-backup restore latest --dry-run\n  \
+Examples:\n  uzima-backup restore\n  uzima-backup restore latest --dry-run\n  \
 uzima-backup restore --at 2026-11-24T14:00:00Z --dry-run\n  \
 RESTORE_URI=mongodb://db2 uzima-backup restore latest --yes\n  \
 uzima-backup restore 20261123T030000Z-7k3q9d --ns-include shop.orders --ns-from 'shop.*' --ns-to 'rescue.*'\n  \
@@ -174,7 +176,6 @@ pub struct RestoreArgs {
     /// `latest`, an id or its beginning, or a date or time in UTC: the newest good backup that was complete by then
     #[arg(
         value_name = "latest|ID",
-        required_unless_present_any = ["from", "at", "before", "allow_unsigned", "kept", "undo", "discard"],
         value_parser = completed::<WhichBackup>(["latest"]),
         hide_possible_values = true,
     )]

@@ -54,7 +54,7 @@ pub struct Cli {
 const GLOBAL: &str = "Global options";
 
 /// The flags of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Common {
     /// Read this configuration file instead of /etc/uzima-backup/config.toml
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
@@ -116,7 +116,7 @@ pub struct JobAndDir {
 }
 
 /// The job as a filter, and the directory as a setting.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, PartialEq, Args)]
 pub struct BackupsOf {
     /// Only backups of this job
     #[arg(long, value_name = "NAME")]

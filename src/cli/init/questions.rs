@@ -1,11 +1,9 @@
 //! The questions of the first installation: encryption, signatures, a copy, and the oplog.
 
-use std::io::IsTerminal;
-
 use super::{UNCHANGED, wrapped};
 use crate::base::error::{Kind, Result};
 use crate::cli::args::InitArgs;
-use crate::cli::ask;
+use crate::cli::ask::{self, at_terminal};
 use crate::config::table::COPY;
 use crate::config::{Config, Raw};
 use crate::notify::run::Run;
@@ -156,9 +154,4 @@ pub(super) async fn ask_copy(
     let config = config.with_copy(values.collect());
     config.at(COPY)?.place?;
     Ok(Some(config))
-}
-
-/// Returns true if a person can be asked.
-pub(super) fn at_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::dump::{ArchiveSurvey, Dump};
 use super::filter::ReplayFilter;
-use super::namespaces::{BackupNamespace, NamespaceKey, is_users_or_roles};
+use super::namespaces::{BackupNamespace, NamespaceKey, is_ordinary, is_users_or_roles};
 use super::options::{RestoreOptions, Users};
 use crate::artifact::read::replicas::{Replica, Replicas};
 use crate::artifact::read::segment::{self, StoredArtifact};
@@ -82,6 +82,17 @@ impl RestoreOrigin {
             }
             RestoreOrigin::Dump(dump) => Ok(dump.contents()),
         }
+    }
+
+    /// The namespaces that a restore without a filter restores as collections and views, in the order of their names.
+    ///
+    /// # Errors
+    /// Returns an error if the manifest has a hash that cannot be understood.
+    pub fn restorable(&self) -> Result<Vec<BackupNamespace>> {
+        let mut contents = self.contents()?;
+        contents.retain(|one| is_ordinary(&one.db, &one.collection) && one.db != "config");
+        contents.sort_by_key(BackupNamespace::name);
+        Ok(contents)
     }
 
     /// Options and indexes of the namespaces at these positions.

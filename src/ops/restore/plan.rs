@@ -131,7 +131,7 @@ impl RestorePlan {
     }
 
     /// A line for each namespace of the target that would have to be dropped.
-    fn occupied(&self) -> Vec<String> {
+    pub fn occupied(&self) -> Vec<String> {
         if self.drop || self.facts.merge {
             return Vec::new();
         }

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use uzima_backup::base::secret::Secret;
 use uzima_testkit::mongod::Mongod;
 
 use super::support::{Encrypted, Key, server, stock};
@@ -70,11 +69,7 @@ async fn the_right_key_among_ten_decrypts() {
 async fn a_passphrase_is_asked_for_on_a_terminal_only_and_not_shown() {
     let (server, encrypted) = (server().await, Encrypted::new());
     encrypted.backup(&server.uri(), &[]);
-    let protected = encrypted.file("protected.key");
-    let mut recipient = age::scrypt::Recipient::new(Secret::from("correct horse".to_string()));
-    recipient.set_work_factor(4);
-    let key = std::fs::read(&encrypted.key.file).expect("a key");
-    std::fs::write(&protected, age::encrypt(&recipient, &key).expect("encrypted")).expect("a file");
+    let protected = encrypted.protected("protected.key", "correct horse");
     let answered = |answer: &str| {
         let mut terminal = Terminal::start(list(&encrypted, &protected), 100);
         terminal.until("protected.key: ");

@@ -9,6 +9,7 @@ use bson::doc;
 use mongodb::Client;
 use tempfile::TempDir;
 use uzima_backup::base::keys::{Identities, IdentityFile};
+use uzima_backup::base::secret::Secret;
 use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 
@@ -106,6 +107,17 @@ impl Encrypted {
     /// The path of a further file beside the keys.
     pub fn file(&self, name: &str) -> PathBuf {
         self.keys.path().join(name)
+    }
+
+    /// A file with the first key, encrypted with this passphrase.
+    pub fn protected(&self, name: &str, passphrase: &str) -> PathBuf {
+        let mut recipient = age::scrypt::Recipient::new(Secret::from(passphrase.to_string()));
+        // Otherwise, each use takes a second.
+        recipient.set_work_factor(4);
+        let key = std::fs::read(&self.key.file).expect("a key");
+        let file = self.file(name);
+        std::fs::write(&file, age::encrypt(&recipient, &key).expect("encrypted")).expect("a file");
+        file
     }
 
     /// The tool for the encrypted job `nightly` of a server.

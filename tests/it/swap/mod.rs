@@ -2,4 +2,4 @@
 
 mod exchange;
 mod interrupted;
-mod support;
+pub mod support;
