@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use console::Term;
 use inquire::error::CustomUserError;
@@ -106,10 +108,17 @@ impl<'a> AtTerminal<'a> {
         let (sender, mut ended) = mpsc::unbounded_channel();
         let style = style(self.colour);
         let keys = KeyInput::new().map_err(failed)?;
+        let done = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&done);
+        let read = move || {
+            let answer = prompt(InputWatch(sender), style);
+            ends.store(true, SeqCst);
+            answer
+        };
         let outcome = tokio::select! {
             biased;
             Some(()) = ended.recv() => Err(unread("the input ended without an answer".into())),
-            answer = ask::in_thread(move || prompt(InputWatch(sender), style), self.cancel) => match answer.map_err(failed)? {
+            answer = ask::in_thread(read, self.cancel) => match answer.map_err(failed)? {
                 Some(Ok(Ok(answer))) => Ok(Reply::Answer(answer)),
                 Some(Ok(Err(InquireError::OperationCanceled))) => Ok(Reply::Back),
                 // The console's Ctrl-C. It also raises SIGINT, which comes a moment later.
@@ -121,7 +130,10 @@ impl<'a> AtTerminal<'a> {
                     Err(self.signal_or(unread(format!("the answer cannot be read ({e})"))).await)
                 }
                 Some(Err(_)) => Err(unread("the answer cannot be read".into())),
-                None => Err(self.signal()),
+                None => {
+                    keys.settle(&done).await;
+                    Err(self.signal())
+                }
             },
         };
         drop(keys);
@@ -295,6 +307,19 @@ impl KeyInput {
         keys.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &keys)?;
         Ok(KeyInput(before))
+    }
+
+    /// Waits until the thread of a prompt has ended or waits for a key, so that it does not change the modes afterwards. Only
+    /// while it waits, the terminal makes no signal of Ctrl-C.
+    async fn settle(&self, done: &AtomicBool) {
+        let waits = || {
+            termios::tcgetattr(io::stdin())
+                .map_or(true, |modes| !modes.local_modes.contains(LocalModes::ISIG))
+        };
+        let began = Instant::now();
+        while !(done.load(SeqCst) || waits()) && began.elapsed() < HANGUP {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
