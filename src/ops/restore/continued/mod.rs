@@ -109,13 +109,14 @@ impl MarksAtTarget {
         fits.max_by_key(|one| (one.mark.started_at, one.mark.id.clone()))
     }
 
-    /// The marks that may be removed when the restore of this data has ended.
+    /// The marks that may be removed when the restore of this data has ended: those of the same restore, whose namespaces it filled
+    /// again, and those of which nothing is left.
     fn obsolete(&self, data: &RestoredData) -> Vec<String> {
         let is = |one: &&WholeMark| {
             let same = data.differs(&one.mark.data).is_none();
             // A view of the same definition may be that of another restore, and has no data.
             let gone = self.existing(one).iter().all(|made| is_of_view(&made.identity));
-            !self.is_at_work(one) && gone && (same || !one.databases().is_empty())
+            !self.is_at_work(one) && (same || gone && !one.databases().is_empty())
         };
         let ids = self.marks.iter().filter(is).map(|one| one.mark.id.to_string());
         ids.chain(self.orphans.iter().cloned()).collect()
