@@ -1499,7 +1499,7 @@ _uzima__backup() {
             return 0
             ;;
         uzima__backup__subcmd__restore)
-            opts="-q -v -h --from --job --dir --place --identity --allow-unsigned --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --swap --filter --merge --undo --discard --kept --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
+            opts="-q -v -h --from --job --dir --place --identity --allow-unsigned --to-uri --ns-include --ns-exclude --ns-from --ns-to --drop --swap --filter --merge --continue --undo --discard --kept --exact --no-indexes --convert-legacy-indexes --no-index --no-replay --at --before --users --no-users --yes --dry-run --config --json --quiet --log-file --verbose --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

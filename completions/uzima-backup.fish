@@ -134,7 +134,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The new name, once for each --ns-from' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l filter -d 'Only documents that match this filter in Extended JSON, as of the instant of the backup or the point in time; the filter language is that of `get`' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l undo -d 'Move back what the restore with this id moved in: the kept collections become live, and the live ones are kept' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l discard -d 'Drop the collections that the restore with this id keeps' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l discard -d 'Drop the collections that the restore with this id keeps or, if it was interrupted, those that it made' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-index -d 'Do not build this index, \'database.collection.index\' (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l at -d 'Restore the data as of this point in time, with a backup and the oplog slices after it: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds:ordinal; or newest' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l before -d 'Restore the data as it was before this entry of the oplog, seconds:ordinal' -r -f
@@ -143,7 +143,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l lo
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l drop -d 'Replace existing namespaces that have the restored names'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l swap -d 'Fill new collections beside the live ones, and move them in when all is loaded; what was there is kept'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l merge -d 'Insert only documents whose _id is missing at the target; documents and collections that are there stay as they are'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l kept -d 'List the restores with --swap whose collections are kept'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l continue -d 'Go on with the interrupted restore that is the same as this one: complete namespaces stay, the others that it made are replaced'
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l kept -d 'List the restores with --swap whose collections are kept, and the interrupted restores'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l exact -d 'Also drop everything that the backup does not have: other collections of its databases, other users'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l no-indexes -d 'Build no indexes'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l convert-legacy-indexes -d 'Convert indexes that servers since 3.4 refuse: a key value such as true or "" becomes 1'

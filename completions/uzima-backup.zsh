@@ -125,8 +125,8 @@ _arguments "${_arguments_options[@]}" : \
 '*--ns-from=[Rename the namespaces that match, see --ns-to (may be given several times)]:PATTERN:' \
 '*--ns-to=[The new name, once for each --ns-from]:PATTERN:' \
 '(--swap --exact --users)--filter=[Only documents that match this filter in Extended JSON, as of the instant of the backup or the point in time; the filter language is that of \`get\`]:EJSON:' \
-'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --no-indexes --no-index --no-replay --dry-run)--undo=[Move back what the restore with this id moved in\: the kept collections become live, and the live ones are kept]:ID:' \
-'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --no-indexes --no-index --no-replay --dry-run)--discard=[Drop the collections that the restore with this id keeps]:ID:' \
+'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --continue --no-indexes --no-index --no-replay --dry-run)--undo=[Move back what the restore with this id moved in\: the kept collections become live, and the live ones are kept]:ID:' \
+'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --continue --no-indexes --no-index --no-replay --dry-run)--discard=[Drop the collections that the restore with this id keeps or, if it was interrupted, those that it made]:ID:' \
 '*--no-index=[Do not build this index, '\''database.collection.index'\'' (may be given several times)]:PATTERN:' \
 '(--no-replay)--at=[Restore the data as of this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
 '(--no-replay --at --from)--before=[Restore the data as it was before this entry of the oplog, seconds\:ordinal]:T:I:' \
@@ -135,7 +135,8 @@ _arguments "${_arguments_options[@]}" : \
 '--drop[Replace existing namespaces that have the restored names]' \
 '(--drop --exact --ns-from --ns-to --users)--swap[Fill new collections beside the live ones, and move them in when all is loaded; what was there is kept]' \
 '(--drop --exact --swap --users)--merge[Insert only documents whose _id is missing at the target; documents and collections that are there stay as they are]' \
-'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --no-indexes --no-index --no-replay --dry-run)--kept[List the restores with --swap whose collections are kept]' \
+'(--swap --exact --filter --merge)--continue[Go on with the interrupted restore that is the same as this one\: complete namespaces stay, the others that it made are replaced]' \
+'(--from --at --before --allow-unsigned --ns-include --ns-exclude --ns-from --ns-to --drop --exact --swap --filter --merge --continue --no-indexes --no-index --no-replay --dry-run)--kept[List the restores with --swap whose collections are kept, and the interrupted restores]' \
 '--exact[Also drop everything that the backup does not have\: other collections of its databases, other users]' \
 '--no-indexes[Build no indexes]' \
 '--convert-legacy-indexes[Convert indexes that servers since 3.4 refuse\: a key value such as true or "" becomes 1]' \
