@@ -2,7 +2,7 @@
 
 mod asked;
 mod chosen;
-mod continued;
+pub mod continued;
 mod dumps;
 mod filter;
 mod hand_made;

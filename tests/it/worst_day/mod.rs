@@ -45,18 +45,8 @@ async fn every_command_of_the_page() {
                 one_collection_and_back(&data, swap, back).await;
                 one_collection_without_the_tool(&data, without).await;
             }
-            ("One document", [get]) => {
-                let (source, original) = server().await;
-                rows(&original, "shop", "orders", 0..20).await;
-                let backup = Backup::of(&source, &[]);
-                let said = Shell::new(&backup.home.backups(), "").run(get);
-                let ids = ["5", "2", "3", "4"].map(|id| format!("row {id} of shop.orders"));
-                let lines: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
-                assert!(
-                    lines.len() == 4 && lines.iter().zip(&ids).all(|(line, id)| line.contains(id)),
-                    "{said}"
-                );
-            }
+            ("One document", [get, back]) => situations::one_document(get, back).await,
+            ("An interrupted restore", [goes_on]) => situations::an_interrupted_restore(goes_on).await,
             ("One database", [database]) => situations::one_database(&data, database).await,
             ("Before a mistake", [point, compared]) => situations::before_a_mistake(point, compared).await,
             ("Beside live data", [beside]) => situations::beside_live_data(&data, beside).await,
@@ -72,7 +62,7 @@ async fn every_command_of_the_page() {
             (heading, blocks) => panic!("no test runs the {} blocks of '{heading}'", blocks.len()),
         }
     }
-    assert_eq!(sections.len(), 11);
+    assert_eq!(sections.len(), 12);
 }
 
 async fn with_the_tool(newest: &str, older: &str) {

@@ -12,7 +12,38 @@ use super::data::{Data, one};
 use super::shell::Shell;
 use crate::cli::support::run;
 use crate::pit::support::{mark, set};
+use crate::restore::continued::support::{Case, insert_into};
 use crate::restore::support::{Backup, rows, server};
+
+pub async fn one_document(get: &str, back: &str) {
+    let (source, live) = server().await;
+    rows(&live, "shop", "orders", 0..20).await;
+    let backup = Backup::of(&source, &[]);
+    let shell = Shell::new(&backup.home.backups(), &source.uri());
+    let said = shell.run(get);
+    let ids = ["5", "2", "3", "4"].map(|id| format!("row {id} of shop.orders"));
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(lines.len() == 4 && lines.iter().zip(&ids).all(|(line, id)| line.contains(id)), "{said}");
+
+    let whole = read_all(&live).await.expect("the live data");
+    let orders = live.database("shop").collection::<bson::Document>("orders");
+    orders.delete_many(doc! {"_id": {"$in": [3, 7, 15]}}).await.expect("a mistake");
+    let said = shell.run(back);
+    assert!(said.contains("shop.orders: 9 of 20 documents match; 2 inserted, 7 there and equal"), "{said}");
+    assert_eq!(orders.count_documents(doc! {}).await.expect("a count"), 19);
+    rows(&live, "shop", "orders", 15..16).await;
+    assert_eq!(whole.diff(&read_all(&live).await.expect("the live data")), Vec::<String>::new());
+}
+
+pub async fn an_interrupted_restore(goes_on: &str) {
+    let case = Case::new().await;
+    case.interrupt(&[], insert_into("e"), libc::SIGTERM).await.ends(143);
+    let mut shell = Shell::new(&case.home.backups(), &case.target.uri());
+    shell.id = case.id.clone();
+    let said = shell.run(goes_on);
+    assert!(said.contains("went on with the interrupted restore"), "{said}");
+    case.assert_equal("continued").await;
+}
 
 pub async fn one_database(data: &Data, replace: &str) {
     let (target, live) = server().await;

@@ -4,5 +4,5 @@ mod foreign;
 mod killed;
 mod marks;
 mod replayed;
-mod support;
+pub mod support;
 mod varieties;
