@@ -133,7 +133,7 @@ pub struct RestoreUri {
     pub uri: Secret,
     /// The servers as the connection string names them.
     pub servers: String,
-    /// True if a restore writes into the server that is backed up: no target is set, or `mongo_uri` names the same servers.
+    /// True if a restore writes into the server that is backed up: no target is set, or `mongo_uri` names one of its servers.
     pub is_source: bool,
 }
 
@@ -143,7 +143,10 @@ impl RestoreUri {
         let servers = uri::check("restore_uri", uri.expose_secret())?.servers;
         // The default of `mongo_uri` names no server that anybody backs up.
         let source = RestoreUri::source(layers).ok().filter(|_| layers.is_set("mongo_uri"));
-        let is_source = source.is_some_and(|source| source.servers == servers);
+        // The members of a replica set can be named in part, and in any order.
+        let is_source = source.is_some_and(|source| {
+            source.servers.split(',').any(|one| servers.split(',').any(|other| one == other))
+        });
         Ok(RestoreUri { uri, servers, is_source })
     }
 

@@ -54,7 +54,11 @@ pub(super) async fn run(
     let mut guide = begun.map_err(|error| unchanged(error, run.cancel))?;
     let prepared = guide.ask().await.map_err(|error| unchanged(error, run.cancel))?;
     let line = command_line(&guide.args, common, guide.person.columns());
-    let words = format!("\nThis command does the same:\n\n{line}\n\n");
+    let of_target = match guide.args.to_uri.is_none() && run.config.layers.is_set("restore_uri") {
+        true => ", with the same RESTORE_URI",
+        false => "",
+    };
+    let words = format!("\nThis command does the same{of_target}:\n\n{line}\n\n");
     if guide.args.dry_run {
         guide.print(&words);
     }

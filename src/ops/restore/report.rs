@@ -32,7 +32,7 @@ pub struct RestoreFacts {
     /// The selection in words if the backup has only a part of its job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
-    /// True if the target is the server that is backed up, because no other target is configured.
+    /// True if the target is the server that is backed up.
     #[serde(skip)]
     pub onto_source: bool,
     /// Newer backups of the job that were not chosen, newest first.

@@ -74,7 +74,8 @@ impl Guided {
     pub fn planned(&mut self, question: &str) -> (String, String) {
         self.waits(question);
         let screen = self.terminal.taken().replace('\r', "");
-        let (plan, rest) = screen.split_once("\nThis command does the same:\n\n").expect("a command line");
+        let (plan, rest) = screen.split_once("\nThis command does the same").expect("a command line");
+        let (_, rest) = rest.split_once(":\n\n").expect("a command line");
         let (line, _) = rest.split_once("\n\n").expect("a command line");
         self.before.push_str(&screen);
         (plan.to_string(), line.to_string())

@@ -211,7 +211,7 @@ impl<'a, P: Person> Guide<'a, P> {
                 put.await.map(Put::from)
             }
             Question::Documents => {
-                if given.filter.is_some() || given.swap || given.exact || given.users {
+                if given.filter.is_some() || given.swap || given.exact || given.users || given.continues {
                     return Ok(Put::NotAsked);
                 }
                 questions::documents(&mut self.person, &mut self.args).await.map(Put::from)
@@ -271,11 +271,12 @@ impl<'a, P: Person> Guide<'a, P> {
             let rows: Vec<&ListRow> = self.listed.rows.iter().filter(is_of_job).collect();
             let mut entries = labels::backups(&rows, now, width(&self.person));
             let has_slices = self.listed.oplog.iter().any(|ranges| job == Some(ranges.job.as_str()));
+            let has_slices = has_slices && !self.given.no_replay;
             if has_slices {
                 entries.insert(0, Entry::of(labels::MOMENT));
             }
             let question = "Which backup? (age, size, documents, status)";
-            // The newest backup is what most people want.
+            // The newest backup is the default.
             let Reply::Answer(picked) = self.person.picks(question, entries, usize::from(has_slices)).await?
             else {
                 return Ok(Put::Back);
@@ -326,6 +327,10 @@ impl<'a, P: Person> Guide<'a, P> {
     async fn open(&mut self) -> Result<()> {
         let opened = self.run.cancel.or(origin(&self.args, self.run, &self.passphrase)).await?;
         self.contents = Arc::new(opened.origin.restorable()?);
+        // The command line means the same later, too.
+        if let Some(point) = opened.origin.point().filter(|_| self.args.at.as_deref() == Some("newest")) {
+            self.args.at = Some(format!("{}:{}", point.t, point.i));
+        }
         self.chosen = Some(opened);
         Ok(())
     }

@@ -203,21 +203,21 @@ pub(super) async fn names(
 ) -> Result<Reply<()>> {
     let (from, to) = suggested(databases);
     loop {
-        (args.ns_from, args.ns_to) = (Vec::new(), Vec::new());
         let renamed = format!("{from} as {to}");
         let mut entries = vec![Entry::of(&escape::line(&renamed)), Entry::of("other names")];
         if !beside {
             entries.insert(0, Entry::of("as they are"));
         }
         let picked = answered!(person.picks("Under which names?", entries, 0).await?) + usize::from(beside);
-        match picked {
-            0 => {}
-            1 => (args.ns_from, args.ns_to) = (vec![from.clone()], vec![to.clone()]),
+        // A way back keeps the names: without them, the live namespaces would be meant.
+        (args.ns_from, args.ns_to) = match picked {
+            0 => Default::default(),
+            1 => (vec![from.clone()], vec![to.clone()]),
             _ => match typed_names(person, &from, &to).await? {
-                Reply::Answer((from, to)) => (args.ns_from, args.ns_to) = (vec![from], vec![to]),
+                Reply::Answer((from, to)) => (vec![from], vec![to]),
                 Reply::Back => continue,
             },
-        }
+        };
         return Ok(Reply::Answer(()));
     }
 }
@@ -286,9 +286,10 @@ impl Existing {
     /// The ways that the other arguments allow.
     fn allowed(args: &RestoreArgs) -> Vec<Existing> {
         let renamed = !args.ns_from.is_empty();
-        let swaps = !(renamed || args.exact || args.users || args.filter.is_some());
+        let whole = args.exact || args.users || args.continues;
+        let swaps = !(renamed || whole || args.filter.is_some());
         let mut ways = vec![Existing::Beside];
-        ways.extend((!args.exact && !args.users).then_some(Existing::Merge));
+        ways.extend((!whole).then_some(Existing::Merge));
         ways.extend(swaps.then_some(Existing::Swap));
         ways.push(Existing::Drop);
         ways
