@@ -196,6 +196,8 @@ impl Restore {
         if let (Some(Staged { catalog, .. }), Some((id, _))) = (staged, &self.options.own) {
             let databases: BTreeSet<&String> = catalog.keys().map(|(db, _)| db).collect();
             let prefix = selection::loaded_name(id, "");
+            let mut missing: BTreeSet<&NamespaceKey> =
+                catalog.keys().filter(|(_, name)| name.starts_with(&prefix)).collect();
             for db in databases {
                 let rows = self.target.collections(db).await?;
                 for row in rows {
@@ -204,6 +206,7 @@ impl Restore {
                     let Some(live) = name.strip_prefix(&prefix).filter(|_| catalog.has(&from)) else {
                         continue;
                     };
+                    missing.remove(&from);
                     let options = row.get_document("options").map(ToOwned::to_owned).unwrap_or_default();
                     let kind = if kind == "view" { Type::View } else { Type::Collection };
                     let (planned, touched) = self.of_staged((db, live), kind, options, catalog, &from);
@@ -211,6 +214,11 @@ impl Restore {
                     let load = Load::choosing(self, &planned, indexes, Some(choice));
                     loads.push(ChosenLoad { load, staged: (kind == Type::Collection).then_some(from) });
                 }
+            }
+            if let Some(gone) = missing.first() {
+                let what =
+                    format!("the staging collection {} disappeared during the restore", full_name(gone));
+                return Err(Error::failed(what).hint("Another run may have dropped it (`restore --discard`)"));
             }
         }
         loads.sort_by_key(|one| one.load.planned.source.kind == Type::View);

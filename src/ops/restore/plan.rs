@@ -340,6 +340,8 @@ pub(super) fn needed(
             need(namespace.kind == Type::Collection, Right::Insert);
             continue;
         }
+        // Another client may insert some of the documents meanwhile.
+        need(options.merge && namespace.kind == Type::Collection, Right::Read);
         let replaced = planned.is_replaced(options.drop);
         let has_documents = source.documents > 0 && !planned.is_kept();
         if chosen.collection.starts_with("system.") {

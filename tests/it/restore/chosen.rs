@@ -89,6 +89,10 @@ async fn found(client: &Client, filter: &Document) -> Snapshot {
     all.retain(|db, _| DATABASES.contains(&db));
     let filter = RawDocumentBuf::try_from(filter).expect("a filter");
     for ((db, name), one) in &mut all.namespaces {
+        // The temporary collection of a `$out` that is under way: the command `create` has no such option.
+        if name.starts_with("tmp.agg_out.") {
+            one.options = Default::default();
+        }
         if one.kind != "view" {
             // The filter compares texts byte by byte.
             let simple = rawdoc! {"locale": "simple"};

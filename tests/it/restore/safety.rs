@@ -71,7 +71,7 @@ async fn a_damaged_artifact_is_found_while_an_empty_target_is_filled() {
     let (target, _) = server().await;
     run(&mut backup.restore_into(&target))
         .ends(4)
-        .says(&["--ns-exclude shop.orders", "The next restore needs --drop"]);
+        .says(&["--ns-exclude shop.orders", "the next restore needs --drop"]);
 }
 
 /// The official tool restores nothing and exits with 0.
