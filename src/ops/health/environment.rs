@@ -103,7 +103,7 @@ pub(super) async fn namespaces(context: &Context) -> Result<Finding> {
     if description.of_restores > 0 {
         let kept = several(description.of_restores, "collection");
         warnings.push(format!(
-            "{kept} of restores with --swap, which are in no backup; `uzima-backup restore --kept` lists them, and --discard drops them"
+            "{kept} of restores with --swap, --filter or --merge, which are in no backup; `uzima-backup restore --kept` lists them, and --discard drops them"
         ));
     }
     match warnings.split_first() {
