@@ -1,11 +1,11 @@
 //! The plan of a restore: made before anything is written, and shown first. It has the namespaces to be restored with
 //! their options and indexes, the target's namespaces of the same names, and the parts that the target cannot take.
 
-use std::borrow::Cow;
+mod document;
+
 use std::collections::BTreeSet;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Serialize, Serializer};
+pub use document::CountedNamespace;
 
 use super::continued::{self, MarkPlan};
 use super::filter;
@@ -18,13 +18,12 @@ use super::origin::{Continuation, RestoreOrigin};
 use super::preflight;
 use super::remedy::{self, Flags, Obstacle};
 use super::replay::SliceSurvey;
-use super::report::{ChosenCounts, RestoreFacts};
+use super::report::RestoreFacts;
 use super::{unfit, views};
 use crate::base::error::{Error, Result};
 use crate::base::units;
 use crate::config::selection;
 use crate::model::namespace::{BUCKETS, Type};
-use crate::model::optime::OpTime;
 use crate::restore_target::rights::{NeededRight, Right};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, ServerVersion, collections, legacy_indexes};
@@ -222,105 +221,6 @@ impl RestorePlan {
             let what = format!("the target {target}{comma} has data already: {refused}");
             Error::failed(what).hint(format!("{goes_on}{step}"))
         })
-    }
-}
-
-/// The JSON form of a plan.
-#[derive(JsonSchema, Serialize)]
-struct PlanDocument<'a> {
-    #[serde(flatten)]
-    facts: &'a RestoreFacts,
-    drop: bool,
-    namespaces: Vec<PlannedDocument>,
-    extra: Vec<String>,
-    users: Option<usize>,
-    roles: Option<usize>,
-    replay: Option<ReplayDocument>,
-    refused: Vec<String>,
-    rest: Option<&'a [String]>,
-    unproved: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    counted: &'a [CountedNamespace],
-    warnings: &'a [String],
-}
-
-/// What a restore with `--filter` or `--merge` would do with the documents of a namespace, as a `--dry-run` counts it.
-#[derive(Debug, Clone, JsonSchema, Serialize)]
-pub struct CountedNamespace {
-    /// The name at the target.
-    pub to: String,
-    #[serde(flatten)]
-    pub chosen: ChosenCounts,
-    /// True if documents that the oplog slice writes are not counted, because that needs its replay.
-    pub without_oplog: bool,
-}
-
-#[derive(JsonSchema, Serialize)]
-struct PlannedDocument {
-    from: String,
-    to: String,
-    #[serde(rename = "type")]
-    kind: Type,
-    documents: u64,
-    raw_bytes: u64,
-    existing_documents: Option<u64>,
-}
-
-#[derive(JsonSchema, Serialize)]
-struct ReplayDocument {
-    entries: u64,
-    from: Option<OpTime>,
-    to: Option<OpTime>,
-    operations: u64,
-    left_out: u64,
-    in_the_way: Vec<String>,
-}
-
-impl JsonSchema for RestorePlan {
-    fn schema_name() -> Cow<'static, str> {
-        "RestorePlan".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        PlanDocument::json_schema(generator)
-    }
-}
-
-impl Serialize for RestorePlan {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let names = |keys: &[NamespaceKey]| keys.iter().map(full_name).collect();
-        let namespace = |planned: &Planned| PlannedDocument {
-            from: planned.source.name(),
-            to: planned.chosen.name(),
-            kind: planned.source.kind,
-            documents: planned.source.documents,
-            raw_bytes: planned.source.raw_bytes,
-            existing_documents: planned.existing.and_then(|existing| existing.documents),
-        };
-        let replay = |survey: &SliceSurvey| ReplayDocument {
-            entries: survey.read.entries,
-            from: survey.read.first,
-            to: survey.read.last,
-            operations: survey.operations,
-            left_out: survey.read.left_out,
-            in_the_way: names(&self.in_the_way),
-        };
-        let (users, roles) = self.user_counts().unzip();
-        let document = PlanDocument {
-            facts: &self.facts,
-            drop: self.drop,
-            namespaces: self.namespaces.iter().map(namespace).collect(),
-            extra: names(&self.extra),
-            users,
-            roles,
-            replay: self.oplog.survey().map(replay),
-            refused: self.refused(),
-            rest: self.rest.as_ref().map(|flags| &flags.add[..]),
-            unproved: &self.unproved,
-            counted: &self.counted,
-            warnings: &self.warnings,
-        };
-        document.serialize(serializer)
     }
 }
 

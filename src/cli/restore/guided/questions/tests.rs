@@ -191,6 +191,9 @@ async fn names_are_kept_or_changed_by_a_pair_of_patterns() {
     assert_eq!((args.ns_from.len(), args.ns_to.len()), (0, 0));
     names(&mut Script::of([Pick("sh\\*p.* as rescue.*")]), &shop, true, &mut args).await.unwrap();
     assert_eq!((&args.ns_from[..], &args.ns_to[..]), (&["sh\\*p.*".into()][..], &["rescue.*".into()][..]));
+    // A way back keeps the names.
+    let back = names(&mut Script::of([Back]), &shop, true, &mut args).await.unwrap();
+    assert_eq!((back, &args.ns_from[..]), (Reply::Back, &["sh\\*p.*".into()][..]));
     let mut script =
         Script::of([Pick("other names"), Write("a.$x$"), Back, Write("a.*"), Write("b"), Write("b.*")]);
     names(&mut script, &shop, false, &mut args).await.unwrap();
@@ -210,6 +213,7 @@ async fn only_ways_that_the_other_arguments_allow_are_offered() {
     let filtered = RestoreArgs { filter: Some("{}".into()), ..plain.clone() };
     assert_eq!(Existing::allowed(&filtered), [Beside, Merge, Drop]);
     assert_eq!(Existing::allowed(&RestoreArgs { users: true, ..plain.clone() }), [Beside, Drop]);
+    assert_eq!(Existing::allowed(&RestoreArgs { continues: true, ..plain.clone() }), [Beside, Drop]);
     for (text, way) in [("beside", Beside), ("merge", Merge), ("swap", Swap), ("drop", Drop)] {
         let mut args = RestoreArgs { drop: true, ..plain.clone() };
         let way_chosen = existing(&mut Script::of([Pick(text)]), &mut args).await.unwrap();
