@@ -1,6 +1,8 @@
 //! The command line of a restore: the one that does the same as the answers of a person, and the one that goes on with an interrupted
 //! restore.
 
+use std::path::PathBuf;
+
 use super::super::args::{BackupsOf, Common, RestoreArgs};
 use crate::base::escape;
 use crate::catalog::choose::WhichBackup;
@@ -46,9 +48,18 @@ pub(super) fn that_goes_on(
     }
     // What --exact drops beside the backup's namespaces is dropped last, and only by a whole restore.
     (args.drop, args.exact) = (args.drop || args.exact, false);
+    // The command may be run in another directory.
+    for path in [&mut args.from, &mut args.backups.dir, &mut args.identity] {
+        *path = absolute(path);
+    }
     // The log and the form of the output have no influence on the restore.
-    let common = Common { config: common.config.clone(), ..Common::default() };
+    let common = Common { config: absolute(&common.config), ..Common::default() };
     units(&args, &common).into_iter().flatten().skip(1).collect()
+}
+
+/// The path from the root. A path that cannot be resolved stays as it is.
+fn absolute(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
 }
 
 /// A new argument does not compile until it is here.
@@ -85,7 +96,7 @@ fn units(args: &RestoreArgs, common: &Common) -> Vec<Unit> {
         dry_run,
     } = args;
     let Common { config, json, quiet, log_file, verbose } = common;
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let id = |id: &Option<BackupId>| id.as_ref().map(ToString::to_string);
     let mut units: Vec<Unit> = vec![vec!["restore".into()]];
     units.extend(which.as_ref().map(|which| vec![which_text(which)]));
@@ -326,8 +337,18 @@ mod tests {
             goes_on("uzima-backup restore --at newest --job x --exact"),
             format!("{id} --job x --at 7:1 --drop --continue")
         );
-        let all = "--dir d --identity i --before 9:1 --ns-include a.b --ns-exclude=-c --ns-from a.* --ns-to b.* --no-index a.b.c \
-                   --config f --drop --no-indexes --convert-legacy-indexes --users --yes --continue";
+        // Relative paths become absolute, because the command may be run in another directory.
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        assert_eq!(
+            goes_on("uzima-backup restore latest --dir d --identity ./i --config f"),
+            format!("{id} --dir {here}/d --identity {here}/i --config {here}/f --continue")
+        );
+        let dump = parsed(["uzima-backup", "restore", "--from", "a/b"]);
+        let words = that_goes_on(restore(&dump), &dump.common, None, None);
+        assert_eq!(words, ["--from", &format!("{here}/a/b"), "--continue"]);
+        let all = "--dir /d --identity /i --before 9:1 --ns-include a.b --ns-exclude=-c --ns-from a.* --ns-to b.* --no-index a.b.c \
+                   --config /f --drop --no-indexes --convert-legacy-indexes --users --yes --continue";
         assert_eq!(goes_on(&format!("uzima-backup restore latest {all}")), format!("{id} {all}"));
     }
 }
