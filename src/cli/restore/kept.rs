@@ -36,23 +36,17 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
-    let question = match wanted {
-        Wanted::List => None,
-        Wanted::Undo(id) => {
-            Some(format!("Exchange the live collections of {id} and those that are kept? [y/N] "))
-        }
-        Wanted::Discard(id) => Some(format!("Drop the collections that {id} keeps or made? [y/N] ")),
-    };
-    if question.is_some() && !args.yes && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal())
-    {
+    let asks = !matches!(wanted, Wanted::List) && !args.yes;
+    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Error::usage("this changes a server, and there is no terminal to ask for confirmation")
             .hint("Look at --kept, then add --yes"));
     }
     let server = config.restore_target.as_ref()?;
     let target = cancel.or(RestoreTarget::connect(&server.uri, config.patience.as_ref()?)).await?;
     let marks = Marks { target, clock: run.clock };
-    if let Some(question) = question.filter(|_| !args.yes) {
+    if asks {
         let kept = cancel.or(marks.kept()).await?;
+        let question = question(&wanted, &kept);
         ask::confirm(&format!("{}{question}", kept_text(&kept)), "nothing was done", UNCHANGED, cancel)
             .await?;
     }
@@ -71,6 +65,19 @@ pub(super) async fn run(
         report.notes.iter().for_each(|note| output::needs_look(note));
     }
     Ok(if report.notes.is_empty() { Exit::Done } else { Exit::NeedsLook })
+}
+
+/// The question before a change.
+fn question(wanted: &Wanted<'_>, kept: &KeptReport) -> String {
+    match wanted {
+        Wanted::List => String::new(),
+        Wanted::Undo(id) => format!("Exchange the live collections of {id} and those that are kept? [y/N] "),
+        Wanted::Discard(id) if kept.interrupted.iter().any(|one| one.id == *id) => format!(
+            "Drop the collections that the interrupted restore {id} made? Documents that were written to them since then are lost, \
+             too. [y/N] "
+        ),
+        Wanted::Discard(id) => format!("Drop the collections that {id} keeps? [y/N] "),
+    }
 }
 
 fn kept_text(report: &KeptReport) -> String {
@@ -162,4 +169,28 @@ fn aside_text(report: &AsideReport, dropped: bool) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_about_an_interrupted_restore_says_that_later_documents_are_lost() {
+        let interrupted = InterruptedRestore {
+            id: "of-a-load".into(),
+            from: "backup".into(),
+            started_at: chrono::DateTime::UNIX_EPOCH,
+            state: LoadState::Loading,
+            at_work: false,
+            command: String::new(),
+            namespaces: Vec::new(),
+        };
+        let target = "localhost:27017".into();
+        let kept = KeptReport { version: 1, target, restores: Vec::new(), interrupted: vec![interrupted] };
+        let asked = question(&Wanted::Discard("of-a-load"), &kept);
+        assert!(asked.contains("Documents that were written to them since then are lost"), "{asked}");
+        let asked = question(&Wanted::Discard("of-a-swap"), &kept);
+        assert_eq!(asked, "Drop the collections that of-a-swap keeps? [y/N] ");
+    }
 }
