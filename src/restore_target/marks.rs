@@ -125,6 +125,37 @@ impl RestoreTarget {
         tried.map_err(|error| error.of_kind(Kind::Failed))
     }
 
+    /// Removes a mark, with the documents that were added to it, if it belongs to `run` or is gone already. Returns false if it belongs to
+    /// another run.
+    pub(crate) async fn remove_mark_of(&self, id: &str, run: ObjectId) -> Result<bool> {
+        let mut removed = self.remove_first(id, run).await;
+        for _ in 1..REMOVALS {
+            if removed.is_err() {
+                removed = self.remove_first(id, run).await;
+            }
+        }
+        match removed.map_err(|error| error.of_kind(Kind::Failed))? {
+            true => self.remove_marks(&[id]).await.map(|()| true),
+            false => Ok(false),
+        }
+    }
+
+    /// Removes the first document of a mark. Returns false if it belongs to another run.
+    async fn remove_first(&self, id: &str, run: ObjectId) -> Result<bool> {
+        let own = rawdoc! {"q": {"_id": id, "run": run}, "limit": 1};
+        let command = rawdoc! {"delete": MARKS, "deletes": [own], "writeConcern": self.concern.clone()};
+        let done = self.insist(RECORDS_DB, command).await;
+        let answer = done.map_err(|e| self.explain_mark("remove the mark of the restore", e))?;
+        refused(&answer)?;
+        if number(&answer, "n") > 0 {
+            return Ok(true);
+        }
+        // A delete that was sent twice removed it the first time.
+        let left =
+            self.documents(RECORDS_DB, rawdoc! {"find": MARKS, "filter": {"_id": id}, "limit": 1}).await;
+        Ok(left.map_err(|e| self.explain_mark("read the marks of restores", e))?.is_empty())
+    }
+
     async fn try_to_remove(&self, ids: &[&str]) -> Result<()> {
         let all = || ids.iter().copied().collect::<RawArrayBuf>();
         let mut deletes = RawArrayBuf::new();

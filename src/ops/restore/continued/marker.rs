@@ -78,6 +78,8 @@ struct Queue {
     known: BTreeMap<NamespaceKey, (String, bool)>,
     /// True if the first document was sent.
     begun: bool,
+    /// True if the first document is at the target, even if nothing else is marked any more.
+    written: bool,
     /// The error of a batch, which ends the restore.
     failed: Option<String>,
 }
@@ -136,6 +138,7 @@ impl Marker {
             }
         }
         if self.off.get().is_none() {
+            self.lock().written = true;
             *self.beat.lock().expect("no holder panics") = Some(self.beat());
         }
         Ok(())
@@ -342,20 +345,35 @@ impl Marker {
         Ok(())
     }
 
-    /// Marks that the oplog is replayed from now on, so that no namespace can stay after an interruption.
+    /// Marks that the oplog is replayed from now on, so that no namespace can stay after an interruption. Does so even if the server
+    /// refused a later document of the mark.
     ///
     /// # Errors
-    /// Returns an error if the server is gone, or the mark is not this run's any more.
+    /// Returns an error if the server is gone, if the mark is not this run's any more, or if the server neither changes nor removes it.
     pub(in crate::ops::restore) async fn replaying(&self) -> Result<()> {
-        match self.change(rawdoc! {"state": "replaying"}).await {
+        if !self.lock().written {
+            return Ok(());
+        }
+        let state = rawdoc! {"state": "replaying"};
+        match self.target.change_mark(self.id.as_str(), self.run, state).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.taken()),
             // Without this state, complete namespaces would stay although the replay changed them.
             Err(error) if error.kind() == Kind::Refused => {
-                let removed = self.target.remove_marks(&[self.id.as_str()]).await;
-                self.tolerate(Err(error)).and(removed)
+                self.tolerate(Err(error))?;
+                self.remove().await?;
+                self.lock().written = false;
+                Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the mark if it is this run's.
+    async fn remove(&self) -> Result<()> {
+        match self.target.remove_mark_of(self.id.as_str(), self.run).await? {
+            true => Ok(()),
+            false => Err(self.taken()),
         }
     }
 
@@ -376,10 +394,19 @@ impl Marker {
             log::warn!("the marks of earlier restores were not removed: {}", error.chain());
             Vec::new()
         });
-        let mut ids = vec![self.id.as_str()];
-        ids.extend(obsolete.iter().map(String::as_str));
-        let error = self.target.remove_marks(&ids).await.err()?;
-        (self.off.get().is_none()).then(|| {
+        let removed = self.target.remove_mark_of(self.id.as_str(), self.run).await;
+        let obsolete: Vec<&str> = obsolete.iter().map(String::as_str).collect();
+        if !obsolete.is_empty()
+            && let Err(error) = self.target.remove_marks(&obsolete).await
+        {
+            log::warn!("the marks of earlier restores were not removed: {}", error.chain());
+        }
+        let error = match removed {
+            Ok(true) => return None,
+            Ok(false) => return self.lock().written.then(|| self.taken().chain()),
+            Err(error) => error,
+        };
+        self.lock().written.then(|| {
             format!(
                 "the mark of this restore stays in {MARKS_NAME}, and `restore --discard {id}` would drop what was restored: remove the \
                  documents with the _id or the field \"of\" {id:?} there ({})",
@@ -421,7 +448,7 @@ impl Marker {
         let nothing = untouched && self.takes_over.is_none();
         let releasing = async {
             if nothing {
-                return self.target.remove_marks(&[self.id.as_str()]).await;
+                return self.remove().await;
             }
             self.flush(false).await?;
             if settled {
