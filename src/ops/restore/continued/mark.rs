@@ -13,10 +13,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::error::Result;
 use crate::base::escape::quoted;
+use crate::config::selection::RECORDS_DB;
 use crate::model::id::BackupId;
 use crate::ops::restore::filter::RestoreFilter;
 use crate::ops::restore::marks::{MarkFormat, understood};
-use crate::ops::restore::namespaces::{BackupNamespace, NamespaceKey};
+use crate::ops::restore::namespaces::{BackupNamespace, NamespaceKey, full_name, is_ordinary};
 use crate::ops::restore::options::{RestoreOptions, Users};
 use crate::ops::restore::origin::RestoreOrigin;
 use crate::restore_target::marks::Identities;
@@ -204,6 +205,15 @@ impl MarkedNamespace {
     }
 }
 
+/// Returns true if a restore may mark a namespace as made by it.
+fn may_be_made(db: &str, name: &str) -> bool {
+    // The servers refuse other names (code 73), and longer names of databases.
+    let valid = db.len() < 64 && !db.contains(['/', '\\', '.', ' ', '"', '$', '\0']);
+    let valid = valid && !name.is_empty() && !name.contains('\0');
+    let own = ["config", RECORDS_DB].contains(&db) || db == "admin" && name.starts_with("system.");
+    valid && !own && is_ordinary(db, name)
+}
+
 /// All documents of one mark.
 #[derive(Debug, Clone)]
 pub(super) struct WholeMark {
@@ -212,13 +222,19 @@ pub(super) struct WholeMark {
 }
 
 impl WholeMark {
-    /// Puts the documents of all marks together, the oldest mark first.
+    /// Puts the documents of all marks together, the oldest mark first. Leaves out namespaces that no restore makes, because anybody
+    /// with the right to write marks may have named them.
     pub(super) fn all(documents: &[RawDocumentBuf]) -> Vec<WholeMark> {
         let marks: Vec<LoadMark> = understood(documents, MarkFormat::Load);
         let added: Vec<MarkedNamespaces> = understood(documents, MarkFormat::Namespaces);
         let whole = |mark: LoadMark| {
             let mut namespaces: BTreeMap<NamespaceKey, Vec<MarkedNamespace>> = BTreeMap::new();
             for one in added.iter().filter(|added| added.of == mark.id).flat_map(|added| &added.namespaces) {
+                if !may_be_made(&one.db, &one.name) {
+                    let name = full_name(&one.key());
+                    log::warn!("the mark of the restore {} names {name:?}, which no restore makes", mark.id);
+                    continue;
+                }
                 namespaces.entry(one.key()).or_default().push(one.clone());
             }
             WholeMark { mark, namespaces }

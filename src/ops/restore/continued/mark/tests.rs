@@ -146,3 +146,38 @@ fn words_of_a_mark_are_quoted() {
     let words = ["--ns-include", "a.*", "x; rm -rf /", ""].map(String::from);
     assert_eq!(command_text(&words), "uzima-backup restore --ns-include 'a.*' 'x; rm -rf /' ''");
 }
+
+#[test]
+fn namespaces_that_no_restore_makes_are_left_out_of_a_mark() {
+    for (db, name) in [("shop", "a"), ("shop", "system.js"), ("shop", "system.buckets.w"), ("admin", "own")] {
+        assert!(may_be_made(db, name), "{db}.{name}");
+    }
+    let long = "x".repeat(64);
+    let never = [
+        ("admin", "system.users"),
+        ("admin", "system.roles"),
+        ("admin", "system.keys"),
+        ("admin", "system.js"),
+        ("config", "shards"),
+        ("local", "oplog.rs"),
+        ("uzima_backup", "restores"),
+        ("uzima_backup", "records"),
+        ("shop", "system.views"),
+        ("shop", "system.profile"),
+        ("shop", "$cmd"),
+        ("shop", ""),
+        ("", "a"),
+        ("a.b $", "a"),
+        (&long, "a"),
+    ];
+    let mut all = bson::RawArrayBuf::new();
+    for (db, name) in never.into_iter().chain([("shop", "a")]) {
+        all.push(rawdoc! {"db": db, "name": name, "identity": "1", "created": true, "complete": 5_i64});
+    }
+    let row = rawdoc! {"_id": ObjectId::from_bytes([2; 12]), "format": 3, "of": ID, "namespaces": all};
+    let whole = WholeMark::all(&[mark(), row]).remove(0);
+    let there = never.map(|(db, name)| (db.to_string(), Identities::from([(name.into(), "1".into())])));
+    assert!(whole.existing(&there.into()).is_empty());
+    assert_eq!(whole.databases(), BTreeSet::from(["shop"]));
+    assert_eq!(names(&whole.existing(&found(&[("a", "1")]))), [("a", Some(5))]);
+}
