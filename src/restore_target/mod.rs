@@ -199,7 +199,7 @@ impl RestoreTarget {
     }
 
     /// The connected user and its database, for a command that grants a role.
-    fn user_and_db(&self) -> (&str, &str) {
+    pub(crate) fn user_and_db(&self) -> (&str, &str) {
         self.user.as_ref().map_or(("…", "admin"), |user| (&user.name, &user.db))
     }
 

@@ -378,7 +378,8 @@ pub(super) async fn make(
     let mut in_the_way = survey.map_or(Ok(Vec::new()), |survey| survey.beside(&namespaces))?;
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
     let (mark, continued) =
-        continued::plan(origin, target, options, &mut namespaces, &mut in_the_way, &mut notes).await?;
+        continued::plan(origin, target, options, &mut namespaces, survey, &mut in_the_way, &mut notes)
+            .await?;
     if let Some(survey) = survey.filter(|_| mark.replayed) {
         stay_if_new(target, &found, survey, &mut in_the_way).await?;
     }

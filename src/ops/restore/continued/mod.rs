@@ -21,6 +21,7 @@ use super::marks::{MarkFormat, Marks, understood};
 use super::namespaces::{NamespaceKey, Planned, Resumed, full_name};
 use super::options::RestoreOptions;
 use super::origin::RestoreOrigin;
+use super::replay::SliceSurvey;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::model::namespace::Type;
@@ -66,6 +67,8 @@ struct MarksAtTarget {
     /// Ids whose mark has no first document any more.
     orphans: BTreeSet<String>,
     found: BTreeMap<String, Identities>,
+    /// Databases of the marks that the server did not list, and why.
+    unlisted: BTreeMap<String, String>,
     /// The time of the target.
     now: i64,
 }
@@ -77,17 +80,20 @@ impl MarksAtTarget {
         let orphans =
             added.iter().map(|added| &added.of).filter(|of| marks.iter().all(|one| one.mark.id != **of));
         let orphans = orphans.map(ToString::to_string).collect();
-        let mut found = BTreeMap::new();
+        let (mut found, mut unlisted) = (BTreeMap::new(), BTreeMap::new());
         for db in marks.iter().flat_map(WholeMark::databases).collect::<BTreeSet<_>>() {
             // The name comes from a document that anybody may have written.
             match target.all_identities(db).await {
                 Ok(identities) => drop(found.insert(db.to_string(), identities)),
-                Err(error) if error.kind() == Kind::Refused => log::warn!("{}", error.chain()),
+                Err(error) if error.kind() == Kind::Refused => {
+                    log::warn!("{}", error.chain());
+                    unlisted.insert(db.to_string(), error.chain());
+                }
                 Err(error) => return Err(error),
             }
         }
         let now = if marks.is_empty() { 0 } else { target.seconds().await? };
-        Ok(MarksAtTarget { marks, orphans, found, now })
+        Ok(MarksAtTarget { marks, orphans, found, unlisted, now })
     }
 
     /// Returns true if the restore of a mark may be at work.
@@ -103,6 +109,23 @@ impl MarksAtTarget {
         mark.existing(&self.found)
     }
 
+    /// The first database of a mark that the server did not list, and why.
+    fn unlisted<'a>(&'a self, mark: &'a WholeMark) -> Option<(&'a str, &'a str)> {
+        mark.databases().into_iter().find_map(|db| Some((db, self.unlisted.get(db)?.as_str())))
+    }
+
+    /// Refuses to go on with a restore, or to discard it, if it is not known which of its namespaces exist.
+    fn refuse_unlisted(&self, mark: &WholeMark, user: (&str, &str)) -> Result<()> {
+        let Some((db, why)) = self.unlisted(mark) else { return Ok(()) };
+        let id = &mark.mark.id;
+        let what = format!("the restore {id} made namespaces in {db:?}, which cannot be listed: {why}");
+        let (user, of) = user;
+        Err(Error::failed(what).hint(format!(
+            "Nothing was changed. The user needs the right listCollections there: \
+             db.getSiblingDB({of:?}).grantRolesToUser({user:?}, [{{role: \"readWrite\", db: {db:?}}}])"
+        )))
+    }
+
     /// The newest mark of the restore that brings this data.
     fn newest(&self, data: &RestoredData) -> Option<&WholeMark> {
         let fits = self.marks.iter().filter(|one| data.differs(&one.mark.data).is_none());
@@ -116,7 +139,8 @@ impl MarksAtTarget {
             let same = data.differs(&one.mark.data).is_none();
             // A view of the same definition may be that of another restore, and has no data.
             let gone = self.existing(one).iter().all(|made| is_of_view(&made.identity));
-            !self.is_at_work(one) && (same || gone && !one.databases().is_empty())
+            let known = self.unlisted(one).is_none();
+            known && !self.is_at_work(one) && (same || gone && !one.databases().is_empty())
         };
         let ids = self.marks.iter().filter(is).map(|one| one.mark.id.to_string());
         ids.chain(self.orphans.iter().cloned()).collect()
@@ -133,10 +157,16 @@ pub(super) async fn plan(
     target: &RestoreTarget,
     options: &RestoreOptions,
     namespaces: &mut [Planned],
+    survey: Option<&SliceSurvey>,
     in_the_way: &mut Vec<NamespaceKey>,
     notes: &mut Vec<String>,
 ) -> Result<(MarkPlan, Option<ContinuedFacts>)> {
-    let Some(wanted) = &options.mark else { return Ok(Default::default()) };
+    let Some(wanted) = &options.mark else {
+        if options.sifts() {
+            refuse_interrupted(target, namespaces).await?;
+        }
+        return Ok(Default::default());
+    };
     if !options.continues && !target.may_mark().await? {
         let step = target.grant_of_marks();
         notes.push(format!(
@@ -171,7 +201,18 @@ pub(super) async fn plan(
     if there.is_at_work(fits) {
         return Err(at_work(fits));
     }
-    let made = there.existing(fits);
+    there.refuse_unlisted(fits, target.user_and_db())?;
+    let filled: BTreeSet<NamespaceKey> = namespaces.iter().map(|planned| planned.chosen.key()).collect();
+    let mut made = there.existing(fits);
+    // Anybody may have written the mark: the same restore makes only these namespaces.
+    made.retain(|one| {
+        let key = one.key();
+        let known = filled.contains(&key) || survey.is_some_and(|survey| survey.makes(&key));
+        if !known {
+            log::warn!("{:?} stays, although the mark of {} names it", full_name(&key), fits.mark.id);
+        }
+        known
+    });
     let mut facts = ContinuedFacts { id: fits.mark.id.to_string(), kept: Vec::new(), dropped: Vec::new() };
     let mut stays = made.clone();
     for (one, stays) in made.iter().zip(&mut stays) {
@@ -179,6 +220,10 @@ pub(super) async fn plan(
             stays.complete = None;
             continue;
         };
+        if planned.source.kind == Type::View && planned.existing.is_some_and(|existing| existing.same) {
+            // It has no documents, and stays as it is.
+            continue;
+        }
         let resumed = resume(planned, one, fits.mark.state);
         match resumed {
             Resumed::Kept { .. } => facts.kept.push(planned.chosen.name()),
@@ -189,7 +234,6 @@ pub(super) async fn plan(
         }
         planned.resumed = Some(resumed);
     }
-    let filled: BTreeSet<NamespaceKey> = namespaces.iter().map(|planned| planned.chosen.key()).collect();
     let beside = made.iter().filter(|one| one.created && !filled.contains(&one.key()));
     let beside: Vec<_> = beside.map(|one| (one.key(), one.identity.clone())).collect();
     in_the_way.retain(|key| !beside.iter().any(|(beside, _)| beside == key));
@@ -204,6 +248,36 @@ pub(super) async fn plan(
     let marker = Marker::new(target, wanted, origin.place(), data, Some(takes_over), others);
     let replayed = fits.mark.state == LoadState::Replaying;
     Ok((MarkPlan { marker: Some(marker), beside, replayed, interrupted: None }, Some(facts)))
+}
+
+/// Refuses to write documents to collections that an interrupted restore made: its mark stays, so that `--discard` or `--continue`
+/// would drop them later.
+async fn refuse_interrupted(target: &RestoreTarget, namespaces: &[Planned]) -> Result<()> {
+    let documents = match target.marks().await {
+        // Without the right to read marks, nothing is known about them.
+        Err(error) if error.kind() == Kind::Refused => {
+            log::info!("{}", error.chain());
+            return Ok(());
+        }
+        documents => documents?,
+    };
+    let there = MarksAtTarget::look(target, &documents).await?;
+    let existing = namespaces.iter().filter(|planned| planned.existing.is_some());
+    let existing: BTreeSet<NamespaceKey> = existing.map(|planned| planned.chosen.key()).collect();
+    for mark in &there.marks {
+        let mut made = there.existing(mark).into_iter().filter(|made| !is_of_view(&made.identity));
+        let Some(made) = made.find(|made| existing.contains(&made.key())) else { continue };
+        if there.is_at_work(mark) {
+            return Err(at_work(mark));
+        }
+        let (name, id) = (full_name(&made.key()), &mark.mark.id);
+        let command = mark.mark.command_text();
+        return Err(Error::failed(format!("{name} was made by the interrupted restore {id}")).hint(format!(
+            "Nothing was changed. `{command}` goes on with that restore; `uzima-backup restore --discard {id}` drops the collections \
+             that it made"
+        )));
+    }
+    Ok(())
 }
 
 /// What happens to a namespace that the interrupted restore filled.
@@ -324,6 +398,7 @@ impl Marks {
         if there.is_at_work(mark) {
             return Err(at_work(mark));
         }
+        there.refuse_unlisted(mark, self.target.user_and_db())?;
         // No other run can take the mark over from now on.
         let own =
             rawdoc! {"run": ObjectId::new(), "pid": i64::from(std::process::id()), "space": process::space()};

@@ -148,6 +148,11 @@ impl SliceSurvey {
         }
     }
 
+    /// Returns true if the replay may create a namespace of the target.
+    pub(crate) fn makes(&self, key: &NamespaceKey) -> bool {
+        self.touched.contains_key(key) || self.reshaped.contains(key)
+    }
+
     /// The namespaces of the target that the slice writes to, except the restored ones. Returns a usage error
     /// if two namespaces would get the same name.
     pub(crate) fn beside(&self, planned: &[Planned]) -> Result<Vec<NamespaceKey>> {
