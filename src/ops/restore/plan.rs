@@ -377,8 +377,9 @@ pub(super) async fn make(
     unfit::check(options, &namespaces, survey, &found)?;
     let mut in_the_way = survey.map_or(Ok(Vec::new()), |survey| survey.beside(&namespaces))?;
     in_the_way.retain(|key| found.has(key) && !extra.contains(key));
+    let by_replay = survey.map(SliceSurvey::may_create).unwrap_or_default();
     let (mark, continued) =
-        continued::plan(origin, target, options, &mut namespaces, survey, &mut in_the_way, &mut notes)
+        continued::plan(origin, target, options, &mut namespaces, &by_replay, &mut in_the_way, &mut notes)
             .await?;
     if let Some(survey) = survey.filter(|_| mark.replayed) {
         stay_if_new(target, &found, survey, &mut in_the_way).await?;

@@ -21,7 +21,6 @@ use super::marks::{MarkFormat, Marks, understood};
 use super::namespaces::{NamespaceKey, Planned, Resumed, full_name};
 use super::options::RestoreOptions;
 use super::origin::RestoreOrigin;
-use super::replay::SliceSurvey;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::model::namespace::Type;
@@ -148,7 +147,7 @@ impl MarksAtTarget {
 }
 
 /// Plans the mark of a restore, and with `--continue` what happens to the namespaces that the interrupted restore made. Adds a note
-/// to `notes` if the restore cannot be continued.
+/// to `notes` if the restore cannot be continued. `by_replay` has the namespaces that the replay may create.
 ///
 /// # Errors
 /// Returns a usage error if no interrupted restore is the same as this one, and an error if it may be at work.
@@ -157,7 +156,7 @@ pub(super) async fn plan(
     target: &RestoreTarget,
     options: &RestoreOptions,
     namespaces: &mut [Planned],
-    survey: Option<&SliceSurvey>,
+    by_replay: &BTreeSet<NamespaceKey>,
     in_the_way: &mut Vec<NamespaceKey>,
     notes: &mut Vec<String>,
 ) -> Result<(MarkPlan, Option<ContinuedFacts>)> {
@@ -207,7 +206,7 @@ pub(super) async fn plan(
     // Anybody may have written the mark: the same restore makes only these namespaces.
     made.retain(|one| {
         let key = one.key();
-        let known = filled.contains(&key) || survey.is_some_and(|survey| survey.makes(&key));
+        let known = filled.contains(&key) || by_replay.contains(&key);
         if !known {
             log::warn!("{:?} stays, although the mark of {} names it", full_name(&key), fits.mark.id);
         }

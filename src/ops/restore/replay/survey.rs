@@ -148,9 +148,9 @@ impl SliceSurvey {
         }
     }
 
-    /// Returns true if the replay may create a namespace of the target.
-    pub(crate) fn makes(&self, key: &NamespaceKey) -> bool {
-        self.touched.contains_key(key) || self.reshaped.contains(key)
+    /// The namespaces of the target that the replay may create.
+    pub(crate) fn may_create(&self) -> BTreeSet<NamespaceKey> {
+        self.touched.keys().chain(&self.reshaped).cloned().collect()
     }
 
     /// The namespaces of the target that the slice writes to, except the restored ones. Returns a usage error
