@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use uzima_testkit::wire_proxy::{Action, Rule};
 
-use super::support::{Case, NAMES, has_ended, insert_into, printed, shell};
+use super::support::{Case, NAMES, has_ended, insert_into, interrupt_at, printed, shell};
 use crate::cli::support::run;
 use crate::restore::support::rows;
 
@@ -132,7 +132,10 @@ async fn a_large_collection_stays_after_a_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_continued_restore_that_is_interrupted_goes_on_again() {
     let case = Case::new().await;
-    case.interrupt(&[], insert_into("c"), libc::SIGTERM).await;
+    // Other workers would complete the later collections meanwhile.
+    let at = ["c", "d", "e"].map(insert_into).to_vec();
+    let mut tool = case.tool(&["latest"]);
+    interrupt_at(&case.proxy, &mut tool, at, libc::SIGTERM).await.expect("it inserts");
     let first = case.interrupted();
     let a = case.uuid("a").await;
     let ran = case.interrupt(&["--continue"], insert_into("e"), libc::SIGTERM).await.ends(143);

@@ -140,11 +140,21 @@ impl Case {
 
 /// Runs a command, and ends it by a signal at a command of the server. `None` if it ended before.
 pub async fn interrupt(proxy: &WireProxy, command: &mut Command, at: Rule, signal: i32) -> Option<Ran> {
+    interrupt_at(proxy, command, vec![at], signal).await
+}
+
+/// [`interrupt`] at the first of several commands. The others are not answered before the signal either.
+pub async fn interrupt_at(
+    proxy: &WireProxy,
+    command: &mut Command,
+    at: Vec<Rule>,
+    signal: i32,
+) -> Option<Ran> {
     let gate = Gate::default();
-    let held = proxy.add(at.then(Action::Hold(gate.clone())));
+    let held: Vec<_> = at.into_iter().map(|at| proxy.add(at.then(Action::Hold(gate.clone())))).collect();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool");
     let mut reached = true;
-    while proxy.hits(held) == 0 {
+    while held.iter().all(|held| proxy.hits(*held) == 0) {
         if child.try_wait().expect("its state").is_some() {
             reached = false;
             break;
@@ -152,12 +162,12 @@ pub async fn interrupt(proxy: &WireProxy, command: &mut Command, at: Rule, signa
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     if reached {
-        // Commands that were sent at the same time are answered.
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        be_quiet(proxy).await;
         // SAFETY: the process is our own child and has not been waited for yet.
         unsafe { libc::kill(child.id() as i32, signal) };
         if signal != libc::SIGKILL {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // A busy machine takes its time to deliver the signal.
+            tokio::time::sleep(Duration::from_millis(300)).await;
             gate.open();
         }
     }
@@ -169,6 +179,18 @@ pub async fn interrupt(proxy: &WireProxy, command: &mut Command, at: Rule, signa
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let ran = Ran { code: ended.status.code(), stdout: text(ended.stdout), stderr: text(ended.stderr) };
     reached.then_some(ran)
+}
+
+/// Waits until the tool sends nothing more: the commands beside the held ones are answered, and those that follow them as well.
+async fn be_quiet(proxy: &WireProxy) {
+    let sent = || proxy.log().iter().filter(|command| !command.is_hello()).count();
+    let (mut before, mut since) = (sent(), 0);
+    while since < 10 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let now = sent();
+        since = if now == before { since + 1 } else { 0 };
+        before = now;
+    }
 }
 
 /// The differences between an original and a server. The trials of a run that was killed are left out: a later run drops them when they
