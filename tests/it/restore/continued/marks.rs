@@ -1,8 +1,11 @@
 //! The marks: which restore they are of, marks that nobody can trust, rights, and that nothing of them stays.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use bson::doc;
 use uzima_testkit::mongod::Mongod;
-use uzima_testkit::wire_proxy::Rule;
+use uzima_testkit::wire_proxy::{Action, Gate, Rule};
 
 use super::support::{Case, NAMES, insert_into, printed};
 use crate::cli::support::run;
@@ -26,7 +29,7 @@ async fn a_restore_that_ended_leaves_no_trace() {
 
     // A collection that is refused by the server is a problem of the report.
     case.empty().await;
-    case.proxy.add(Rule::on("insert").namespace("shop.b").then(uzima_testkit::wire_proxy::Action::fail(20)));
+    case.proxy.add(Rule::on("insert").namespace("shop.b").then(Action::fail(20)));
     let ran = case.restore(&[], 1).says(&["not restored completely", "--ns-include shop.b --drop"]);
     case.proxy.clear();
     assert!(!ran.stderr.contains("--continue"), "{ran:?}");
@@ -195,4 +198,122 @@ async fn a_user_with_the_role_restore_restores_without_a_mark() {
         assert_eq!(case.count("e").await, 40);
         assert_eq!(case.marks().count_documents(doc! {}).await.expect("a count"), 0);
     }
+}
+
+/// A mark can name existing namespaces that its restore did not make. --continue drops only those that the restore would make.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continued_restore_drops_nothing_beside_its_own_namespaces() {
+    let case = Case::new().await;
+    rows(&case.live, "shop", "own", 0..3).await;
+    rows(&case.live, "uzima_backup", "records", 0..3).await;
+    case.interrupt(&[], insert_into("e"), libc::SIGTERM).await;
+    let id = case.interrupted().remove(0);
+    let mut all = Vec::new();
+    for (db, name) in [("shop", "own"), ("uzima_backup", "records")] {
+        let listing = doc! {"listCollections": 1, "filter": {"name": name}};
+        let listed = case.live.database(db).run_command(listing).await.expect("a list");
+        let row = &listed.get_document("cursor").and_then(|c| c.get_array("firstBatch")).expect("rows")[0];
+        let uuid =
+            row.as_document().and_then(|row| row.get_document("info").ok()).expect("its info").get("uuid");
+        let Some(bson::Bson::Binary(uuid)) = uuid else { panic!("{row}") };
+        let identity: String = uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        all.push(doc! {"db": db, "name": name, "identity": identity, "created": true, "complete": 3_i64});
+    }
+    let row = doc! {"_id": bson::oid::ObjectId::new(), "format": 3, "of": &id, "namespaces": all};
+    case.marks().insert_one(row).await.expect("a document");
+    let kept = case.kept().to_string();
+    assert!(kept.contains("shop.own") && !kept.contains("uzima_backup.records"), "{kept}");
+    let report = case.restore(&["--continue", "--json"], 0).json();
+    assert!(!report["continued"]["dropped"].to_string().contains("shop.own"), "{report}");
+    assert_eq!(case.count("own").await, 3);
+    let records = case.live.database("uzima_backup").collection::<bson::Document>("records");
+    assert_eq!(records.count_documents(doc! {}).await.expect("a count"), 3);
+}
+
+/// A user who may not list a marked database cannot know what is left there: the mark stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_a_database_that_the_user_may_not_list_stays() {
+    let case = Case::of(Mongod::builder(), Mongod::builder().auth(), &["--db", "shop"]).await;
+    let args = ["--ns-exclude", "shop.system.js"];
+    case.interrupt(&args, insert_into("e"), libc::SIGTERM).await;
+    let id = case.interrupted().remove(0);
+    let roles = [("readWrite", "uzima_backup"), ("readWrite", "x"), ("dbAdmin", "x")];
+    case.target.create_user("limited", "x", &roles).await.expect("a user");
+    let tool = |args: &[&str]| {
+        let mut command = case.tool(args);
+        command.env("RESTORE_URI", case.proxy.uri(&case.target.uri_as("limited", "x", "admin")));
+        command
+    };
+    run(&mut tool(&["--discard", &id])).ends(1).says(&[
+        &id,
+        "\"shop\"",
+        "cannot be listed",
+        "listCollections",
+    ]);
+    assert_eq!(case.interrupted(), [id.as_str()]);
+    assert_eq!(case.count("a").await, 40);
+    // A restore that ends removes only marks of which nothing is left.
+    let other = ["latest", "--ns-include", "shop.a", "--ns-from", "shop.*", "--ns-to", "x.*"];
+    let ran = run(&mut tool(&other));
+    let restored = case.live.database("x").collection::<bson::Document>("a");
+    assert_eq!(restored.count_documents(doc! {}).await.expect("a count"), 40, "{ran:?}");
+    assert_eq!(case.interrupted(), [id.as_str()], "{ran:?}");
+    case.restore(&["--ns-exclude", "shop.system.js", "--continue"], 0);
+}
+
+/// Documents are not merged into a collection that --discard or --continue would drop later.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_merged_into_a_collection_of_an_interrupted_restore() {
+    let case = Case::new().await;
+    rows(&case.live, "shop", "own", 0..3).await;
+    case.interrupt(&[], insert_into("e"), libc::SIGTERM).await;
+    let id = case.interrupted().remove(0);
+    let made = format!("was made by the interrupted restore {id}");
+    let says = [made.as_str(), "--continue` goes on with that restore", &format!("--discard {id}")];
+    case.restore(&["--merge", "--ns-include", "shop.e"], 1).says(&says);
+    case.restore(&["--merge", "--ns-include", "shop.e", "--dry-run"], 1).says(&says);
+    case.restore(&["--filter", "{\"_id\": 1}", "--ns-include", "shop.e"], 1).says(&says);
+    let beside = ["--merge", "--ns-include", "shop.e", "--ns-from", "shop.e", "--ns-to", "shop.other"];
+    case.restore(&beside, 0);
+    assert_eq!(case.count("other").await, 40);
+    run(&mut case.tool(&["--discard", &id])).ends(0);
+    case.restore(&["--merge", "--ns-include", "shop.e"], 0);
+    assert_eq!(case.count("e").await, 40);
+}
+
+/// A view that is the same stays as it is: nothing can be deleted from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_was_there_stays() {
+    let case = Case::new().await;
+    let view = doc! {"create": "z_view", "viewOn": "a", "pipeline": []};
+    case.live.database("shop").run_command(view).await.expect("a view");
+    case.interrupt(&[], insert_into("system.js"), libc::SIGTERM).await;
+    case.proxy.clear_log();
+    case.restore(&["--continue"], 0);
+    let changed = |name: &str| case.proxy.commands(name).iter().any(|one| one.namespace == "shop.z_view");
+    assert!(!changed("delete") && !changed("drop") && !changed("create"));
+    case.assert_equal("continued").await;
+}
+
+/// A run that stalled does not remove the mark of the run that took over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_stalled_leaves_the_mark_of_the_next_run() {
+    let case = Case::new().await;
+    let gate = Gate::default();
+    let end = Rule::on("delete").namespace("uzima_backup.restores").nth(1);
+    let held = case.proxy.add(end.then(Action::Hold(gate.clone())));
+    let mut tool = case.tool(&["latest"]);
+    let mut child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool");
+    while case.proxy.hits(held) == 0 {
+        assert!(child.try_wait().expect("its state").is_none(), "it ended before");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let taken = doc! {"$set": {"run": bson::oid::ObjectId::new()}};
+    case.marks().update_one(doc! {"format": 2}, taken).await.expect("an update");
+    gate.open();
+    let ended = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("another run took over the restore"), "{said}");
+    assert_eq!(case.interrupted().len(), 1, "{said}");
+    assert!(case.marks().count_documents(doc! {"format": 3}).await.expect("a count") > 0);
 }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::read_all::{Snapshot, read_all};
-use uzima_testkit::wire_proxy::{Rule, WireProxy};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use super::support::{differences, has_ended, interrupt};
 use crate::cli::support::run;
@@ -168,4 +168,35 @@ async fn complete_collections_stay_until_the_replay() {
     assert!(kept.contains(&"shop.a".into()), "{report}");
     let found = read_all(&target.live).await.expect("the target");
     assert_eq!(wanted.diff(&found), Vec::<String>::new());
+}
+
+/// The server refuses to add to the mark. The mark still says that the oplog is replayed, or is removed before the replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_is_given_up_does_not_say_loading_during_the_replay() {
+    let (dump, _server, _) = dump().await;
+    let target = Target::new().await;
+    let marks = |command: &str| Rule::on(command).namespace("uzima_backup.restores");
+    let refused = |rule: Rule| rule.times(1_000).then(Action::fail(13));
+    let rename = || Rule::on("renameCollection").nth(1);
+    target.proxy.add(refused(marks("insert")));
+    let mut tool = target.tool(&dump, &[]);
+    interrupt(&target.proxy, &mut tool, rename(), libc::SIGKILL).await.expect("it renames");
+    assert_eq!(target.state().await.as_deref(), Some("replaying"));
+
+    target.empty().await;
+    target.proxy.add(refused(marks("insert")));
+    target.proxy.add(refused(marks("update").from(2)));
+    let mut tool = target.tool(&dump, &[]);
+    interrupt(&target.proxy, &mut tool, rename(), libc::SIGKILL).await.expect("it renames");
+    assert_eq!(target.state().await, None);
+
+    // If neither is possible, nothing is replayed.
+    target.empty().await;
+    target.proxy.clear_log();
+    target.proxy.add(refused(marks("insert")));
+    target.proxy.add(refused(marks("update").from(2)));
+    target.proxy.add(refused(marks("delete")));
+    run(&mut target.tool(&dump, &[])).ends(1).says(&["cannot remove the mark of the restore"]);
+    assert!(target.proxy.commands("renameCollection").is_empty());
+    target.proxy.clear();
 }
