@@ -88,26 +88,26 @@ impl Life {
         self.world.inbox.answer(day.mail);
         self.grow().await;
         at(3);
-        self.night(day).await;
-        self.standing(true).await;
+        Box::pin(self.night(day)).await;
+        Box::pin(self.standing(true)).await;
         at(4);
         for job in 0..2 {
-            self.clean(job, day.cleanup[job], &[], false, false, true).await;
+            Box::pin(self.clean(job, day.cleanup[job], &[], false, false, true)).await;
         }
-        self.standing(false).await;
+        Box::pin(self.standing(false)).await;
         if midnight.weekday() == Weekday::Sun {
             at(5);
-            self.statistics().await;
+            Box::pin(self.statistics()).await;
         }
         if midnight.day() == 1 {
             at(6);
-            self.health().await;
+            Box::pin(self.health()).await;
         }
         at(12);
-        self.afternoon(day).await;
-        self.standing(false).await;
+        Box::pin(self.afternoon(day)).await;
+        Box::pin(self.standing(false)).await;
         if n.is_multiple_of(10) {
-            self.remember_records().await;
+            Box::pin(self.remember_records()).await;
         }
     }
 

@@ -162,7 +162,7 @@ impl World {
             notes: Notes::default(),
         };
         let recording = Recording { records: self.records(job), redactor: Redactor::default(), alone: true };
-        let outcome = killed(&store, recorded_backup(resources, &options, &recording)).await;
+        let outcome = killed(&store, Box::pin(recorded_backup(resources, &options, &recording))).await;
         let ids = ids.lock().expect("no holder panics").clone();
         let fresh = || BackupId::new(started, &mut rand::rng()).to_string();
         let run = ids.last().map_or_else(fresh, ToString::to_string);
