@@ -260,6 +260,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "skipped": [],
           "notes": [],
           "at": null,
+          "merge": false,
           "drop": false,
           "namespaces": [
             {
@@ -321,6 +322,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "skipped": [],
           "notes": [],
           "at": null,
+          "merge": false,
           "drop": false,
           "namespaces": [
             {
@@ -367,6 +369,7 @@ async fn restore_prints_its_plan_its_refusal_and_its_report() {
           "skipped": [],
           "notes": [],
           "at": null,
+          "merge": false,
           "namespaces": [
             {
               "from": "shop.customers",
