@@ -15,6 +15,7 @@ use super::{RestoreTarget, acknowledged, number};
 use crate::base::error::{Error, Kind, Result};
 use crate::config::selection::RECORDS_DB;
 use crate::model::namespace::BUCKETS;
+use crate::mongo::commands::uuid_of;
 use crate::mongo::errors;
 
 /// The collection of the marks.
@@ -116,25 +117,13 @@ impl RestoreTarget {
 
     /// Removes marks, with the documents that were added to them. Drops the collection of the marks if none is left.
     pub(crate) async fn remove_marks(&self, ids: &[&str]) -> Result<()> {
-        let mut tried = self.try_to_remove(ids).await;
-        for _ in 1..REMOVALS {
-            if tried.is_err() {
-                tried = self.try_to_remove(ids).await;
-            }
-        }
-        tried.map_err(|error| error.of_kind(Kind::Failed))
+        removing(async || self.try_to_remove(ids).await).await
     }
 
     /// Removes a mark, with the documents that were added to it, if it belongs to `run` or is gone already. Returns false if it belongs to
     /// another run.
     pub(crate) async fn remove_mark_of(&self, id: &str, run: ObjectId) -> Result<bool> {
-        let mut removed = self.remove_first(id, run).await;
-        for _ in 1..REMOVALS {
-            if removed.is_err() {
-                removed = self.remove_first(id, run).await;
-            }
-        }
-        match removed.map_err(|error| error.of_kind(Kind::Failed))? {
+        match removing(async || self.remove_first(id, run).await).await? {
             true => self.remove_marks(&[id]).await.map(|()| true),
             false => Ok(false),
         }
@@ -159,7 +148,7 @@ impl RestoreTarget {
     async fn try_to_remove(&self, ids: &[&str]) -> Result<()> {
         let all = || ids.iter().copied().collect::<RawArrayBuf>();
         let mut deletes = RawArrayBuf::new();
-        // What is left of a mark without its first document means nothing.
+        // Further documents without the first one are ignored.
         deletes.push(rawdoc! {"q": {"_id": {"$in": all()}}, "limit": 0});
         deletes.push(rawdoc! {"q": {"of": {"$in": all()}}, "limit": 0});
         let command = rawdoc! {"delete": MARKS, "deletes": deletes, "writeConcern": self.concern.clone()};
@@ -253,6 +242,17 @@ impl RestoreTarget {
     }
 }
 
+/// Tries a removal up to [`REMOVALS`] times.
+async fn removing<T>(attempt: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let mut tried = attempt().await;
+    for _ in 1..REMOVALS {
+        if tried.is_err() {
+            tried = attempt().await;
+        }
+    }
+    tried.map_err(|error| error.of_kind(Kind::Failed))
+}
+
 /// An update that sets fields, and the time of the last change.
 fn dated(set: RawDocumentBuf) -> RawDocumentBuf {
     rawdoc! {"$set": set, "$currentDate": {"changed_at": true}}
@@ -271,9 +271,8 @@ fn refused(answer: &bson::Document) -> Result<()> {
 }
 
 fn identities_in(rows: &[RawDocumentBuf]) -> Identities {
-    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let uuids: Identities =
-        rows.iter().filter_map(|row| super::uuid(row)).map(|(name, uuid)| (name, hex(uuid))).collect();
+    let uuid = |row: &RawDocumentBuf| Some((row.get_str("name").ok()?.to_string(), uuid_of(row)?));
+    let uuids: Identities = rows.iter().filter_map(uuid).collect();
     let identity = |row: &RawDocumentBuf| {
         let name = row.get_str("name").ok()?;
         let identity = match row.get_str("type").ok()? {

@@ -2,10 +2,11 @@
 //! work. All are in one collection, and their format says which kind a document is.
 
 use bson::RawDocumentBuf;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::clock::Clock;
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::mongo::meaning;
 use crate::restore_target::RestoreTarget;
 
@@ -59,6 +60,12 @@ pub(super) fn understood<M: DeserializeOwned>(documents: &[RawDocumentBuf], form
         }
     }
     found
+}
+
+/// The document of a mark.
+pub(super) fn encode(mark: &impl Serialize) -> Result<RawDocumentBuf> {
+    bson::serialize_to_raw_document_buf(mark)
+        .map_err(|e| Error::failed("cannot encode the mark").caused_by(e))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use serde::Serialize;
 use tokio::task::AbortHandle;
 
 use super::MarksAtTarget;
@@ -19,7 +18,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::process;
 use crate::model::id::BackupId;
 use crate::model::namespace::Type;
-use crate::ops::restore::marks::MarkFormat;
+use crate::ops::restore::marks::{MarkFormat, encode};
 use crate::ops::restore::namespaces::NamespaceKey;
 use crate::ops::restore::options::MarkOptions;
 use crate::restore_target::RestoreTarget;
@@ -259,14 +258,13 @@ impl Marker {
             if let Some(why) = &queue.failed {
                 return Err(Error::failed(why.clone()));
             }
+            if queue.made.is_empty() || self.off.get().is_some() {
+                // Another task wrote it.
+                return Ok(());
+            }
             queue.bytes = 0;
             (std::mem::take(&mut queue.made), std::mem::take(&mut queue.complete))
         };
-        if made.is_empty() || self.off.get().is_some() {
-            // Another task wrote it.
-            self.lock().complete.extend(complete);
-            return Ok(());
-        }
         let written = self.tolerate(self.write_made(made, complete).await);
         if let Err(error) = &written {
             self.lock().failed = Some(error.chain());
@@ -482,9 +480,4 @@ impl Drop for Marker {
 
 fn strings(words: &[String]) -> bson::RawArrayBuf {
     words.iter().map(String::as_str).collect()
-}
-
-fn encode(value: &impl Serialize) -> Result<RawDocumentBuf> {
-    bson::serialize_to_raw_document_buf(value)
-        .map_err(|e| Error::failed("cannot encode the mark").caused_by(e))
 }

@@ -13,14 +13,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use aside::{AsideReport, KeptCollection, KeptRestore};
-use bson::RawDocumentBuf;
 use chrono::{DateTime, Utc};
 use mark::{HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
 pub(super) use staging::Staging;
 
 use super::filter::{self, RestoreFilter};
-use super::marks::{MarkFormat, Marks};
+use super::marks::{MarkFormat, Marks, encode};
 use super::namespaces::{BackupNamespace, NamespaceKey};
 use super::options::{RestoreOptions, Users};
 use super::origin::RestoreOrigin;
@@ -533,9 +532,4 @@ fn rename_results(report: &mut RestoreReport, id: &str) {
     let replayed =
         report.replayed.iter_mut().flat_map(|replayed| replayed.gone.iter_mut().chain(&mut replayed.came));
     names.chain(replayed).for_each(|name| *name = name.replacen(&prefix, "", 1));
-}
-
-fn encode(mark: &RestoreMark) -> Result<RawDocumentBuf> {
-    bson::serialize_to_raw_document_buf(mark)
-        .map_err(|e| Error::failed("cannot encode the mark").caused_by(e))
 }

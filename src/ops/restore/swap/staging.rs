@@ -3,10 +3,10 @@
 //! left, and `--discard` drops it.
 
 use super::mark::{MarkedCollection, RestoreMark};
-use super::{ABANDONING, Marks, SwapSide, SwapState, encode};
+use super::{ABANDONING, Marks, SwapSide, SwapState};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
-use crate::ops::restore::marks::MarkFormat;
+use crate::ops::restore::marks::{MarkFormat, encode};
 use crate::ops::restore::namespaces::NamespaceKey;
 use crate::restore_target::RestoreTarget;
 
