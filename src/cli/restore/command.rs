@@ -10,16 +10,16 @@ use crate::model::id::BackupId;
 use crate::model::optime::OpTime;
 
 /// Words that belong on one line, such as a flag and its value.
-type Unit = Vec<String>;
+type Part = Vec<String>;
 
 /// The command line of `restore` with these arguments, for a shell. Lines after the first begin with four spaces, and no line is
 /// longer than `width` if its words allow that.
 pub(super) fn command_line(args: &RestoreArgs, common: &Common, width: usize) -> String {
-    let units = units(args, common).into_iter();
-    let units = units.map(|unit| unit.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
+    let parts = parts(args, common).into_iter();
+    let parts = parts.map(|part| part.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
     let (mut text, mut length) = (String::from("uzima-backup"), "uzima-backup".len());
-    for unit in units {
-        let columns = console::measure_text_width(&unit);
+    for part in parts {
+        let columns = console::measure_text_width(&part);
         // Two columns for the backslash at the end of the line.
         if length + 1 + columns + 2 > width {
             text.push_str(" \\\n    ");
@@ -28,7 +28,7 @@ pub(super) fn command_line(args: &RestoreArgs, common: &Common, width: usize) ->
             text.push(' ');
             length += 1 + columns;
         }
-        text.push_str(&unit);
+        text.push_str(&part);
     }
     text
 }
@@ -54,7 +54,7 @@ pub(super) fn that_goes_on(
     }
     // The log and the form of the output have no influence on the restore.
     let common = Common { config: absolute(&common.config), ..Common::default() };
-    units(&args, &common).into_iter().flatten().skip(1).collect()
+    parts(&args, &common).into_iter().flatten().skip(1).collect()
 }
 
 /// The path from the root. A path that cannot be resolved stays as it is.
@@ -63,7 +63,7 @@ fn absolute(path: &Option<PathBuf>) -> Option<PathBuf> {
 }
 
 /// A new argument does not compile until it is here.
-fn units(args: &RestoreArgs, common: &Common) -> Vec<Unit> {
+fn parts(args: &RestoreArgs, common: &Common) -> Vec<Part> {
     let RestoreArgs {
         which,
         from,
@@ -98,9 +98,9 @@ fn units(args: &RestoreArgs, common: &Common) -> Vec<Unit> {
     let Common { config, json, quiet, log_file, verbose } = common;
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let id = |id: &Option<BackupId>| id.as_ref().map(ToString::to_string);
-    let mut units: Vec<Unit> = vec![vec!["restore".into()]];
-    units.extend(which.as_ref().map(|which| vec![which_text(which)]));
-    let mut value = |flag: &str, value: Option<String>| units.extend(value.map(|value| valued(flag, value)));
+    let mut parts: Vec<Part> = vec![vec!["restore".into()]];
+    parts.extend(which.as_ref().map(|which| vec![which_text(which)]));
+    let mut value = |flag: &str, value: Option<String>| parts.extend(value.map(|value| valued(flag, value)));
     value("--from", path(from));
     value("--job", job.clone());
     value("--dir", path(dir));
@@ -137,9 +137,9 @@ fn units(args: &RestoreArgs, common: &Common) -> Vec<Unit> {
         ("--json", json),
         ("--quiet", quiet),
     ];
-    units.extend(flags.iter().filter(|(_, set)| **set).map(|(flag, _)| vec![flag.to_string()]));
-    units.extend((0..*verbose).map(|_| vec!["--verbose".to_string()]));
-    units
+    parts.extend(flags.iter().filter(|(_, set)| **set).map(|(flag, _)| vec![flag.to_string()]));
+    parts.extend((0..*verbose).map(|_| vec!["--verbose".to_string()]));
+    parts
 }
 
 fn which_text(which: &WhichBackup) -> String {
@@ -151,7 +151,7 @@ fn which_text(which: &WhichBackup) -> String {
     }
 }
 
-fn valued(flag: &str, value: String) -> Unit {
+fn valued(flag: &str, value: String) -> Part {
     // A value that begins with a dash would be taken for a flag.
     match value.starts_with('-') {
         true => vec![format!("{flag}={value}")],

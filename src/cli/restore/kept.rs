@@ -1,6 +1,6 @@
 //! `restore --kept`, `--undo` and `--discard`.
 
-use std::io::IsTerminal;
+use chrono::{DateTime, Utc};
 
 use super::super::args::RestoreArgs;
 use super::super::output::{self, Output};
@@ -37,7 +37,7 @@ pub(super) async fn run(
 ) -> Result<Exit> {
     let (config, cancel) = (run.config, run.cancel);
     let asks = !matches!(wanted, Wanted::List) && !args.yes;
-    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if asks && !ask::at_terminal() {
         return Err(Error::usage("this changes a server, and there is no terminal to ask for confirmation")
             .hint("Look at --kept, then add --yes"));
     }
@@ -103,10 +103,7 @@ fn kept_text(report: &KeptReport) -> String {
             SwapState::Settled => format!("the {} collections are live", one.live.word()),
         };
         push_line(&mut text, &format!("{}: {state}", one.id));
-        push_line(
-            &mut text,
-            &format!("  from {}, begun {}", one.from, one.started_at.format("%Y-%m-%d %H:%M:%S UTC")),
-        );
+        from_text(&mut text, &one.from, one.started_at);
         for collection in &one.collections {
             let live = match collection.live {
                 _ if one.staging => "stays as it is".into(),
@@ -133,14 +130,17 @@ fn interrupted_text(text: &mut String, one: &InterruptedRestore) {
         false => format!("interrupted {doing}"),
     };
     push_line(text, &format!("{}: {state}", one.id));
-    let started = one.started_at.format("%Y-%m-%d %H:%M:%S UTC");
-    push_line(text, &format!("  from {}, begun {started}", one.from));
+    from_text(text, &one.from, one.started_at);
     for made in &one.namespaces {
         let complete = if made.complete { ", complete" } else { "" };
         push_line(text, &format!("  made {}: {}{complete}", made.namespace, documents_text(made.documents)));
     }
     push_line(text, &format!("  to go on: {}", one.command));
     push_line(text, &format!("  to drop what it made: uzima-backup restore --discard {}", one.id));
+}
+
+fn from_text(text: &mut String, from: &str, started_at: DateTime<Utc>) {
+    push_line(text, &format!("  from {from}, begun {}", started_at.format("%Y-%m-%d %H:%M:%S UTC")));
 }
 
 fn documents_text(documents: Option<u64>) -> String {

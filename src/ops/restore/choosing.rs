@@ -28,7 +28,7 @@ use crate::base::units;
 use crate::config::selection;
 use crate::model::namespace::{Namespace, Type};
 
-/// The staging collections of a restore, for the one who drops them after an error.
+/// The staging collections of a restore. `Restore::apply_watched` drops them after an error.
 pub(super) type StagingSlot = Arc<Mutex<Option<Staging>>>;
 
 /// The part of a report that does not concern one namespace.

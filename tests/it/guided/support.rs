@@ -24,7 +24,7 @@ pub const NAME: &str = "Type its name to restore this, ";
 /// A restore at a terminal, and the questions that were answered.
 pub struct Guided {
     pub terminal: Terminal,
-    /// What was on the screen before the last question.
+    /// The text on the screen before the last question.
     pub before: String,
 }
 

@@ -1,5 +1,5 @@
 //! The mark of a restore that writes to the names of its namespaces: documents at the target that say which restore it is, and which
-//! namespaces it made. It is removed when the restore ends with a report, so a mark that stays is that of an interrupted restore.
+//! namespaces it made. It is removed when the restore ends with a report, so a mark that stays belongs to an interrupted restore.
 //!
 //! The first document describes the restore. Each further document adds namespaces, so that no document grows, and a restore of many
 //! small collections writes few of them.
@@ -118,7 +118,7 @@ impl RestoredData {
         let RestoredData { backup, contents, point, selection } = interrupted;
         if self.backup != *backup {
             let of = backup.as_ref().map_or_else(|| "a dump".to_string(), |id| format!("the backup {id}"));
-            return Some(format!("it is of {of}"));
+            return Some(format!("it restores {of}"));
         }
         if self.point != *point {
             let to = |point: &Option<String>| match point {

@@ -31,7 +31,7 @@ use mark::{MarkedNamespace, MarkedNamespaces, NOBODY, RestoredData, WholeMark};
 pub(super) use marker::Marker;
 use marker::TakeOver;
 
-/// A mark without a sign of life for this long, in seconds, is that of an interrupted restore: several signs are missing.
+/// A mark without a sign of life for this long, in seconds, belongs to an interrupted restore: several signs are missing.
 const DEAD: i64 = Duration::from_secs(60).as_secs() as i64;
 /// The most marks in a message.
 const NAMED: usize = 3;
@@ -49,7 +49,7 @@ pub(super) struct MarkPlan {
     pub interrupted: Option<String>,
 }
 
-/// What is continued, in a plan and a report.
+/// The interrupted restore that a plan or a report continues.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ContinuedFacts {
     /// The interrupted restore's own id.

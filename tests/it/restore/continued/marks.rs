@@ -56,7 +56,7 @@ async fn another_restore_is_not_continued() {
     let (_, uri) = case.source().await;
     run(case.home.to_dir(&uri).arg("backup")).ends(0);
     let newer = ["--continue", "--ns-exclude", "shop.d"];
-    case.restore(&newer, 2).says(&[&id, &format!("it is of the backup {}", case.id)]);
+    case.restore(&newer, 2).says(&[&id, &format!("it restores the backup {}", case.id)]);
     assert_eq!(case.uuid("a").await, before);
     // Another restore of the same backup does not touch the first one's mark.
     case.restore(&["--ns-include", "shop.a", "--ns-from", "shop.*", "--ns-to", "other.*"], 0);

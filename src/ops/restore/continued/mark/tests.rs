@@ -126,8 +126,8 @@ fn the_difference_from_another_restore_is_named() {
     let one = data();
     assert_eq!(one.differs(&one), None);
     for (other, why) in [
-        (RestoredData { backup: Some("x".into()), ..data() }, "it is of the backup x"),
-        (RestoredData { backup: None, ..data() }, "it is of a dump"),
+        (RestoredData { backup: Some("x".into()), ..data() }, "it restores the backup x"),
+        (RestoredData { backup: None, ..data() }, "it restores a dump"),
         (RestoredData { point: Some("7:1".into()), ..data() }, "it has --at 7:1, and this one has no --at"),
         (RestoredData { contents: "d".into(), ..data() }, "the backup or dump has other contents than then"),
         (
