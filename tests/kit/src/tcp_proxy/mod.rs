@@ -1,8 +1,10 @@
-//! A TCP proxy that cuts, stalls and truncates connections, like a bad network between a client and a real server.
+//! A TCP proxy that cuts, stalls and truncates connections, like a bad network between a client and a real server, or that is as
+//! long and as narrow as a line to another place.
 //!
 //! It works on bytes and knows no protocol. Its mode can be changed while it runs, for new and for open
 //! connections. It counts the bytes of both directions.
 
+mod line;
 mod pump;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use line::Lane;
+pub use line::Line;
 use pump::{Connection, accept};
 
 /// The direction of bytes.
@@ -49,6 +53,9 @@ struct Shared {
     stopped: AtomicBool,
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
+    lanes: [Lane; 2],
+    /// The most bytes that are carried at once.
+    piece: usize,
     open: Mutex<Vec<Arc<Connection>>>,
 }
 
@@ -74,6 +81,14 @@ impl TcpProxy {
     /// # Panics
     /// Panics if it cannot listen on the loopback interface.
     pub fn start(target: SocketAddr) -> TcpProxy {
+        TcpProxy::start_line(target, Line::default())
+    }
+
+    /// As [`start`](TcpProxy::start), with the delay and the rate of `line`. The handshake of TCP is not delayed.
+    ///
+    /// # Panics
+    /// Panics if it cannot listen on the loopback interface.
+    pub fn start_line(target: SocketAddr, line: Line) -> TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on 127.0.0.1");
         let address = listener.local_addr().expect("the port");
         let shared = Arc::new(Shared {
@@ -82,6 +97,9 @@ impl TcpProxy {
             stopped: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+            lanes: [Lane::new(line), Lane::new(line)],
+            // Small pieces pass a narrow line evenly, and large ones cost less.
+            piece: if line.rate.is_some() || line.delay.is_zero() { 16 << 10 } else { 256 << 10 },
             open: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -181,7 +199,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -214,6 +232,33 @@ mod tests {
         proxy.cut();
         let error = answer(&mut client).expect_err("a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    /// A lower bound of a time holds on a busy machine, too.
+    #[test]
+    fn a_line_is_as_long_and_as_narrow_as_it_was_made() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let target = listener.local_addr().expect("the port");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a client");
+                std::thread::spawn(move || {
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).is_ok() && stream.write_all(&[7; 50_000]).is_ok() {}
+                });
+            }
+        });
+        let delay = Duration::from_millis(40);
+        for (rate, least) in [(None, 2 * delay), (Some(200_000), 2 * delay + Duration::from_millis(250))] {
+            let proxy = TcpProxy::start_line(target, Line { delay, rate });
+            let mut client = TcpStream::connect(proxy.address()).expect("the proxy");
+            let begun = Instant::now();
+            client.write_all(b"x").expect("a byte passes");
+            let mut answer = vec![0; 50_000];
+            client.read_exact(&mut answer).expect("the answer");
+            assert!(answer.iter().all(|byte| *byte == 7));
+            assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+        }
     }
 
     #[test]

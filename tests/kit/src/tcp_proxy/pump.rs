@@ -1,11 +1,12 @@
 //! The threads that carry bytes, and the reset of connections.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::line::Carrier;
 use super::{Direction, Mode, Shared, Verdict};
 
 /// The two ends of a connection.
@@ -45,40 +46,60 @@ pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn pump(connection: &Connection, direction: Direction, shared: &Shared) {
-    let (mut from, mut to) = match direction {
+    let (from, to) = match direction {
         Direction::Up => (&connection.client, &connection.server),
         Direction::Down => (&connection.server, &connection.client),
     };
-    let mut buffer = vec![0; 16 << 10];
+    std::thread::scope(|scope| {
+        let carrier = Carrier::start(scope, &shared.lanes[direction as usize], to);
+        if let Some(reset) = carry_all(connection, direction, shared, from, &carrier) {
+            if reset {
+                connection.reset();
+            }
+            return;
+        }
+        carrier.finish();
+        if !connection.dead.load(Ordering::SeqCst) {
+            let _ = to.shutdown(Shutdown::Write);
+        }
+    });
+}
+
+/// Carries bytes until the direction ends in the normal way. `Some` if it ends in another way: true if the connection is to be
+/// reset.
+fn carry_all(
+    connection: &Connection,
+    direction: Direction,
+    shared: &Shared,
+    mut from: &TcpStream,
+    carrier: &Carrier<'_>,
+) -> Option<bool> {
+    let mut buffer = vec![0; shared.piece];
     loop {
         let len = match from.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
+            Ok(0) | Err(_) => return None,
             Ok(len) => len,
         };
         let (pass, end) = match shared.verdict(direction, len) {
             Verdict::Pass(len) => (len, false),
             Verdict::Truncate(len) => (len, true),
             Verdict::Cut(len) => {
-                let _ = to.write_all(&buffer[..len]);
-                connection.reset();
-                return;
+                carrier.carry(&buffer[..len]);
+                return Some(true);
             }
             // The connection stays open but is not read any more, so the sender's window fills up.
             Verdict::Stall => {
                 while !shared.stopped.load(Ordering::SeqCst) && !connection.dead.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                return;
+                return Some(false);
             }
         };
         // The bytes are counted before they are sent, so that a receiver finds them counted.
         shared.bytes[direction as usize].fetch_add(pass as u64, Ordering::SeqCst);
-        if to.write_all(&buffer[..pass]).is_err() || end {
-            break;
+        if !carrier.carry(&buffer[..pass]) || end {
+            return None;
         }
-    }
-    if !connection.dead.load(Ordering::SeqCst) {
-        let _ = to.shutdown(Shutdown::Write);
     }
 }
 
