@@ -37,6 +37,34 @@ impl FromStr for EngineChoice {
     }
 }
 
+/// The number of readers of one collection in the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadersChoice {
+    /// As many as the round trip to the server and the cores of this machine need.
+    #[default]
+    Auto,
+    Count(usize),
+}
+
+impl ReadersChoice {
+    /// The most readers.
+    pub const MOST: usize = 16;
+}
+
+impl FromStr for ReadersChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ReadersChoice, String> {
+        let count = text.parse().ok().filter(|count| (1..=ReadersChoice::MOST).contains(count));
+        match text {
+            "auto" => Ok(ReadersChoice::Auto),
+            _ => count
+                .map(ReadersChoice::Count)
+                .ok_or_else(|| format!("it must be auto, or a number from 1 to {}", ReadersChoice::MOST)),
+        }
+    }
+}
+
 /// The consistency in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsistencyChoice {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::choices::{ConsistencyChoice, EngineChoice, Format, Policy};
+use super::choices::{ConsistencyChoice, EngineChoice, Format, Policy, ReadersChoice};
 use super::layers::{Layers, at_least, boolean, duration_in};
 use super::machine::Machine;
 use super::selection::{RECORDS_DB, Selection};
@@ -32,6 +32,8 @@ pub struct JobSettings {
     pub engine: EngineChoice,
     /// The consistency that a backup must have.
     pub consistency: ConsistencyChoice,
+    /// The number of readers of one collection, if the native engine reads.
+    pub readers: ReadersChoice,
     /// `None` if mongodump is searched for in `search_path` and the usual folders.
     pub mongodump_path: Option<PathBuf>,
     /// The value of `PATH`.
@@ -100,6 +102,7 @@ impl JobSettings {
             partial,
             engine: layers.value("engine", EngineChoice::from_str)?,
             consistency: layers.value("consistency", ConsistencyChoice::from_str)?,
+            readers: layers.value("readers", ReadersChoice::from_str)?,
             mongodump_path: layers.absolute("mongodump_path")?,
             search_path: machine.search_path.clone(),
             format: format(layers)?,

@@ -125,6 +125,7 @@ pub const SETTINGS: &[Setting] = &[
     list("exclude", "BACKUP_EXCLUDE", "no namespace that matches one of these patterns"),
     setting("job", "BACKUP_JOB", None, "the name of the job, whose backups share a retention policy"),
     setting("engine", "BACKUP_ENGINE", Some("auto"), "auto, native or mongodump"),
+    setting("readers", "BACKUP_READERS", Some("auto"), "cursors that read one collection: auto, or 1 to 16"),
     setting("mongodump_path", "MONGODUMP_PATH", None, "the mongodump to use"),
     setting("mongod_path", "MONGOD_PATH", None, "the mongod that `verify --drill` starts"),
     setting("consistency", "BACKUP_CONSISTENCY", Some("auto"), "auto, oplog, snapshot or none"),
