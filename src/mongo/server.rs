@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use bson::{Document, RawDocumentBuf, rawdoc};
 use mongodb::error::{Error as Driver, Result as Answer};
@@ -32,6 +32,8 @@ pub struct Server {
     pub(crate) stall: Duration,
     /// How long the tool waits for the member while it is down.
     pub(crate) patience: Patience,
+    /// The shortest time in which the member answered a command so far, in microseconds.
+    shortest: Arc<AtomicU64>,
     /// The member has not answered for a while, and that was logged.
     silent: Arc<AtomicBool>,
     /// Collects notes about the commands that had to be repeated.
@@ -42,6 +44,8 @@ pub struct Server {
 
 /// The bounds for how long the driver searches for a server. Within them, the patience decides.
 const SELECTION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
+/// The most connections to the member, unless the connection string has a limit of its own.
+const CONNECTIONS: u32 = 40;
 /// How long another member of the set may take to answer.
 const OTHER_MEMBER: Duration = Duration::from_secs(5);
 /// How long the first answers may take, the selection of a server included.
@@ -68,6 +72,9 @@ impl Server {
         };
         let (mut options, user) = access.resolve(patience, |e| note("resolve MONGO_URI", e)).await?;
         options.direct_connection.get_or_insert(false);
+        // The driver opens two connections at a time, and each takes several round trips.
+        options.max_pool_size.get_or_insert(CONNECTIONS);
+        options.max_connecting.get_or_insert(CONNECTIONS);
         let selection = patience.total().clamp(*SELECTION.start(), *SELECTION.end());
         options.server_selection_timeout.get_or_insert(selection);
         let places = uri::shown_all(&options.hosts);
@@ -119,6 +126,7 @@ impl Server {
             user,
             stall,
             patience: patience.clone(),
+            shortest: Arc::new(u64::MAX.into()),
             silent: Arc::default(),
             notes: notes.clone(),
             hello,
@@ -231,7 +239,22 @@ impl Server {
     pub(crate) async fn command(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
         let db = self.database(db);
         let send = || db.run_raw_command(command.clone()).selection_criteria(commands::any_member());
-        self.ask(|| send().into_future()).await
+        self.ask(async || {
+            let sent = Instant::now();
+            let answer = send().await;
+            let took = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shortest.fetch_min(took, Relaxed);
+            answer
+        })
+        .await
+    }
+
+    /// The round trip to the member: the shortest time in which it answered a command so far. Zero if it was not asked yet.
+    pub(crate) fn round_trip(&self) -> Duration {
+        match self.shortest.load(Relaxed) {
+            u64::MAX => Duration::ZERO,
+            micros => Duration::from_micros(micros),
+        }
     }
 
     /// Sends a cursor command, again after errors that may pass, and returns all documents.

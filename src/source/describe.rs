@@ -18,8 +18,15 @@ use crate::mongo::errors::{self, Class};
 use crate::mongo::listing::{self, Listing};
 use crate::mongo::server::Server;
 
-/// The number of requests to the server at the same time.
+/// The number of requests at the same time to a server that is near.
 const ASKING: usize = 8;
+/// The most requests to a server at the same time.
+const MOST_ASKING: usize = 32;
+
+/// The number of requests to the server at the same time: one more for each millisecond of the round trip.
+fn asking(server: &Server) -> usize {
+    (ASKING + server.round_trip().as_millis() as usize).min(MOST_ASKING)
+}
 
 /// The UUIDs of collections by database and name.
 pub type Uuids = BTreeMap<(String, String), String>;
@@ -89,7 +96,10 @@ pub async fn describe_for_backup(
 /// Returns an error that names the first namespace that may not be read.
 pub async fn prove_readable(server: &Server, namespaces: &[Namespace]) -> Result<()> {
     let read = namespaces.iter().filter(|namespace| namespace.has_documents());
-    stream::iter(read.map(|namespace| readable(server, namespace))).buffered(ASKING).try_collect().await
+    stream::iter(read.map(|namespace| readable(server, namespace)))
+        .buffered(asking(server))
+        .try_collect()
+        .await
 }
 
 async fn readable(server: &Server, namespace: &Namespace) -> Result<()> {
@@ -115,8 +125,9 @@ pub(super) async fn list_namespaces(
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
     let mut description = Description::default();
-    for db in &databases {
-        let Listing { rows: found, invalid } = list(server, db).await?;
+    let lists: Vec<Listing> =
+        stream::iter(&databases).map(|db| list(server, db)).buffered(asking(server)).try_collect().await?;
+    for (db, Listing { rows: found, invalid }) in databases.iter().zip(lists) {
         if found.is_empty() && !selection.whole_server() {
             return Err(missing(server, db).await);
         }
@@ -157,7 +168,7 @@ pub(super) async fn list_namespaces(
     wanted.sort_by_key(|(db, name, _)| (rank(db, name), *db, *name));
     description.namespaces = stream::iter(wanted)
         .map(|(db, name, row)| namespace(server, db, name, row, raw))
-        .buffered(ASKING)
+        .buffered(asking(server))
         .try_collect()
         .await?;
     Ok((description, databases))
@@ -197,8 +208,12 @@ fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
 /// The UUIDs that all collections in the selected databases have now.
 pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
     let mut out = Uuids::new();
-    for db in databases(server, selection).await? {
-        collect_uuids(&db, &list(server, &db).await?.rows, &mut out);
+    let databases = databases(server, selection).await?;
+    let mut lists = stream::iter(&databases).map(|db| list(server, db)).buffered(asking(server));
+    for db in &databases {
+        if let Some(listing) = lists.next().await {
+            collect_uuids(db, &listing?.rows, &mut out);
+        }
     }
     Ok(out)
 }
@@ -310,12 +325,11 @@ async fn raw_bytes(
     {
         return Some(bytes);
     }
-    let mut total = 0;
-    for db in databases {
+    let sizes = stream::iter(databases).map(|db| async {
         let command = rawdoc! {"dbStats": 1_i32, "scale": 1};
-        total += ask_number(server, db, command, "dataSize").await?;
-    }
-    Some(total)
+        ask_number(server, db, command, "dataSize").await.ok_or(())
+    });
+    sizes.buffered(asking(server)).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
 }
 
 async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u64> {
@@ -323,7 +337,7 @@ async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u
         let command = rawdoc! {"collStats": namespace.collection.as_str(), "scale": 1};
         ask_number(server, &namespace.db, command, "size").await.ok_or(())
     });
-    sizes.buffered(ASKING).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
+    sizes.buffered(asking(server)).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
 }
 
 /// Returns a number in the server's answer to `command`.
