@@ -37,7 +37,18 @@ impl From<Error> for ReadFailure {
 /// Does work on a runtime of the calling thread, until the run is cancelled. A member that does not answer must not delay the
 /// end of a cancelled run.
 pub(crate) fn run_here<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    run_on(1, cancel, work)
+}
+
+/// As [`run_here`]; the tasks that the work starts run on this number of threads. If it is 1, that is the calling thread, which
+/// saves the cost of handing tasks over.
+fn run_on<T>(threads: usize, cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(|e| Error::failed("cannot start a runtime for reading").caused_by(e))?;

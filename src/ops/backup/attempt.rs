@@ -270,7 +270,8 @@ impl Work<'_> {
             }
             None => {
                 let (at, tolerant) = (self.known.consistency.at, self.tolerant);
-                let reading = ReadOptions { at, tolerant, gone: self.gone.clone() };
+                let readers = self.options.settings.readers;
+                let reading = ReadOptions { at, tolerant, readers, gone: self.gone.clone() };
                 let (namespaces, uuids) = (description.namespaces.clone(), description.uuids.clone());
                 Box::new(move |sink| {
                     native::read(&server, &namespaces, &uuids, &reading, &notes, &cancel, sink)

@@ -13,6 +13,7 @@
 //! and `getMore` fail with SnapshotTooOld (239).
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -22,7 +23,6 @@ use futures_util::StreamExt;
 use mongodb::error::Error as Driver;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
-use super::ReadFailure;
 use crate::base::error::{Error, Kind};
 use crate::model::namespace::BUCKETS;
 use crate::model::optime::OpTime;
@@ -30,6 +30,7 @@ use crate::mongo::commands::{self, Progress};
 use crate::mongo::errors::{self, Class};
 use crate::mongo::listing;
 use crate::mongo::server::Server;
+use crate::source::ReadFailure;
 
 /// The number of documents in the first batch: the server's own default. Most collections end within it; for larger
 /// collections, it shows the scan how long the documents are.
@@ -41,6 +42,7 @@ const PLAIN_BATCH: u32 = 1_000;
 const ID_BATCH: u32 = 10_000;
 
 /// The collection that is read, and how its cursors are opened.
+#[derive(Clone)]
 pub(super) struct NativeCollection {
     pub(super) server: Arc<Server>,
     pub(super) db: String,
@@ -56,9 +58,9 @@ pub(super) struct NativeCollection {
 }
 
 impl NativeCollection {
-    /// Opens the first cursor, and finds out whether the server sends resume tokens.
-    pub(super) async fn open_first(&mut self) -> Result<RawBatchCursor, Driver> {
-        match self.open(None, FIRST_BATCH).await {
+    /// Opens the first cursor with batches of `size` documents, and finds out whether the server sends resume tokens.
+    pub(super) async fn open_first(&mut self, size: u32) -> Result<RawBatchCursor, Driver> {
+        match self.open(None, size).await {
             Err(e) if errors::classify(&e) == Class::UnknownOption => {
                 self.tokens = false;
                 self.open(None, PLAIN_BATCH).await
@@ -97,11 +99,15 @@ impl NativeCollection {
         if let Some(after) = after {
             find.append(cstr!("$_resumeAfter"), after.token());
         }
-        if let Some(at) = self.at {
-            let concern = rawdoc! {"level": "snapshot", "atClusterTime": Timestamp::from(at)};
+        if let Some(concern) = self.concern() {
             find.append(cstr!("readConcern"), concern);
         }
         find
+    }
+
+    /// The read concern of the run's instant, if it has one.
+    pub(super) fn concern(&self) -> Option<RawDocumentBuf> {
+        self.at.map(|at| rawdoc! {"level": "snapshot", "atClusterTime": Timestamp::from(at)})
     }
 
     async fn send(&self, find: RawDocumentBuf, size: u32) -> Result<RawBatchCursor, Driver> {
@@ -114,17 +120,46 @@ impl NativeCollection {
         self.server.bounded(action.into_future()).await
     }
 
+    /// The `_id`s, as elements of BSON, of the records behind `end` among the first `most` ones behind `after`.
+    pub(super) async fn ids_beyond(
+        &self,
+        after: Option<&RecordId>,
+        end: &RecordId,
+        most: usize,
+    ) -> Result<HashSet<Vec<u8>>, ReadFailure> {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let mut find = self.find_ids(after, most);
+        find.append(cstr!("limit"), i64::from(most));
+        let mut cursor = self.send(find, most).await?;
+        let mut beyond = HashSet::new();
+        while let Some(reply) = self.server.next(async { cursor.next().await.transpose() }).await? {
+            for value in reply.doc_slices()? {
+                let value = value.map_err(|e| self.malformed(e))?;
+                let document = value.as_document();
+                let id = document.and_then(|d| shown(d.as_bytes()));
+                let id = id.ok_or_else(|| self.malformed("a document has no record id"))?;
+                if id > *end {
+                    beyond.extend(document.and_then(id_element).map(<[u8]>::to_vec));
+                }
+            }
+        }
+        Ok(beyond)
+    }
+
+    /// A find of record ids. `showRecordId` would replace a document's own field `$recordId` (seen on 6.0.5), so documents are
+    /// never read with it.
+    fn find_ids(&self, after: Option<&RecordId>, size: u32) -> RawDocumentBuf {
+        let mut find = self.find(after, size);
+        find.append(cstr!("showRecordId"), true);
+        find.append(cstr!("projection"), rawdoc! {"_id": 1});
+        find
+    }
+
     /// The newest record up to `last` that still exists; `None` if all records that still exist come after `last`.
-    ///
-    /// Only record ids are read, not documents: `showRecordId` would replace a document's own field `$recordId` (seen on
-    /// 6.0.5), and its value would be lost.
     async fn predecessor(&self, trail: &Trail, last: &RecordId) -> Result<Option<RecordId>, ReadFailure> {
         let older = trail.0.iter().rev().skip(1).cloned().map(Some);
         for from in older.chain([None]) {
-            let mut find = self.find(from.as_ref(), ID_BATCH);
-            find.append(cstr!("showRecordId"), true);
-            find.append(cstr!("projection"), rawdoc! {"_id": 1});
-            let mut cursor = match self.send(find, ID_BATCH).await {
+            let mut cursor = match self.send(self.find_ids(from.as_ref(), ID_BATCH), ID_BATCH).await {
                 Err(e) if errors::classify(&e) == Class::TokenGone => continue,
                 answer => answer?,
             };
@@ -206,7 +241,7 @@ impl NativeCollection {
         }
     }
 
-    fn malformed(&self, cause: impl Display) -> Error {
+    pub(super) fn malformed(&self, cause: impl Display) -> Error {
         malformed(&self.name, cause)
     }
 }
@@ -276,7 +311,7 @@ pub(crate) fn is_last(reply: &RawDocument) -> bool {
 }
 
 /// Places that a scan has passed, sparse towards its start. If the newest record was deleted, an older one may still exist.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Trail(Vec<RecordId>);
 
 /// The trail is thinned out when it has more places than this.
@@ -300,6 +335,14 @@ impl Trail {
     pub(super) fn last(&self) -> Option<&RecordId> {
         self.0.last()
     }
+}
+
+/// The `_id` of a document as an element of BSON. `None` if it is not the first element, where the server puts it.
+pub(super) fn id_element(document: &RawDocument) -> Option<&[u8]> {
+    let first = document.iter_elements().next()?.ok()?;
+    // The document's length comes first. An element is a type, a name with its end, and a value.
+    let len = 1 + "_id\0".len() + first.size();
+    if first.key() == "_id" { document.as_bytes().get(4..4 + len) } else { None }
 }
 
 /// The record id of a document that was read with `showRecordId: true` and a projection. Together they put the id last. The
@@ -328,6 +371,10 @@ mod tests {
             let value = [&(key.len() as i32).to_le_bytes()[..], &[0], &key].concat();
             assert_eq!(shown(&shown_as(0x05, &value)), Some(RecordId::Key(key)));
         }
+        // Its `_id` has a type, a name, a length and two bytes of text.
+        assert_eq!(id_element(RawDocument::from_bytes(&plain).unwrap()), Some(&plain[4..15]));
+        assert_eq!(id_element(&rawdoc! {"a": 1, "_id": 2}), None);
+        assert_eq!(id_element(&rawdoc! {}), None);
         for none in [&plain, &shown_as(0x02, b"\x02\0\0\0x\0"), &b"\x05\0\0\0\0".to_vec(), &vec![]] {
             assert_eq!(shown(none), None);
         }

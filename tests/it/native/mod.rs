@@ -11,6 +11,7 @@ pub mod lost;
 mod malformed;
 mod members;
 pub mod random;
+mod readers;
 mod rights;
 mod selection;
 mod stall;
