@@ -67,12 +67,17 @@ pub fn official(name: &'static str, line: &str, needs: &[&str]) -> Option<Way> {
 
 /// One run of one way.
 pub fn measure(mongod: &Mongod, way: &Way) -> Result<Cost> {
+    measure_at(mongod, &mongod.uri(), way)
+}
+
+/// One run of one way, which reaches the server at this connection string.
+pub fn measure_at(mongod: &Mongod, uri: &str, way: &Way) -> Result<Cost> {
     let out = tempfile::tempdir()?;
     let before = server_cpu(mongod)?;
     let run = Command::new("/usr/bin/time")
         .args(["-f", "MEASURED %e %U %S %M", "sh", "-c", &way.line])
-        .env("URI", mongod.uri())
-        .env("MONGO_URI", mongod.uri())
+        .env("URI", uri)
+        .env("MONGO_URI", uri)
         .env("BACKUP_MIN_FREE", "0")
         .env("BACKUP_RECORDS", "off")
         .env("UZIMA_BACKUP_STATE_DIR", out.path().join("state"))

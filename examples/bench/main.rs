@@ -5,13 +5,14 @@
 //! are missing. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
 //! (default 3), `restores=N` of restores (default 3), `modes=N` of each consistency (default 3) and `encrypted=N` with and without
 //! encryption (default 3), `copies=N` to one directory and to two (default 3), `swaps=N` of restores over a live collection
-//! (default 3), `tiny=N` collections of the second server (default 2,000), `blobs=N` incompressible documents of 16 KiB of the
+//! (default 3), `distance=N` of backups and restores over long lines (default 3), `tiny=N` collections of the second server (default 2,000), `blobs=N` incompressible documents of 16 KiB of the
 //! third server (default 64,000, which is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the
 //! last one (default 5,120), `replays=N` rounds of restores to a point in time (default 1) of `operations=N` writes (default
 //! 270,000), `transaction=N` MiB of the largest transaction (default 1,024). 0 leaves a part out.
 
 mod backups;
 mod cost;
+mod distance;
 mod encrypted;
 mod oplogs;
 mod restores;
@@ -60,6 +61,9 @@ fn main() -> Result<()> {
         }
         if numbers["copies"] > 0 {
             backups::compare(&serve(&orders)?, &backups::copies(), numbers["copies"])?;
+        }
+        if numbers["distance"] > 0 {
+            distance::compare(serve(&orders)?, numbers["distance"])?;
         }
         if numbers["swaps"] > 0 {
             swaps::compare(&runtime, serve(&orders)?, numbers["swaps"])?;
@@ -110,6 +114,7 @@ fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static 
         ("encrypted", 3),
         ("copies", 3),
         ("swaps", 3),
+        ("distance", 3),
         ("tiny", 2_000),
         ("blobs", 64_000),
         ("slices", 3),
