@@ -12,6 +12,7 @@ pub mod raw;
 pub mod read_all;
 pub mod replica_set;
 pub mod s3_server;
+pub mod smtp_server;
 pub mod standin;
 pub mod tcp_proxy;
 pub mod torture;
