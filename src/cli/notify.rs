@@ -13,11 +13,11 @@ use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
 use crate::base::files::replace;
-use crate::config::notify::{EVENTS, Event, MailOptions, SignalOptions, WebhookOptions};
+use crate::config::notify::{EVENTS, Event, MailOptions, SignalOptions, WebhookFormat, WebhookOptions};
+use crate::notify::mailer::Mailer;
 use crate::notify::message::Message;
 use crate::notify::metrics::MetricsFile;
-use crate::notify::resend::Mailer;
-use crate::notify::run::Run;
+use crate::notify::run::{Run, SET_MAIL_UP};
 use crate::notify::signals::{self, PingKind};
 use crate::notify::{MAIL_LIMIT, SIGNAL_LIMIT};
 use samples::Samples;
@@ -88,12 +88,9 @@ pub async fn run(args: &NotifyArgs, run: &Run<'_>, output: &Output) -> Result<Ex
     let SignalOptions { ping, oplog_ping, metrics } = every_run;
     if mail.is_none() && ping.is_none() && oplog_ping.is_none() && metrics.is_none() && webhook.is_none() {
         return Err(Error::usage(
-            "no notices are set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set, nor a signal",
+            "no notices are set up: neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set, nor a signal",
         )
-        .hint(
-            "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or PING_URL, METRICS_FILE or \
-             WEBHOOK_URL",
-        ));
+        .hint(format!("{SET_MAIL_UP}, or PING_URL, METRICS_FILE or WEBHOOK_URL")));
     }
     let mut mails = Vec::new();
     if let Some(options) = mail {
@@ -119,7 +116,7 @@ async fn send(
     let id = format!("test-{}", run.fresh_id());
     let mut sent = Vec::new();
     for message in messages {
-        let error = mailer.send(&message, &id, MAIL_LIMIT).await.unwrap_or_else(Some);
+        let error = mailer.send(&message, &id, run.clock.now(), MAIL_LIMIT).await.unwrap_or_else(Some);
         sent.push(MailResult {
             event: message.event,
             subject: message.subject,
@@ -177,7 +174,10 @@ async fn signal(
         requested => requested.contains(event),
     };
     for event in EVENTS.into_iter().filter(wanted) {
-        if let Some(ended) = samples.run(event) {
+        if options.format != WebhookFormat::Json && samples.run(event).is_some() {
+            let message = samples.mail(event).cleaned(&run.config.redactor).as_test();
+            add("webhook_url", Some(event), signals::chat(options, &message, SIGNAL_LIMIT).await);
+        } else if let Some(ended) = samples.run(event) {
             let now = (run.clock.now(), run.config.machine.host.as_str());
             let document = signals::test_document(event, &ended, now, &run.config.redactor);
             add("webhook_url", Some(event), signals::post(options, event, &document, SIGNAL_LIMIT).await);

@@ -191,7 +191,8 @@ pub(super) fn redactor(layers: &Layers) -> Redactor {
     let set = |keys: &[&'static str]| keys.iter().filter_map(|key| layers.text(key)).collect::<Vec<_>>();
     let addresses = set(&["ping_url", "oplog_ping_url", "webhook_url"]);
     let uris = [set(&URIS), addresses.clone()].concat();
-    let mut words = set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key"]);
+    let mut words =
+        set(&["s3.secret_access_key", "s3.session_token", "mail.resend_api_key", "mail.smtp_password"]);
     words.extend(
         COPY_SETTINGS
             .iter()

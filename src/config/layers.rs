@@ -187,7 +187,7 @@ impl Layers {
 
     /// The settings of these variables, without a file.
     #[cfg(test)]
-    pub(super) fn of(env: &[(&str, &str)]) -> Layers {
+    pub(crate) fn of(env: &[(&str, &str)]) -> Layers {
         let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
         Layers::load(BTreeMap::new(), &value, Some(Path::new("/dev/null"))).expect("they can be read")
     }

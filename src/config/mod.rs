@@ -11,6 +11,7 @@ pub mod selection;
 pub mod signing;
 pub mod store;
 pub mod table;
+pub mod transport;
 pub mod uri;
 pub mod warnings;
 

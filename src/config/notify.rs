@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::choices::choose;
 use super::layers::Layers;
 use super::place::are;
+use super::transport::{self, MailTransport};
 use crate::base::error::{Error, Result};
-use crate::base::secret::Secret;
 
 /// An event that is mailed and sent to the webhook. The setting `notify` (BACKUP_NOTIFY) selects events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
@@ -71,14 +71,11 @@ impl FromStr for Event {
 /// How mails are sent.
 #[derive(Debug, Clone)]
 pub struct MailOptions {
-    /// The API key of the mail service.
-    pub key: Secret,
+    pub by: MailTransport,
     /// An address, or `Name <address>`.
     pub from: String,
     /// Addresses without names.
     pub to: Vec<String>,
-    /// The URL of the mail service, without a slash at the end.
-    pub base_url: String,
     pub events: Vec<Event>,
     /// Each cleanup that deletes backups is mailed, because `notify` names `cleanup`. Otherwise only unusual ones are, and
     /// the next mail about a backup mentions the others.
@@ -99,7 +96,30 @@ pub struct SignalOptions {
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
     pub address: Address,
+    pub format: WebhookFormat,
     pub events: Vec<Event>,
+    /// As in [`MailOptions`], for the message of a chat.
+    pub each_cleanup: bool,
+}
+
+/// The form of the webhook's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The tool's own document, for programs.
+    Json,
+    Slack,
+    Discord,
+    /// An adaptive card for a workflow of Teams.
+    Teams,
+}
+
+impl FromStr for WebhookFormat {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<WebhookFormat, String> {
+        use WebhookFormat::{Discord, Json, Slack, Teams};
+        choose(word, ["json", "slack", "discord", "teams"], [Json, Slack, Discord, Teams])
+    }
 }
 
 /// An HTTP address that is secret, because everybody who knows it can use it.
@@ -137,30 +157,32 @@ impl fmt::Debug for Address {
 }
 
 /// Resolves the mail settings; `None` if none of them is set.
-pub(super) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
-    let all = ["mail.resend_api_key", "mail.to", "mail.from", "mail.base_url", "notify"];
+pub(crate) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     // `notify` alone may be meant for the webhook.
     let ours = |key: &&'static str| layers.is_set(key) && (*key != "notify" || !layers.is_set("webhook_url"));
-    let set: Vec<&str> = all.into_iter().filter(ours).collect();
+    let set: Vec<&str> = ["mail.to", "mail.from", "notify"].into_iter().filter(ours).collect();
+    let set = [transport::set_keys(layers), set].concat();
     if set.is_empty() {
         return Ok(None);
     }
-    let missing = |variable: &str, key: &str| {
-        Error::usage(format!("{} set, but no mail can be sent: {variable} is missing", are(&set)))
-            .hint(format!("Set {variable} ({key}), or unset the other mail settings"))
-    };
-    let key = layers.parsed("mail.resend_api_key", key)?;
-    let key = key.ok_or_else(|| missing("RESEND_API_KEY", "mail.resend_api_key"))?;
+    let by = transport::transport(layers, &set)?;
     if !layers.is_set("mail.to") {
-        return Err(missing("ADMIN_EMAILS", "mail.to"));
+        return Err(Error::usage(format!(
+            "{} set, but no mail can be sent: ADMIN_EMAILS is missing",
+            are(&set)
+        ))
+        .hint("Set ADMIN_EMAILS (mail.to), or unset the other mail settings"));
     }
     let to = recipients(layers.list("mail.to")).map_err(|why| layers.wrong("mail.to", &why))?;
     let domain = to[0].rsplit_once('@').map_or("localhost", |(_, domain)| domain);
     let from = layers.parsed("mail.from", sender)?.unwrap_or_else(|| format!("uzima-backup@{domain}"));
-    let base_url = layers.value("mail.base_url", base_url)?;
     let events = events(layers)?;
-    let each_cleanup = layers.is_set("notify") && events.contains(&Event::Cleanup);
-    Ok(Some(MailOptions { key, from, to, base_url, events, each_cleanup }))
+    let each_cleanup = each_cleanup(layers, &events);
+    Ok(Some(MailOptions { by, from, to, events, each_cleanup }))
+}
+
+fn each_cleanup(layers: &Layers, events: &[Event]) -> bool {
+    layers.is_set("notify") && events.contains(&Event::Cleanup)
 }
 
 fn events(layers: &Layers) -> Result<Vec<Event>> {
@@ -170,13 +192,6 @@ fn events(layers: &Layers) -> Result<Vec<Event>> {
             Err(layers.wrong("notify", "it names no event; without this setting, all events are sent"))
         }
         events => Ok(events),
-    }
-}
-
-fn key(text: &str) -> Result<Secret, String> {
-    match text.bytes().all(|b| b.is_ascii_graphic()) && !text.is_empty() {
-        true => Ok(Secret::from(text.to_string())),
-        false => Err("a key consists of letters, digits and signs, without spaces".into()),
     }
 }
 
@@ -206,7 +221,7 @@ fn separate(list: &str) -> Vec<&str> {
 }
 
 /// Splits `Name <address>` into the name, unchanged, and the address.
-fn named(text: &str) -> (&str, &str) {
+pub fn named(text: &str) -> (&str, &str) {
     match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, inner)) => (name, inner),
         None => ("", text),
@@ -250,20 +265,6 @@ fn sender(text: &str) -> Result<String, String> {
     Ok(if name.trim().is_empty() { address } else { format!("{} <{address}>", name.trim()) })
 }
 
-fn base_url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(rest)
-            if !rest.trim_end_matches('/').is_empty()
-                && !rest.contains(['@', '?', '#'])
-                && rest.bytes().all(|b| b.is_ascii_graphic()) =>
-        {
-            Ok(text.trim_end_matches('/').to_string())
-        }
-        _ => Err("it must begin with https:// or http://, and must not contain a login".into()),
-    }
-}
-
 pub(super) fn signals(layers: &Layers) -> Result<SignalOptions> {
     let metrics = layers.absolute("metrics_file")?;
     if let Some(path) = &metrics
@@ -278,8 +279,17 @@ pub(super) fn signals(layers: &Layers) -> Result<SignalOptions> {
 }
 
 pub(super) fn webhook(layers: &Layers) -> Result<Option<WebhookOptions>> {
-    let address = layers.parsed("webhook_url", Address::from_str)?;
-    address.map(|address| Ok(WebhookOptions { address, events: events(layers)? })).transpose()
+    let format = layers.value("webhook_format", WebhookFormat::from_str)?;
+    let Some(address) = layers.parsed("webhook_url", Address::from_str)? else {
+        return match layers.is_set("webhook_format") {
+            true => Err(Error::usage("webhook_format is set, but WEBHOOK_URL is missing")
+                .hint("Set WEBHOOK_URL (webhook_url), or unset WEBHOOK_FORMAT (webhook_format)")),
+            false => Ok(None),
+        };
+    };
+    let events = events(layers)?;
+    let each_cleanup = each_cleanup(layers, &events);
+    Ok(Some(WebhookOptions { address, format, events, each_cleanup }))
 }
 
 #[cfg(test)]

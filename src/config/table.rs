@@ -41,7 +41,7 @@ pub struct Setting {
     pub env: &'static str,
     /// True if the value is never printed. The file that `<env>_FILE` names can contain it.
     pub secret: bool,
-    /// True if the file that `<env>_FILE` names can contain the value, although it is no secret: an item in each line.
+    /// True if the file that `<env>_FILE` names can contain the value, although it is no secret: the items of a list in a line each.
     pub lines: bool,
     /// True for an array in the file, and comma-separated items in the environment.
     pub list: bool,
@@ -114,6 +114,9 @@ const RECIPIENTS: Setting =
 
 const TRUSTED_KEYS: Setting =
     list("trusted_keys", "BACKUP_TRUSTED_KEYS", "only backups signed by these public keys of minisign count");
+
+const SMTP_USER: Setting =
+    setting("mail.smtp_user", "SMTP_USER", None, "the login at the mail server; else none");
 
 /// All settings, in the order in which `config` prints them.
 pub const SETTINGS: &[Setting] = &[
@@ -204,10 +207,34 @@ pub const SETTINGS: &[Setting] = &[
     secret("oplog_ping_url", "OPLOG_PING_URL", "a monitor that every run of `oplog` pings when it ends"),
     setting("metrics_file", "METRICS_FILE", None, "metrics for node_exporter's textfile collector"),
     secret("webhook_url", "WEBHOOK_URL", "receives a JSON message about every run"),
+    setting("webhook_format", "WEBHOOK_FORMAT", Some("json"), "json, or for a chat: slack, discord or teams"),
+    setting("mail.by", "MAIL_BY", None, "resend, smtp or sendmail; else the one that has settings"),
     secret("mail.resend_api_key", "RESEND_API_KEY", "the key of resend.com, which sends the mails"),
     list("mail.to", "ADMIN_EMAILS", "the recipients of mails"),
     setting("mail.from", "EMAIL_FROM", None, "the sender; else uzima-backup@ the first recipient's domain"),
-    setting("mail.base_url", "RESEND_BASE_URL", Some("https://api.resend.com"), "the mail service"),
+    setting("mail.base_url", "RESEND_BASE_URL", Some("https://api.resend.com"), "the service of Resend"),
+    setting("mail.smtp_host", "SMTP_HOST", None, "the mail server"),
+    setting("mail.smtp_port", "SMTP_PORT", None, "its port; else 587 (starttls), 465 (tls) or 25 (none)"),
+    setting(
+        "mail.smtp_security",
+        "SMTP_SECURITY",
+        None,
+        "starttls, tls or none; else tls on port 465, or starttls",
+    ),
+    Setting { lines: true, ..SMTP_USER },
+    secret("mail.smtp_password", "SMTP_PASSWORD", "the password at the mail server"),
+    setting(
+        "mail.smtp_ca_file",
+        "SMTP_CA_FILE",
+        None,
+        "the mail server's CA certificates; else this machine's",
+    ),
+    setting(
+        "mail.sendmail_path",
+        "SENDMAIL_PATH",
+        Some("/usr/sbin/sendmail"),
+        "the program that takes the mails",
+    ),
     setting("s3.bucket", "S3_BACKUP_BUCKET", None, "back up to this bucket"),
     setting("s3.prefix", "S3_BACKUP_PREFIX", Some("daily-backups/"), "the prefix of all keys in the bucket"),
     setting("s3.region", "AWS_REGION", None, "the bucket's region"),

@@ -82,6 +82,15 @@ impl Table {
         self
     }
 
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// How many rows are left out.
+    pub(super) fn more(&self) -> u64 {
+        self.more
+    }
+
     /// `and 4,980 more`; `None` if no row is left out.
     fn rest(&self) -> Option<String> {
         (self.more > 0).then(|| format!("and {} more", units::count(self.more)))
@@ -189,7 +198,7 @@ impl Message {
         self.subject = self.subject.replacen("[uzima-backup] ", "[uzima-backup] TEST: ", 1);
         self.headline = format!("Test: {}", self.headline);
         let notice =
-            "This mail is a test, sent by `uzima-backup notify --test`. Its figures and errors are invented.";
+            "This is a test, sent by `uzima-backup notify --test`. Its figures and errors are invented.";
         self.paragraphs.insert(0, notice.into());
         self
     }

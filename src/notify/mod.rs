@@ -1,19 +1,26 @@
 //! Notifications about runs: mails for people, and signals for machines.
 //!
-//! [`events`] has the facts of a run's end. `mails` turns them into a [`message::Message`], and [`resend`] sends it.
+//! [`events`] has the facts of a run's end. `mails` turns them into a [`message::Message`], and [`mailer`] sends it: by
+//! `resend`, `smtp` or `sendmail`.
 //! `throttle` decides if a failure is worth another mail, and `routine` if a cleanup is worth one. [`Notifier`] combines
 //! these, and posts the end of each run to a webhook. [`run`] adds the pings and the metrics. If a notification fails, the
 //! caller gets a line for a person; the run itself does not fail.
 
+mod chat;
 pub mod events;
 mod http;
+pub mod mailer;
 mod mails;
 pub mod message;
 pub mod metrics;
-pub mod resend;
+mod mime;
+mod posting;
+mod resend;
 mod routine;
 pub mod run;
+mod sendmail;
 pub mod signals;
+mod smtp;
 pub mod throttle;
 
 use std::path::PathBuf;
@@ -24,11 +31,11 @@ use chrono::{DateTime, Utc};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::Error;
 use crate::base::secret::Redactor;
-use crate::config::notify::{Event, MailOptions, WebhookOptions};
+use crate::config::notify::{Event, MailOptions, WebhookFormat, WebhookOptions};
 use events::{CleanupSuccess, NewestGood, NotifiedRun, ReportMail, RunKind, RunOutcome};
+use mailer::Mailer;
 pub use mails::{health_mail, report as report_mail};
 use message::{Message, Sender};
-use resend::Mailer;
 use routine::CleanupHistory;
 use throttle::{FailureStreak, MailDecision, MailHistory, MailMemory};
 
@@ -68,8 +75,8 @@ impl Notifier {
         Notifier { cancel, ..self }
     }
 
-    /// Notifies people and the webhook of the end of a run, and returns the problems. A mail is sent only if the end is worth
-    /// one; the webhook gets every run.
+    /// Notifies people and the webhook of the end of a run, and returns the problems. A mail is sent, and a message posted to
+    /// a chat, only if the end is worth one; the webhook of a program gets every run.
     pub async fn outcome(
         &self,
         run: &NotifiedRun,
@@ -103,14 +110,17 @@ impl Notifier {
             true => history.decide_about_lasting(now),
             false => history.decide(good, now),
         };
+        let message = self.message_about(run, &outcome, decision, &cleanups, now);
+        let chatted = self.chat(message.as_ref(), limit);
         let mailed = async {
-            match self.mail_about(run, &outcome, decision, &cleanups, now) {
-                Some(message) => self.send(message, &run.run, limit).await,
+            match &message {
+                Some(message) => self.send(message.clone(), &run.run, now, limit).await,
                 None => (false, Vec::new()),
             }
         };
-        let ((sent, mut problems), not_posted) = tokio::join!(mailed, posted);
-        problems.extend(not_posted);
+        let ((sent, mut problems), not_posted, (told, not_told)) = tokio::join!(mailed, posted, chatted);
+        problems.extend(not_posted.into_iter().chain(not_told));
+        let sent = sent || told;
         if run.partial {
             return problems;
         }
@@ -128,7 +138,8 @@ impl Notifier {
         problems
     }
 
-    fn mail_about(
+    /// The message for people about the end of a run, by mail and in a chat; `None` if the end is not worth one.
+    fn message_about(
         &self,
         run: &NotifiedRun,
         outcome: &RunOutcome,
@@ -139,7 +150,7 @@ impl Notifier {
         let streak = match decision {
             MailDecision::Silence => return None,
             MailDecision::Success => None,
-            MailDecision::Recovered(streak) => Some(streak).filter(|_| self.mails_event(Event::Recovered)),
+            MailDecision::Recovered(streak) => Some(streak).filter(|_| self.tells(Event::Recovered)),
             MailDecision::Failure(streak) => Some(streak),
         };
         // The oplog is stored every few minutes.
@@ -148,7 +159,8 @@ impl Notifier {
         {
             return None;
         }
-        let each = self.mail.as_ref().is_some_and(Mailer::wants_each_cleanup);
+        let each = self.mail.as_ref().is_some_and(Mailer::wants_each_cleanup)
+            || self.chat_options().is_some_and(|options| options.each_cleanup);
         if let (RunOutcome::Cleanup(c), None) = (outcome, streak)
             && (c.is_idle() || (c.is_routine() && !each))
         {
@@ -160,8 +172,14 @@ impl Notifier {
 
     /// Sends a report of `stats` or `health`, however often one was sent before, and returns the problems. `run` is the id of
     /// this run.
-    pub async fn report(&self, event: Event, report: ReportMail, run: &str) -> Vec<String> {
-        self.send(mails::report(event, report, &self.sender), run, MAIL_LIMIT).await.1
+    pub async fn report(
+        &self,
+        event: Event,
+        report: ReportMail,
+        run: &str,
+        now: DateTime<Utc>,
+    ) -> Vec<String> {
+        self.send(mails::report(event, report, &self.sender), run, now, MAIL_LIMIT).await.1
     }
 
     /// Returns true if mails or a webhook are set up.
@@ -181,15 +199,48 @@ impl Notifier {
         self.mail.as_ref().is_some_and(|mailer| mailer.wants(event) || mailer.wants(also))
     }
 
+    /// The webhook, if it belongs to a chat.
+    fn chat_options(&self) -> Option<&WebhookOptions> {
+        self.webhook.as_ref().filter(|options| options.format != WebhookFormat::Json)
+    }
+
+    /// Returns true if messages about the event are wanted in a chat. An unusual cleanup is as in [`Self::mails_event`].
+    fn chats_event(&self, event: Event) -> bool {
+        let also = if event == Event::Cleanup { Event::Frozen } else { event };
+        let wants =
+            |options: &WebhookOptions| options.events.contains(&event) || options.events.contains(&also);
+        self.chat_options().is_some_and(wants)
+    }
+
+    /// Returns true if people want to know of the event, by mail or in a chat.
+    fn tells(&self, event: Event) -> bool {
+        self.mails_event(event) || self.chats_event(event)
+    }
+
+    /// Posts a message to the chat if its event is wanted. Returns true if it was posted, and the problem.
+    async fn chat(&self, message: Option<&Message>, limit: Duration) -> (bool, Option<String>) {
+        let wanted = message.filter(|message| self.chats_event(message.event));
+        let Some((message, options)) = wanted.zip(self.chat_options()) else { return (false, None) };
+        let posted = signals::chat(options, &message.clone().cleaned(&self.redactor), limit).await;
+        let problem = posted.as_ref().err().map(|error| self.redactor.clean(&line(error)));
+        (posted.is_ok(), problem)
+    }
+
     /// Sends a message if its event is wanted. Returns true if it was sent, and the problems.
-    async fn send(&self, message: Message, run: &str, limit: Duration) -> (bool, Vec<String>) {
+    async fn send(
+        &self,
+        message: Message,
+        run: &str,
+        now: DateTime<Utc>,
+        limit: Duration,
+    ) -> (bool, Vec<String>) {
         let Some(mailer) = self.mail.as_ref().filter(|_| self.mails_event(message.event)) else {
             return (false, Vec::new());
         };
         let message = message.cleaned(&self.redactor);
         let problem =
             |error: &Error| format!("a mail could not be sent: {}", self.redactor.clean(&line(error)));
-        match mailer.send(&message, run, limit).await {
+        match mailer.send(&message, run, now, limit).await {
             Ok(refused) => {
                 log::info!("sent the mail '{}'", message.subject);
                 (true, refused.iter().map(problem).collect())
@@ -198,7 +249,7 @@ impl Notifier {
         }
     }
 
-    /// Posts a run to the webhook and returns the problem. The document is made at once, before the future is polled.
+    /// Posts a run to the webhook, if it belongs to a program, and returns the problem. The document is made at once, before the future is polled.
     fn post<'a>(
         &'a self,
         run: &NotifiedRun,
@@ -207,7 +258,8 @@ impl Notifier {
         now: DateTime<Utc>,
         limit: Duration,
     ) -> impl Future<Output = Option<String>> + use<'a> {
-        let wanted = self.webhook.as_ref().and_then(|options| {
+        let documents = self.webhook.as_ref().filter(|options| options.format == WebhookFormat::Json);
+        let wanted = documents.and_then(|options| {
             let wants = |event| options.events.contains(&event);
             let event = signals::event(outcome, failed_before, wants(Event::Recovered))?;
             let now = (now, self.sender.host.as_str());

@@ -8,135 +8,108 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::http::{self, HttpFailure};
-use super::message::Message;
+use super::posting::{Posting, refused_step};
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
 use crate::config::notify::{Event, MailOptions};
-
-/// The rights of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyCheck {
-    /// The key may send mails and nothing else.
-    SendingOnly,
-    /// The key has all rights, which is more than a backup needs.
-    Full,
-}
+use crate::config::transport::ResendOptions;
 
 /// How many recipients a mail may have ("Max 50", Resend's reference of `POST /emails`).
 const RECIPIENTS: usize = 50;
-/// How many refused addresses an error names.
-const NAMED: usize = 5;
 /// The timeout of one try.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
-pub struct Mailer {
-    options: MailOptions,
-    redactor: Redactor,
+/// Sends a mail. The service treats a second mail about the same event of the same run as a repetition and does not send it
+/// again.
+///
+/// The service refuses a whole mail because of one bad address, without naming the address. A refused mail is therefore sent
+/// to each half of its recipients. Returns the error of the refused addresses if other recipients got the mail.
+///
+/// # Errors
+/// Returns an error if nobody got the mail, or if the service failed before all groups of recipients were tried.
+pub(super) async fn send(service: &ResendOptions, posting: &Posting<'_>) -> Result<Option<Error>> {
+    let (message, options) = (posting.message, posting.options);
+    let client = http::client()?;
+    let (html, text) = (message.html(), message.text());
+    let groups = options.to.chunks(RECIPIENTS).enumerate();
+    let mut waiting: VecDeque<_> = groups.map(|(i, group)| (i.to_string(), group)).collect();
+    let (mut reached, mut refused, mut last) = (0, Vec::new(), None);
+    while let Some((name, group)) = waiting.pop_front() {
+        let mail = json!({
+            "from": options.from, "to": group,
+            "subject": message.subject, "html": html, "text": text,
+        });
+        let request = client
+            .request(Method::POST, format!("{}/emails", service.base_url))
+            .header("content-type", "application/json")
+            .header("idempotency-key", idempotency_key(message.event, posting.run, &name))
+            .body(mail.to_string());
+        match (ask(service, request, posting.deadline).await, group) {
+            (Ok(_), _) => reached += group.len(),
+            (Err(failure), [address]) if refuses_recipient(&failure) => {
+                refused.push(address.as_str());
+                last = Some(failure);
+            }
+            (Err(failure), _) if refuses_recipient(&failure) => {
+                let (one, other) = group.split_at(group.len() / 2);
+                waiting.push_front((format!("{name}.1"), other));
+                waiting.push_front((format!("{name}.0"), one));
+            }
+            (Err(failure), _) => return Err(not_sent(service, posting, reached, &refused, failure)),
+        }
+    }
+    let error = last.map(|failure| not_sent(service, posting, reached, &refused, failure));
+    if reached > 0 { Ok(error) } else { error.map_or(Ok(None), Err) }
 }
 
-impl Mailer {
-    pub fn new(options: MailOptions) -> Mailer {
-        let redactor = Redactor::new(&[], &[options.key.expose_secret()]);
-        Mailer { options, redactor }
-    }
-
-    /// Returns true if the settings ask for mails about this event.
-    pub(super) fn wants(&self, event: Event) -> bool {
-        self.options.events.contains(&event)
-    }
-
-    /// Returns true if the settings ask for a mail about each cleanup that deletes backups.
-    pub(super) fn wants_each_cleanup(&self) -> bool {
-        self.options.each_cleanup
-    }
-
-    /// Sends a message to all recipients within `limit`. `run` is the id of the run: the service treats a second mail about
-    /// the same event of the same run as a repetition and does not send it again.
-    ///
-    /// The service refuses a whole mail because of one bad address, without naming the address. A refused mail is therefore
-    /// sent to each half of its recipients. Returns the error of the refused addresses if other recipients got the mail.
-    ///
-    /// # Errors
-    /// Returns an error if nobody got the mail, or if the service failed before all groups of recipients were tried.
-    pub async fn send(&self, message: &Message, run: &str, limit: Duration) -> Result<Option<Error>> {
-        let deadline = Instant::now() + limit;
-        let client = http::client()?;
-        let (html, text) = (message.html(), message.text());
-        let groups = self.options.to.chunks(RECIPIENTS).enumerate();
-        let mut waiting: VecDeque<_> = groups.map(|(i, group)| (i.to_string(), group)).collect();
-        let (mut reached, mut refused, mut last) = (0, Vec::new(), None);
-        while let Some((name, group)) = waiting.pop_front() {
-            let mail = json!({
-                "from": self.options.from, "to": group,
-                "subject": message.subject, "html": html, "text": text,
-            });
-            let request = client
-                .request(Method::POST, format!("{}/emails", self.options.base_url))
-                .header("content-type", "application/json")
-                .header("idempotency-key", idempotency_key(message.event, run, &name))
-                .body(mail.to_string());
-            match (self.request(request, deadline).await, group) {
-                (Ok(()), _) => reached += group.len(),
-                (Err(failure), [address]) if refuses_recipient(&failure) => {
-                    refused.push(address.as_str());
-                    last = Some(failure);
-                }
-                (Err(failure), _) if refuses_recipient(&failure) => {
-                    let (one, other) = group.split_at(group.len() / 2);
-                    waiting.push_front((format!("{name}.1"), other));
-                    waiting.push_front((format!("{name}.0"), one));
-                }
-                (Err(failure), _) => return Err(self.not_sent(message, reached, &refused, failure)),
-            }
+/// Finds out within `limit` which rights the key has, without sending a mail. Returns a description.
+///
+/// # Errors
+/// Returns an error if the service refuses the key or does not answer.
+pub(super) async fn check(
+    service: &ResendOptions,
+    options: &MailOptions,
+    redactor: &Redactor,
+    limit: Duration,
+) -> Result<String> {
+    let deadline = Instant::now() + limit;
+    let request = http::client()?.request(Method::GET, format!("{}/domains", service.base_url));
+    match ask(service, request, deadline).await {
+        Ok(_) => Ok("the key may do more than send: a sending-only key is enough".into()),
+        // This refusal proves that the service knows the key, which may only send.
+        Err(HttpFailure::Refused { name, .. }) if name == "restricted_api_key" => {
+            Ok("the key may send, and nothing else".into())
         }
-        let error = last.map(|failure| self.not_sent(message, reached, &refused, failure));
-        if reached > 0 { Ok(error) } else { error.map_or(Ok(None), Err) }
-    }
-
-    /// Finds out within `limit` which rights the key has, without sending a mail.
-    ///
-    /// # Errors
-    /// Returns an error if the service refuses the key or does not answer.
-    pub async fn check_key(&self, limit: Duration) -> Result<KeyCheck> {
-        let deadline = Instant::now() + limit;
-        let request = http::client()?.request(Method::GET, format!("{}/domains", self.options.base_url));
-        match self.request(request, deadline).await {
-            Ok(()) => Ok(KeyCheck::Full),
-            // This refusal proves that the service knows the key, which may only send.
-            Err(HttpFailure::Refused { name, .. }) if name == "restricted_api_key" => {
-                Ok(KeyCheck::SendingOnly)
-            }
-            Err(failure) => {
-                let hint = next_step(&failure, &self.options);
-                let asked = format!("{} does not accept the mail key", self.options.base_url);
-                Err(Error::failed(self.redactor.clean(&format!("{asked}: {failure}"))).hint(hint))
-            }
+        Err(failure) => {
+            let hint = next_step(&failure, service, &options.from);
+            let asked = format!("{} does not accept the mail key", service.base_url);
+            Err(Error::failed(redactor.clean(&format!("{asked}: {failure}"))).hint(hint))
         }
     }
+}
 
-    async fn request(&self, request: reqwest::RequestBuilder, deadline: Instant) -> Result<(), HttpFailure> {
-        let request = request.bearer_auth(self.options.key.expose_secret());
-        http::send("the mail service", request, TIMEOUT, deadline).await.map(drop)
-    }
+/// Sends a request with the key, and returns the beginning of the answer's body.
+async fn ask(
+    service: &ResendOptions,
+    request: reqwest::RequestBuilder,
+    deadline: Instant,
+) -> Result<String, HttpFailure> {
+    let request = request.bearer_auth(service.key.expose_secret());
+    http::send("the mail service", request, TIMEOUT, deadline).await
+}
 
-    fn not_sent(&self, message: &Message, reached: usize, refused: &[&str], failure: HttpFailure) -> Error {
-        let all = self.options.to.len();
-        let part = if reached > 0 { format!(" to {} of {all}", all - reached) } else { String::new() };
-        let more = refused.len().saturating_sub(NAMED);
-        let shown = refused[..refused.len() - more].join(", ");
-        let names = match (refused.is_empty(), more) {
-            (true, _) => String::new(),
-            (false, 0) => format!(" ({shown})"),
-            (false, more) => format!(" ({shown} and {more} more)"),
-        };
-        let hint = match reached > 0 && refuses_recipient(&failure) {
-            true => "Correct these addresses in ADMIN_EMAILS (mail.to), or remove them".into(),
-            false => next_step(&failure, &self.options),
-        };
-        let text = format!("the mail '{}' was not sent{part}{names}: {failure}", message.subject);
-        Error::failed(self.redactor.clean(&text)).hint(hint)
-    }
+fn not_sent(
+    service: &ResendOptions,
+    posting: &Posting<'_>,
+    reached: usize,
+    refused: &[&str],
+    failure: HttpFailure,
+) -> Error {
+    let hint = match reached > 0 && refuses_recipient(&failure) {
+        true => refused_step(),
+        false => next_step(&failure, service, &posting.options.from),
+    };
+    posting.not_sent(reached, refused, failure, hint)
 }
 
 /// Errors with status 422 that do not depend on the recipients (Resend's reference, "Errors").
@@ -168,26 +141,26 @@ fn idempotency_key(event: Event, run: &str, group: &str) -> String {
     format!("uzima-backup/{event}/{run}/{group}")
 }
 
-fn next_step(failure: &HttpFailure, options: &MailOptions) -> String {
+fn next_step(failure: &HttpFailure, service: &ResendOptions, from: &str) -> String {
     let HttpFailure::Refused { status, name, words, .. } = failure else {
-        return failure.unreached_step(&options.base_url);
+        return failure.unreached_step(&service.base_url);
     };
     let about_domain = words.contains("domain") || words.contains("testing emails");
     match (status.as_u16(), name.as_str()) {
         (_, "restricted_api_key") => "Give RESEND_API_KEY (mail.resend_api_key) a key that may send".into(),
-        (403, "validation_error") | (422, "invalid_from_address") => from_step(options),
+        (403, "validation_error") | (422, "invalid_from_address") => from_step(from),
         (400 | 401 | 403, _) if !about_domain => {
             "Give RESEND_API_KEY (mail.resend_api_key) a valid key: https://resend.com/api-keys".into()
         }
-        (403, _) => from_step(options),
+        (403, _) => from_step(from),
         (400 | 422, _) => {
-            format!("Correct EMAIL_FROM (mail.from, now {}) or ADMIN_EMAILS (mail.to)", options.from)
+            format!("Correct EMAIL_FROM (mail.from, now {from}) or ADMIN_EMAILS (mail.to)")
         }
         (429, name) if name.ends_with("_quota_exceeded") => {
             "Wait for the quota to be renewed, or raise it: https://resend.com/settings/usage".into()
         }
         (300..400, _) | (404 | 405, _) => {
-            format!("Correct RESEND_BASE_URL (mail.base_url, now {})", options.base_url)
+            format!("Correct RESEND_BASE_URL (mail.base_url, now {})", service.base_url)
         }
         _ => {
             "The problem is not on this machine: https://resend-status.com shows if the service works".into()
@@ -195,10 +168,9 @@ fn next_step(failure: &HttpFailure, options: &MailOptions) -> String {
     }
 }
 
-fn from_step(options: &MailOptions) -> String {
+fn from_step(from: &str) -> String {
     format!(
-        "Set EMAIL_FROM (mail.from, now {}) to an address at a verified domain: https://resend.com/domains",
-        options.from
+        "Set EMAIL_FROM (mail.from, now {from}) to an address at a verified domain: https://resend.com/domains"
     )
 }
 
@@ -208,7 +180,6 @@ mod tests {
 
     use super::*;
     use crate::base::secret::Secret;
-    use crate::config::notify::EVENTS;
 
     #[test]
     fn each_mail_has_a_key_of_its_own_that_fits() {
@@ -230,14 +201,7 @@ mod tests {
     /// The answers are taken from Resend's reference, "Errors".
     #[test]
     fn each_failure_has_a_next_step_and_may_pass_or_not() {
-        let options = MailOptions {
-            key: Secret::from("re_x"),
-            from: "backup@example.com".into(),
-            to: vec![],
-            base_url: "https://mail.example".into(),
-            events: EVENTS.into(),
-            each_cleanup: false,
-        };
+        let options = ResendOptions { key: Secret::from("re_x"), base_url: "https://mail.example".into() };
         let testing = "You can only send testing emails to your own email address";
         for (failure, passes, word) in [
             (refused(401, "missing_api_key", "Missing API key"), false, "RESEND_API_KEY"),
@@ -261,7 +225,7 @@ mod tests {
             (HttpFailure::Invalid("x".into()), false, "https://mail.example"),
         ] {
             assert_eq!(failure.may_pass(), passes, "{failure}");
-            let step = next_step(&failure, &options);
+            let step = next_step(&failure, &options, "backup@example.com");
             assert!(step.contains(word), "{failure}: {step}");
         }
     }

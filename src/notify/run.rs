@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome};
 use super::metrics::{self, MetricsFile};
 use super::signals::{self, PingKind};
-use super::{Notifier, UNKNOWN_JOB, line};
+use super::{MAIL_LIMIT, Notifier, UNKNOWN_JOB, line};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
@@ -21,6 +21,9 @@ use crate::model::id::{BackupId, NewId};
 use crate::store;
 
 /// How long the store may take to name the newest good backup after a failed run.
+/// The next step if no mails are set up.
+pub const SET_MAIL_UP: &str = "Set ADMIN_EMAILS (mail.to), and RESEND_API_KEY (mail.resend_api_key), SMTP_HOST (mail.smtp_host) \
+                               or MAIL_BY=sendmail (mail.by)";
 const ASKING: Duration = Duration::from_secs(15);
 
 /// The parts of the process's log that a run uses.
@@ -225,7 +228,7 @@ impl<'a> RunNotices<'a> {
 
     /// Mails a report. Returns a line for each notice that failed.
     pub async fn report(&self, event: Event, report: ReportMail) -> Vec<String> {
-        self.notifier.report(event, report, &self.run.fresh_id()).await
+        self.notifier.report(event, report, &self.run.fresh_id(), self.run.clock.now()).await
     }
 
     /// Returns true if a failing run sends a notice: mail, ping, metrics or webhook.
@@ -243,11 +246,9 @@ impl<'a> RunNotices<'a> {
     pub fn require_mail(&self) -> Result<()> {
         if !self.notifier.mails() {
             return Err(Error::usage(
-                "--email: mails are not set up: neither RESEND_API_KEY nor ADMIN_EMAILS is set",
+                "--email: mails are not set up: neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set",
             )
-            .hint(
-                "Set RESEND_API_KEY (mail.resend_api_key) and ADMIN_EMAILS (mail.to), or leave --email out",
-            ));
+            .hint(format!("{SET_MAIL_UP}, or leave --email out")));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! The ping has the protocol of healthchecks.io (<https://healthchecks.io/docs/http_api/>): POST to `<url>/start`, `<url>` or
 //! `<url>/fail`. The monitor keeps the body for people. `<url>/log` changes no state there. docs/json.md describes the JSON
-//! that the webhook gets.
+//! that the webhook gets, unless it belongs to a chat.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::events::{
     BackupSuccess, CleanupFrozen, CleanupSuccess, NotifiedRun, OplogSuccess, RunFailure, RunOutcome,
 };
 use super::http::{self, HttpFailure};
-use super::message::Sender;
-use super::{SIGNAL_LIMIT, mails};
+use super::message::{Message, Sender};
+use super::{SIGNAL_LIMIT, chat, mails};
 use crate::base::error::Result;
 use crate::base::secret::Redactor;
 use crate::config::notify::{Address, Event, WebhookOptions};
@@ -173,6 +173,17 @@ pub async fn post(options: &WebhookOptions, event: Event, document: &Value, limi
     answer.map_err(|failure| failure.not_delivered(("webhook_url", "WEBHOOK_URL"), &what, address))?;
     log::info!("sent {what} to {}", address.service());
     Ok(())
+}
+
+/// Posts a message, without secrets, to the chat behind the webhook within `limit`, at most [`SIGNAL_LIMIT`].
+///
+/// # Errors
+/// Returns an error if the chat did not accept it.
+pub async fn chat(options: &WebhookOptions, message: &Message, limit: Duration) -> Result<()> {
+    match chat::body(options.format, message) {
+        Some(body) => post(options, message.event, &body, limit).await,
+        None => Ok(()),
+    }
 }
 
 /// The event of an outcome. A success after failures is a recovery, if `recovered` is true. `None` for a routine run

@@ -337,9 +337,9 @@ pub struct HealthArgs {
 #[derive(Debug, Args)]
 #[command(
     about = "Send a sample of each mail and signal, or write the mails to files",
-    long_about = "Send a sample of each mail to ADMIN_EMAILS by RESEND_API_KEY, or write the samples to files.\n\n\
+    long_about = "Send a sample of each mail to ADMIN_EMAILS by Resend, SMTP or sendmail, or write the samples to files.\n\n\
 Configured signals are tried, too: PING_URL gets a log line, which completes no run; METRICS_FILE is \
-written as it is; WEBHOOK_URL gets a document about each event.\n\n\
+written as it is; WEBHOOK_URL gets a document, or the chat behind it a message, about each event.\n\n\
 The samples are marked as a test. The exit code is 1 if a sample could not be sent, and standard error has the reason; it is \
 2 if neither mails nor signals are configured.",
     after_help = "Examples:\n  uzima-backup notify --test\n  uzima-backup notify --test --event failure\n  \

@@ -15,10 +15,11 @@ fn no_setting_means_no_mail_and_no_error() {
 #[test]
 fn two_settings_are_enough_even_if_other_settings_are_wrong() {
     let options = mail(&Layers::of(&[KEY, TO, ("BACKUP_FORMAT", "nonsense")])).unwrap().unwrap();
-    assert_eq!(options.key.expose_secret(), "re_canary_key");
+    let MailTransport::Resend(service) = &options.by else { panic!("{options:?}") };
+    assert_eq!(service.key.expose_secret(), "re_canary_key");
     assert_eq!(options.to, ["ops@example.com", "on.call+x@b.example.org"]);
     assert_eq!(options.from, "uzima-backup@example.com");
-    assert_eq!(options.base_url, "https://api.resend.com");
+    assert_eq!(service.base_url, "https://api.resend.com");
     assert_eq!(options.events, EVENTS);
 }
 
@@ -31,7 +32,8 @@ fn set_values_replace_the_defaults() {
     ];
     let options = mail(&Layers::of(&[&[KEY, TO], &more[..]].concat())).unwrap().unwrap();
     assert_eq!(options.from, "Back-ups of db1 <backups@example.com>");
-    assert_eq!(options.base_url, "http://127.0.0.1:8025");
+    let MailTransport::Resend(service) = &options.by else { panic!("{options:?}") };
+    assert_eq!(service.base_url, "http://127.0.0.1:8025");
     assert_eq!(options.events, [Event::Failure, Event::Recovered]);
 }
 
@@ -39,10 +41,13 @@ fn set_values_replace_the_defaults() {
 fn a_mistake_names_its_variable_and_never_the_key() {
     for (env, words) in [
         (vec![KEY], vec!["ADMIN_EMAILS is missing"]),
-        (vec![TO], vec!["RESEND_API_KEY is missing"]),
-        (vec![("EMAIL_FROM", "a@b.example")], vec!["mail.from is set, but", "RESEND_API_KEY is missing"]),
-        (vec![TO, ("RESEND_BASE_URL", "https://x")], vec!["mail.to, mail.base_url are set, but no mail"]),
-        (vec![("BACKUP_NOTIFY", "failure")], vec!["RESEND_API_KEY is missing"]),
+        (vec![TO], vec!["neither RESEND_API_KEY, SMTP_HOST nor SENDMAIL_PATH is set"]),
+        (vec![("EMAIL_FROM", "a@b.example")], vec!["mail.from is set, but", "neither RESEND_API_KEY"]),
+        (
+            vec![TO, ("RESEND_BASE_URL", "https://x")],
+            vec!["mail.base_url, mail.to are set, but no mail", "RESEND_API_KEY is missing"],
+        ),
+        (vec![("BACKUP_NOTIFY", "failure")], vec!["notify is set, but", "neither RESEND_API_KEY"]),
         (
             vec![KEY, TO, ("BACKUP_NOTIFY", "failure,succes")],
             vec!["'succes'", "BACKUP_NOTIFY", "success, fail"],

@@ -18,7 +18,7 @@ use crate::config::RecordsAt;
 use crate::config::signing::UNSIGNED;
 use crate::config::warnings::Exposed;
 use crate::model::versions::{self, Support};
-use crate::notify::resend::{KeyCheck, Mailer};
+use crate::notify::mailer::Mailer;
 use crate::source::{describe, engine, oplog};
 
 /// The time limit of the request to the mail service.
@@ -138,18 +138,14 @@ pub(super) async fn records(context: &Context) -> Result<Finding> {
     Finding::ok(format!("{runs} of {job} recorded; writing works"))
 }
 
-/// Checks that the mail service accepts the key.
+/// Checks that the mail service accepts the key, that the mail server accepts the login, or that sendmail can be run.
 pub(super) async fn mail(context: &Context) -> Result<Finding> {
     let Some(options) = &context.subject.mail else {
         return Finding::not_configured(
-            "neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed",
+            "neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed",
         );
     };
-    let key = Mailer::new(options.clone()).check_key(MAIL_LIMIT).await?;
-    let may = match key {
-        KeyCheck::SendingOnly => "the key may send, and nothing else",
-        KeyCheck::Full => "the key may do more than send: a sending-only key is enough",
-    };
+    let may = Mailer::new(options.clone()).check(MAIL_LIMIT).await?;
     Finding::ok(format!("{may}; to {}", options.to.join(", ")))
 }
 

@@ -404,7 +404,9 @@ fn chosen(
         let passing = key == "log_file" && from(Origin::Flag)
             || key == "s3.session_token" && from(Origin::Environment("AWS_SESSION_TOKEN".into()));
         let elsewhere = config.layers.is_set("dir") && key.starts_with("s3.");
-        if passing || elsewhere || !(config.layers.is_set(key) || key == "mongo_uri") {
+        // Variables of another program's mails ask for no mails here.
+        let foreign = key.starts_with("mail.smtp_") && matches!(config.mail, Ok(None));
+        if passing || elsewhere || foreign || !(config.layers.is_set(key) || key == "mongo_uri") {
             continue;
         }
         let Some(text) = config.layers.text(key) else {
@@ -479,6 +481,7 @@ fn file_name(key: &str) -> &str {
         COPY_SECRET => "copy_s3_secret",
         "s3.session_token" => "s3_session_token",
         "mail.resend_api_key" => "resend_key",
+        "mail.smtp_password" => "smtp_password",
         other => other.rsplit('.').next().unwrap_or(other),
     }
 }

@@ -122,7 +122,7 @@ impl Life {
         };
         let run = format!("{event}-{}-{}", clock::truth().timestamp(), self.tally.of("reports"));
         self.tally.add("reports", 1);
-        let unsent = self.world.notifier().report(event, report, &run).await;
+        let unsent = self.world.notifier().report(event, report, &run, clock::truth()).await;
         let mails = self.world.inbox.take();
         assert_eq!((mails.len(), unsent.is_empty()), (1, self.world.inbox.is_up()), "{unsent:?}");
         let ends = if mails[0].accepted { "" } else { " (not taken)" };

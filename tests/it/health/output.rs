@@ -27,7 +27,7 @@ fn each_check_has_a_line_with_its_next_step_below() {
         not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         skipped         records        because mongodb failed
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+        not configured  mail           neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
         5 ok, 2 failed, 4 skipped, 4 not configured
     ");

@@ -7,3 +7,4 @@ mod service;
 mod settings;
 mod statistics;
 pub mod support;
+mod transports;

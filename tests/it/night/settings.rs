@@ -73,7 +73,7 @@ async fn with_wrong_mail_settings_nothing_is_started() {
     let mut half = nights.home.to_dir(&server.uri());
     run(half.env("ADMIN_EMAILS", "ops@example.com").arg("backup"))
         .ends(2)
-        .says(&["RESEND_API_KEY is missing"]);
+        .says(&["neither RESEND_API_KEY, SMTP_HOST nor SENDMAIL_PATH"]);
     assert_eq!(nights.home.files(), Vec::<String>::new());
     assert_eq!(nights.mails().await.len(), 0);
 }

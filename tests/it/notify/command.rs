@@ -80,7 +80,7 @@ fn without_settings_notify_is_a_usage_error() {
     run(home.tool().args(["notify", "--test"])).ends(2).says(&["RESEND_API_KEY", "ADMIN_EMAILS"]);
     run(home.tool().env("ADMIN_EMAILS", "a@b.example").args(["notify", "--test"]))
         .ends(2)
-        .says(&["RESEND_API_KEY is missing"]);
+        .says(&["neither RESEND_API_KEY, SMTP_HOST nor SENDMAIL_PATH"]);
     run(home.tool().arg("notify")).ends(2).says(&["--test"]);
     run(home.tool().args(["notify", "--test", "--render", "/x"])).ends(2);
     run(home.tool().args(["notify", "--test", "--event", "succes"])).ends(2).says(&["success, failure"]);
@@ -94,7 +94,7 @@ fn config_reports_a_mistake_in_the_mail_settings() {
         command.env("BACKUP_DIR", home.backups()).env("ADMIN_EMAILS", "ops@example.com").arg("config");
         command
     };
-    run(&mut config()).ends(2).says(&["RESEND_API_KEY is missing"]);
+    run(&mut config()).ends(2).says(&["neither RESEND_API_KEY, SMTP_HOST nor SENDMAIL_PATH"]);
     run(config().env("RESEND_API_KEY", KEY).env("BACKUP_NOTIFY", "succes")).ends(2).says(&["'succes'"]);
     run(config().env("RESEND_API_KEY", KEY)).ends(0);
 }

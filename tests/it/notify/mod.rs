@@ -7,4 +7,6 @@ mod hardship;
 mod mails;
 mod resend;
 mod runs;
+mod sendmail;
+mod smtp;
 pub mod support;

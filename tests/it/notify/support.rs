@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uzima_backup::base::secret::Secret;
-use uzima_backup::config::notify::MailOptions;
-use uzima_backup::config::notify::{EVENTS, Event};
+use uzima_backup::config::notify::{EVENTS, Event, MailOptions};
+use uzima_backup::config::transport::{MailTransport, ResendOptions};
+use uzima_backup::notify::mailer::Mailer;
 use uzima_backup::notify::message::{Message, Sender, Tone};
-use uzima_backup::notify::resend::Mailer;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -16,6 +17,11 @@ pub const KEY: &str = "re_canary+Key/9";
 
 /// Longer than all retries of a case.
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// The date of a mail.
+pub fn now() -> DateTime<Utc> {
+    "2026-11-23T03:00:00Z".parse().expect("a time")
+}
 
 /// A service that gives these answers in order, and repeats the last one.
 pub async fn service(answers: Vec<ResponseTemplate>) -> MockServer {
@@ -40,13 +46,17 @@ pub fn refused(status: u16, name: &str, message: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_json(body)
 }
 
+/// A service at this address.
+pub fn resend(base_url: &str) -> MailTransport {
+    MailTransport::Resend(ResendOptions { key: Secret::from(KEY), base_url: base_url.into() })
+}
+
 /// The settings that send every mail to a service.
 pub fn options(base_url: &str) -> MailOptions {
     MailOptions {
-        key: Secret::from(KEY),
+        by: resend(base_url),
         from: "Backups <backups@example.com>".into(),
         to: vec!["ops@example.com".into(), "oncall@example.org".into()],
-        base_url: base_url.into(),
         events: EVENTS.into(),
         each_cleanup: true,
     }

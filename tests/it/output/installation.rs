@@ -25,7 +25,7 @@ async fn health_prints_a_line_for_each_check() {
         not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         not configured  records        BACKUP_RECORDS is off   [TIME]
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+        not configured  mail           neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
         healthy: 9 ok, 1 skipped, 5 not configured
     ");
@@ -129,7 +129,7 @@ async fn health_prints_a_line_for_each_check() {
             {
               "name": "mail",
               "outcome": "not_configured",
-              "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed",
+              "detail": "neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed",
               "milliseconds": 0,
               "next_step": null
             },
@@ -161,7 +161,7 @@ async fn health_prints_a_line_for_each_check() {
         not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
         not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
         skipped         records        because mongodb failed
-        not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+        not configured  mail           neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed   [TIME]
         ok              state          [HOME]/state   [TIME]
         5 ok, 2 failed, 4 skipped, 4 not configured
     ");
@@ -201,7 +201,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
             not configured  key            the backups are not encrypted (BACKUP_RECIPIENTS)   [TIME]
             not configured  oplog          no oplog slice is stored: `uzima-backup oplog` does not run for this job   [TIME]
             not configured  records        BACKUP_RECORDS is off   [TIME]
-            not configured  mail           neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed   [TIME]
+            not configured  mail           neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed   [TIME]
             ok              state          [HOME]/state does not exist yet: the first backup creates it   [TIME]
             healthy: 7 ok, 4 skipped, 4 not configured
 
@@ -322,7 +322,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
               {
                 "name": "mail",
                 "outcome": "not_configured",
-                "detail": "neither RESEND_API_KEY nor ADMIN_EMAILS is set: failures are not mailed",
+                "detail": "neither ADMIN_EMAILS nor RESEND_API_KEY, SMTP_HOST or MAIL_BY is set: failures are not mailed",
                 "milliseconds": 0,
                 "next_step": null
               },

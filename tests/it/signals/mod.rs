@@ -1,6 +1,7 @@
 //! Notifications other than mail: pings of a monitor, the metrics file for Prometheus, and the webhook, with
 //! the real binary.
 
+mod chat;
 mod dashboard;
 mod metrics;
 mod notify;
