@@ -699,14 +699,14 @@ _uzima__backup() {
             fi
             case "${prev}" in
                 --skip)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail deadman state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
                 --only)
-                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail deadman state" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi

@@ -313,6 +313,7 @@ oplog\t''
 copies\t''
 records\t''
 mail\t''
+deadman\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l only -d 'Only these checks, separated by commas (may be given several times)' -r -f -a "configuration\t''
 mongodb\t''
@@ -329,6 +330,7 @@ oplog\t''
 copies\t''
 records\t''
 mail\t''
+deadman\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"

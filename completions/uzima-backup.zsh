@@ -364,8 +364,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state)' \
-'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail state)' \
+'*--skip=[Skip these checks, separated by commas (may be given several times)\: a new installation fails \`freshness\`]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail deadman state)' \
+'*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail deadman state)' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \

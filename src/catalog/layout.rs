@@ -12,6 +12,7 @@
 //! <YYYY>/<MM>/<backup-id>/RECOVERY.txt      how to restore an encrypted backup without this tool
 //! <YYYY>/<MM>/<backup-id>/failed.json       the reason why the run failed and left no backup
 //! .health/<machine>                         written by `health`, which deletes it if it may
+//! .scheduled/<job>.json                     the mails that the mail service keeps, to be sent if backups stop
 //! oplog/<job>/<chain>/<start>/slice-<random>.bson.zst   the entries of an oplog slice
 //! oplog/<job>/<chain>/<start>/events-<random>.json.zst  the slice's events; both end in .age if they are encrypted
 //! oplog/<job>/<chain>/<start>/signature-<random>.minisig  the signature of slice.json, which names it
@@ -130,6 +131,11 @@ pub fn probe(host: &str) -> String {
     format!(".health/{}", host.chars().take(128).map(plain).collect::<String>())
 }
 
+/// Returns the key of the mails that are scheduled for a job.
+pub fn scheduled(job: &str) -> String {
+    format!(".scheduled/{}.json", job_in_key(job))
+}
+
 /// Returns true for a key below the prefix of the oplog slices of all jobs.
 pub fn is_of_slices(key: &str) -> bool {
     key.starts_with(OPLOG)
@@ -137,6 +143,11 @@ pub fn is_of_slices(key: &str) -> bool {
 
 /// Returns the prefix of all oplog slices of a job, with a slash at the end. Different jobs have different prefixes.
 pub fn slices_of(job: &str) -> String {
+    format!("{OPLOG}{}/", job_in_key(job))
+}
+
+/// A job's name as a part of a key. Different jobs have different ones.
+fn job_in_key(job: &str) -> String {
     let mut name = utf8_percent_encode(job, PLAIN).to_string();
     if name.len() > LONGEST_JOB {
         let hash = blake3::hash(job.as_bytes()).to_hex();
@@ -146,7 +157,7 @@ pub fn slices_of(job: &str) -> String {
     if name.bytes().all(|b| b == b'.') {
         name = name.replace('.', "%2E");
     }
-    format!("{OPLOG}{name}/")
+    name
 }
 
 /// Returns the folder of the slice that starts at `start`, with a slash at the end.
@@ -277,6 +288,8 @@ mod tests {
                 assert_eq!((parse(&key), parse_slice("other", &key)), (None, None));
             }
             assert!(folders.insert(slices_of(job)), "{job}");
+            assert!(crate::store::is_key(&scheduled(job)) && folders.insert(scheduled(job)), "{job}");
+            assert_eq!(parse(&scheduled(job)), None);
         }
         let key = slice("all@db1", &chain, start);
         assert_eq!(

@@ -16,6 +16,7 @@ pub mod ranges;
 pub mod reach;
 pub mod records;
 pub mod run;
+pub mod scheduled;
 pub mod slice_reader;
 pub mod slowdown;
 pub mod state;

@@ -10,6 +10,7 @@ use super::notify::NotifyReport;
 use super::output::FailureDocument;
 use crate::catalog::marks::{FailedRun, Mark, Tombstone};
 use crate::catalog::records;
+use crate::catalog::scheduled::ScheduledMails;
 use crate::catalog::verdict::Verdict;
 use crate::model::index::Index;
 use crate::model::manifest::Manifest;
@@ -67,6 +68,7 @@ const DOCUMENTS: &[(&str, &str, Generate)] = &[
     ("stored-mark", "The pin.json or accepted.json of a backup", Mark::json_schema),
     ("stored-record", "The record of a run in MongoDB, as Extended JSON (relaxed)", records::schema),
     ("stored-tombstone", "The tombstone.json of a backup", Tombstone::json_schema),
+    ("stored-scheduled", "The .scheduled/<job>.json of a job", ScheduledMails::json_schema),
     ("stored-slice", "The slice.json of an oplog slice", StoredSlice::json_schema),
     ("stored-slice-events", "The events of an oplog slice, decompressed", EventsFile::json_schema),
     ("stored-verified", "A verified-<time>.json of a backup", Verdict::json_schema),

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::choose;
-use super::layers::Layers;
+use super::layers::{Layers, boolean};
 use super::place::are;
 use super::transport::{self, MailTransport};
 use crate::base::error::{Error, Result};
@@ -77,6 +77,8 @@ pub struct MailOptions {
     /// Addresses without names.
     pub to: Vec<String>,
     pub events: Vec<Event>,
+    /// The service keeps a mail that it sends if backups stop.
+    pub dead_man: bool,
     /// Each cleanup that deletes backups is mailed, because `notify` names `cleanup`. Otherwise only unusual ones are, and
     /// the next mail about a backup mentions the others.
     pub each_cleanup: bool,
@@ -178,7 +180,13 @@ pub(crate) fn mail(layers: &Layers) -> Result<Option<MailOptions>> {
     let from = layers.parsed("mail.from", sender)?.unwrap_or_else(|| format!("uzima-backup@{domain}"));
     let events = events(layers)?;
     let each_cleanup = each_cleanup(layers, &events);
-    Ok(Some(MailOptions { by, from, to, events, each_cleanup }))
+    let dead_man = layers.value("mail.dead_man", boolean)?;
+    if dead_man && !matches!(by, MailTransport::Resend(_)) {
+        return Err(layers
+            .wrong("mail.dead_man", "only Resend keeps a mail until backups stop")
+            .hint("Unset MAIL_DEAD_MAN (mail.dead_man), or send mails by Resend; PING_URL is the alarm for all others"));
+    }
+    Ok(Some(MailOptions { by, from, to, events, dead_man, each_cleanup }))
 }
 
 fn each_cleanup(layers: &Layers, events: &[Event]) -> bool {

@@ -212,6 +212,12 @@ pub const SETTINGS: &[Setting] = &[
     secret("mail.resend_api_key", "RESEND_API_KEY", "the key of resend.com, which sends the mails"),
     list("mail.to", "ADMIN_EMAILS", "the recipients of mails"),
     setting("mail.from", "EMAIL_FROM", None, "the sender; else uzima-backup@ the first recipient's domain"),
+    setting(
+        "mail.dead_man",
+        "MAIL_DEAD_MAN",
+        Some("false"),
+        "Resend keeps a mail and sends it if backups stop",
+    ),
     setting("mail.base_url", "RESEND_BASE_URL", Some("https://api.resend.com"), "the service of Resend"),
     setting("mail.smtp_host", "SMTP_HOST", None, "the mail server"),
     setting("mail.smtp_port", "SMTP_PORT", None, "its port; else 587 (starttls), 465 (tls) or 25 (none)"),

@@ -109,7 +109,7 @@ pub(super) fn set_keys(layers: &Layers) -> Vec<&'static str> {
         key.contains("smtp_") && matches!(layers.origin(by_key_of(key)), Some(Origin::Environment(_)))
     };
     let keys = KINDS.iter().flat_map(|kind| kind.keys.iter().copied());
-    ["mail.by"]
+    ["mail.by", "mail.dead_man"]
         .into_iter()
         .chain(keys)
         .filter(|key| layers.is_set(key) && !foreign(key))

@@ -195,6 +195,14 @@ impl BackupSuccess {
     }
 }
 
+/// The backup that the next one must follow.
+pub(super) struct LastBackup<'a> {
+    pub job: &'a str,
+    pub id: &'a str,
+    pub started_at: DateTime<Utc>,
+    pub max_age: Duration,
+}
+
 /// The age of the newest good backup of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewestGood {

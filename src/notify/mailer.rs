@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::message::Message;
-use super::posting::Posting;
+use super::posting::{KeptMail, Posting};
 use super::{resend, sendmail, smtp};
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
@@ -63,6 +63,45 @@ impl Mailer {
         }
     }
 
+    /// Returns true if the service keeps a mail about stopped backups.
+    pub(super) fn keeps_a_mail(&self) -> bool {
+        self.options.dead_man
+    }
+
+    /// Has the service keep a message for all recipients until `at`, or until the latest time that it accepts.
+    ///
+    /// # Errors
+    /// Returns an error if the service did not accept it for all recipients, with the ids of the mails that it accepted.
+    pub(super) async fn schedule(
+        &self,
+        message: &Message,
+        run: &str,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: Duration,
+    ) -> Result<KeptMail, (Vec<String>, Error)> {
+        let (options, redactor) = (&self.options, &self.redactor);
+        let message = &message.clone().cleaned(redactor);
+        let posting = Posting { options, redactor, message, run, at: now, deadline: Instant::now() + limit };
+        match &options.by {
+            MailTransport::Resend(service) => resend::schedule(service, &posting, at).await,
+            MailTransport::Smtp(_) | MailTransport::Sendmail(_) => Err((Vec::new(), no_service())),
+        }
+    }
+
+    /// Cancels a mail that the service keeps. A mail that is sent or cancelled already is no error.
+    ///
+    /// # Errors
+    /// Returns an error if the service does not cancel it.
+    pub(super) async fn cancel(&self, id: &str, limit: Duration) -> Result<()> {
+        match &self.options.by {
+            MailTransport::Resend(service) => {
+                resend::cancel(service, &self.options, &self.redactor, id, limit).await
+            }
+            MailTransport::Smtp(_) | MailTransport::Sendmail(_) => Err(no_service()),
+        }
+    }
+
     /// Finds out within `limit`, without sending a mail, if mails can be sent. Returns a description.
     ///
     /// # Errors
@@ -77,4 +116,9 @@ impl Mailer {
             MailTransport::Sendmail(program) => sendmail::check(program),
         }
     }
+}
+
+/// The settings allow such mails only with Resend.
+fn no_service() -> Error {
+    Error::usage("only Resend keeps a mail until backups stop").hint("Unset MAIL_DEAD_MAN (mail.dead_man)")
 }

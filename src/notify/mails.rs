@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::events::{
-    BackupSuccess, CheckOutcome, CheckRow, CleanedPlace, CleanupFrozen, CleanupSuccess, Deletion, NewestGood,
-    NotifiedRun, OplogSuccess, ReportMail, RunFailure, RunKind, RunOutcome, between,
+    BackupSuccess, CheckOutcome, CheckRow, CleanedPlace, CleanupFrozen, CleanupSuccess, Deletion, LastBackup,
+    NewestGood, NotifiedRun, OplogSuccess, ReportMail, RunFailure, RunKind, RunOutcome, between,
 };
 use super::message::{Message, Sender, Table, Tone};
 use super::throttle::FailureStreak;
@@ -191,6 +191,31 @@ fn roughly(age: Duration) -> String {
         0 | 1 => units::duration(age),
         days => format!("{days} days"),
     }
+}
+
+/// The mail that is sent at `at` if no backup follows `last`.
+pub(super) fn stopped(last: &LastBackup<'_>, at: DateTime<Utc>, sender: &Sender) -> Message {
+    let job = last.job;
+    let headline =
+        format!("Backups of {job} have stopped: there has been none since {}", time(last.started_at));
+    let mut message =
+        Message::new(Event::Failure, Tone::Bad, &format!("BACKUPS HAVE STOPPED: {job}"), &headline, sender)
+            .fact("Job", job)
+            .fact("Last backup", last.id)
+            .fact("Began", time(last.started_at))
+            .fact("Allowed age", units::age(last.max_age))
+            .fact("Machine", &sender.host);
+    message.paragraphs.push(format!(
+        "This mail was scheduled after that backup, for {}. Each later backup would have cancelled it. So no backup was \
+         completed since then, and the machine may not even have been able to report a failure.",
+        time(at)
+    ));
+    message.next_step = Some(format!(
+        "Look if {} runs, if its timer or cron starts `uzima-backup backup`, and what its log says; `uzima-backup list` shows \
+         the backups",
+        sender.host
+    ));
+    message
 }
 
 /// Turns the mail about a success into the mail about the recovery.

@@ -7,6 +7,7 @@
 //! caller gets a line for a person; the run itself does not fail.
 
 mod chat;
+mod deadman;
 pub mod events;
 mod http;
 pub mod mailer;

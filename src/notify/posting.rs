@@ -30,6 +30,14 @@ pub(super) struct Posting<'a> {
     pub deadline: Instant,
 }
 
+/// A mail that the service keeps.
+pub(super) struct KeptMail {
+    /// The id at the service. Several only for more recipients than one mail may have.
+    pub ids: Vec<String>,
+    /// When it is sent.
+    pub at: DateTime<Utc>,
+}
+
 impl Posting<'_> {
     /// The error of a mail that `reached` recipients got and others did not. `hint` is the next step if no address of
     /// `refused` was refused by itself.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::http::{self, HttpFailure};
-use super::posting::{Posting, refused_step};
+use super::posting::{KeptMail, Posting, refused_step};
 use crate::base::error::{Error, Result};
 use crate::base::secret::{ExposeSecret, Redactor};
 use crate::config::notify::{Event, MailOptions};
@@ -16,6 +17,12 @@ use crate::config::transport::ResendOptions;
 
 /// How many recipients a mail may have ("Max 50", Resend's reference of `POST /emails`).
 const RECIPIENTS: usize = 50;
+/// How long the service keeps a mail ("Emails can be scheduled up to 30 days in advance", "Schedule Email"), and for how long
+/// older pages say that it does ("Introducing the Schedule Email API").
+const LATEST: TimeDelta = TimeDelta::days(30);
+const EARLIER: TimeDelta = TimeDelta::hours(72);
+/// The clocks of this machine and of the service may differ.
+const MARGIN: TimeDelta = TimeDelta::minutes(10);
 /// The timeout of one try.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -62,6 +69,103 @@ pub(super) async fn send(service: &ResendOptions, posting: &Posting<'_>) -> Resu
     if reached > 0 { Ok(error) } else { error.map_or(Ok(None), Err) }
 }
 
+/// Has the service keep a mail until `at`. If that is too far away for it, until the latest time that it accepts.
+///
+/// # Errors
+/// Returns an error, with the ids of the accepted mails, if the service does not accept the mail for all recipients.
+pub(super) async fn schedule(
+    service: &ResendOptions,
+    posting: &Posting<'_>,
+    at: DateTime<Utc>,
+) -> Result<KeptMail, (Vec<String>, Error)> {
+    let (message, options, now) = (posting.message, posting.options, posting.at);
+    let mut kept = KeptMail { ids: Vec::new(), at: at.min(now + LATEST - MARGIN) };
+    let client = http::client().map_err(|error| (Vec::new(), error))?;
+    let mut groups = options.to.chunks(RECIPIENTS).enumerate();
+    let mut group = groups.next();
+    while let Some((n, to)) = group {
+        let mail = json!({
+            "from": options.from, "to": to,
+            "subject": message.subject, "html": message.html(), "text": message.text(),
+            "scheduled_at": kept.at.to_rfc3339_opts(SecondsFormat::Secs, true),
+        });
+        // The same key with another time would be refused.
+        let key =
+            idempotency_key(message.event, posting.run, &format!("stopped.{n}.{}", kept.at.timestamp()));
+        let request = client
+            .request(Method::POST, format!("{}/emails", service.base_url))
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .body(mail.to_string());
+        let failure = match ask(service, request, posting.deadline).await {
+            Ok(body) => match id(&body) {
+                Some(id) => {
+                    kept.ids.push(id);
+                    group = groups.next();
+                    continue;
+                }
+                None => HttpFailure::Invalid(format!("its answer has no id: {}", http::quoted(&body))),
+            },
+            Err(failure) if refuses_time(&failure) && kept.at > now + EARLIER => {
+                kept.at = now + EARLIER - MARGIN;
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        let hint = next_step(&failure, service, &options.from);
+        return Err((kept.ids, Error::failed(posting.redactor.clean(&failure.to_string())).hint(hint)));
+    }
+    Ok(kept)
+}
+
+/// Cancels a mail that the service keeps. It is no error if the service has no such mail to cancel any more.
+///
+/// # Errors
+/// Returns an error if the service does not cancel it.
+pub(super) async fn cancel(
+    service: &ResendOptions,
+    options: &MailOptions,
+    redactor: &Redactor,
+    id: &str,
+    limit: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let address = format!("{}/emails/{id}/cancel", service.base_url);
+    let request = http::client()?.request(Method::POST, address).header("content-type", "application/json");
+    match ask(service, request, deadline).await {
+        Ok(_) => Ok(()),
+        // It is sent or cancelled already.
+        Err(HttpFailure::Refused { status, .. }) if [404, 409, 422].contains(&status.as_u16()) => Ok(()),
+        Err(failure) => {
+            let hint = match &failure {
+                HttpFailure::Refused { name, .. } if name == "restricted_api_key" => FULL_ACCESS.into(),
+                failure => next_step(failure, service, &options.from),
+            };
+            Err(Error::failed(redactor.clean(&failure.to_string())).hint(hint))
+        }
+    }
+}
+
+/// The next step if the key may not cancel.
+const FULL_ACCESS: &str = "Give RESEND_API_KEY (mail.resend_api_key) a key with full access, which MAIL_DEAD_MAN needs to \
+                           cancel mails, or unset MAIL_DEAD_MAN (mail.dead_man)";
+
+/// The id in the answer to an accepted mail.
+fn id(body: &str) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_str(body).ok()?;
+    answer["id"].as_str().filter(|id| !id.is_empty()).map(str::to_string)
+}
+
+/// Returns true if the service refused a mail because its time is too far away.
+fn refuses_time(failure: &HttpFailure) -> bool {
+    match failure {
+        HttpFailure::Refused { status, words, .. } => {
+            [400, 422].contains(&status.as_u16()) && words.to_lowercase().contains("schedule")
+        }
+        HttpFailure::NoAnswer(_) | HttpFailure::Invalid(_) => false,
+    }
+}
+
 /// Finds out within `limit` which rights the key has, without sending a mail. Returns a description.
 ///
 /// # Errors
@@ -75,7 +179,12 @@ pub(super) async fn check(
     let deadline = Instant::now() + limit;
     let request = http::client()?.request(Method::GET, format!("{}/domains", service.base_url));
     match ask(service, request, deadline).await {
+        Ok(_) if options.dead_man => Ok("the key may send, schedule and cancel".into()),
         Ok(_) => Ok("the key may do more than send: a sending-only key is enough".into()),
+        Err(HttpFailure::Refused { name, .. }) if name == "restricted_api_key" && options.dead_man => {
+            Err(Error::failed("the key may only send, and not cancel the mail about stopped backups")
+                .hint(FULL_ACCESS))
+        }
         // This refusal proves that the service knows the key, which may only send.
         Err(HttpFailure::Refused { name, .. }) if name == "restricted_api_key" => {
             Ok("the key may send, and nothing else".into())

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::events::{NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome};
+use super::deadman;
+use super::events::{LastBackup, NewestGood, NotifiedRun, ReportMail, RunFailure, RunKind, RunOutcome};
 use super::metrics::{self, MetricsFile};
 use super::signals::{self, PingKind};
 use super::{MAIL_LIMIT, Notifier, UNKNOWN_JOB, line};
@@ -20,10 +21,10 @@ use crate::config::{Config, JobSettings};
 use crate::model::id::{BackupId, NewId};
 use crate::store;
 
-/// How long the store may take to name the newest good backup after a failed run.
 /// The next step if no mails are set up.
 pub const SET_MAIL_UP: &str = "Set ADMIN_EMAILS (mail.to), and RESEND_API_KEY (mail.resend_api_key), SMTP_HOST (mail.smtp_host) \
                                or MAIL_BY=sendmail (mail.by)";
+/// How long the store may take to name the newest good backup after a failed run.
 const ASKING: Duration = Duration::from_secs(15);
 
 /// The parts of the process's log that a run uses.
@@ -111,6 +112,25 @@ impl<'a> RunNotices<'a> {
         let problem = self.run.cancel.or(pinged).await.ok().flatten();
         problem.iter().for_each(|problem| log::warn!("{problem}"));
         problem
+    }
+
+    /// Schedules the mail that is sent if no backup follows this one, and cancels the earlier one, if the settings ask for it.
+    /// Returns a line for each problem.
+    pub async fn backed_up(&self, job: &str, id: &str, started_at: DateTime<Utc>) -> Vec<String> {
+        let partial = self.run.config.job.as_ref().is_ok_and(|settings| settings.partial);
+        let mailer = self.notifier.mail.as_ref().filter(|mailer| mailer.keeps_a_mail() && !partial);
+        let Some(mailer) = mailer else { return Vec::new() };
+        let (now, max_age, sender) = (self.run.clock.now(), self.run.config.max_age, &self.notifier.sender);
+        let last = LastBackup { job, id, started_at, max_age };
+        let renewed = async {
+            let opened = async { store::open_existing(self.run.config.place.as_ref()?).await };
+            match opened.await {
+                Ok(store) => deadman::renew(&*store, mailer, &last, sender, now, MAIL_LIMIT).await,
+                Err(error) => vec![format!("{} could not be scheduled: {}", deadman::WHAT, line(&error))],
+            }
+        };
+        let problems = self.in_time(deadman::WHAT, renewed).await;
+        problems.iter().map(|problem| self.notifier.redactor.clean(problem)).collect()
     }
 
     /// Reports the outcome of a run. Returns a line for each notice that failed.

@@ -12,6 +12,7 @@ fn options(from: &str, to: &[&str]) -> MailOptions {
         from: from.into(),
         to: to.iter().map(ToString::to_string).collect(),
         events: EVENTS.into(),
+        dead_man: false,
         each_cleanup: false,
     }
 }

@@ -226,6 +226,8 @@ pub async fn run_backup(run: &Run<'_>, request: &BackupRequest, meter: &Arc<Mete
             return Err(error);
         }
     };
+    let kept = notices.backed_up(&report.job, report.id.as_str(), report.facts.started_at).await;
+    report.problems.extend(kept);
     let (id, success) = (report.id.to_string(), RunOutcome::Success(report.success()));
     report.problems.extend(notices.ended(RunKind::Backup, &report.job, id, success).await);
     Ok(report)

@@ -19,6 +19,9 @@ pub(super) const CONFIGURATION: &str = "configuration";
 /// The check that compares the places. Without copies, it is run only if it is asked for by name.
 const COPIES: &str = "copies";
 
+/// The check of the mail about stopped backups. Without that mail, it is run only if it is asked for by name.
+const DEAD_MAN: &str = "deadman";
+
 /// The checks that are also run for each copy.
 const OF_EACH_PLACE: [&str; 6] = ["store", "disk", "clock", "freshness", "backups", "oplog"];
 
@@ -124,7 +127,13 @@ pub(super) const CHECKS: &[Check] = &[
         name: "mail",
         after: &[CONFIGURATION],
         run: |context| Box::pin(environment::mail(context)),
-        otherwise: "Check RESEND_API_KEY and EMAIL_FROM, then run `uzima-backup notify --test`",
+        otherwise: "Check the settings of mails (`uzima-backup config`), then run `uzima-backup notify --test`",
+    },
+    Check {
+        name: DEAD_MAN,
+        after: &["store"],
+        run: |context| Box::pin(history::dead_man(context)),
+        otherwise: "Run `uzima-backup backup`, which schedules the mail",
     },
     Check {
         name: "state",
@@ -135,9 +144,13 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// The checks of the first place, and of the machine and the server.
-pub(super) fn of_first(has_copies: bool, options: &HealthOptions) -> Vec<Check> {
-    let named = options.only.iter().any(|name| name == COPIES);
-    CHECKS.iter().filter(|check| has_copies || named || check.name != COPIES).copied().collect()
+pub(super) fn of_first(has_copies: bool, has_dead_man: bool, options: &HealthOptions) -> Vec<Check> {
+    let named = |check: &&Check| match check.name {
+        COPIES if !has_copies => options.only.iter().any(|name| name == COPIES),
+        DEAD_MAN if !has_dead_man => options.only.iter().any(|name| name == DEAD_MAN),
+        _ => true,
+    };
+    CHECKS.iter().filter(named).copied().collect()
 }
 
 /// The checks of a copy.

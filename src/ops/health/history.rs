@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::{Context, Finding};
 use crate::base::error::{Error, Result};
 use crate::base::units::{self, duration, several};
 use crate::catalog::fault::{BackupFault, FaultKind};
+use crate::catalog::scheduled::ScheduledMails;
 use crate::model::id::BackupId;
 use crate::retention::{self, Freshness};
 
@@ -163,4 +166,45 @@ fn fault_lines(bad: &[(BackupId, String)], later: bool) -> String {
         (n, true) => format!("; {n} later backups do not count, the newest is {id}: {why}"),
         (n, false) => format!("; {n} backups do not count, the newest is {id}: {why}"),
     }
+}
+
+/// Checks that the mail service keeps a mail, to be sent if backups stop.
+pub(super) async fn dead_man(context: &Context) -> Result<Finding> {
+    if !context.subject.mail.as_ref().is_some_and(|mail| mail.dead_man) {
+        return Finding::not_configured("MAIL_DEAD_MAN is off: no mail reports that backups have stopped");
+    }
+    let job = &context.subject.settings.job;
+    let none =
+        || Error::failed(format!("no mail is scheduled that reports that backups of {job} have stopped"));
+    let Some(store) = context.store().await? else { return Err(none()) };
+    let found = match ScheduledMails::read(store, job).await? {
+        Some(Ok(found)) => found,
+        Some(Err(why)) => return Err(none().caused_by(why)),
+        None => return Err(none()),
+    };
+    let now = context.time();
+    let Some(at) = found.mails.iter().map(|mail| mail.at).min().filter(|at| *at > now) else {
+        return Err(none().caused_by(format!("the last one was due after the backup {}", found.backup)));
+    };
+    let shown = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
+    let scheduled = format!("scheduled for {}, after the backup {}", shown(at), found.backup);
+    if let Some(wanted) = found.wanted_at {
+        return Finding::warning(
+            format!(
+                "{scheduled}; it is due only at {}, but the mail service keeps no mail longer",
+                shown(wanted)
+            ),
+            "Lower BACKUP_MAX_AGE (max_age), make backups more often, or use PING_URL instead of MAIL_DEAD_MAN",
+        );
+    }
+    if !found.superseded.is_empty() {
+        let old = units::several(found.superseded.len() as u64, "earlier mail");
+        return Finding::warning(
+            format!(
+                "{scheduled}; {old} could not be cancelled yet, and will be sent although backups are made"
+            ),
+            "Read the problems of the last backup; RESEND_API_KEY must be a key with full access",
+        );
+    }
+    Finding::ok(scheduled)
 }

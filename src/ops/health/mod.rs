@@ -185,7 +185,9 @@ pub async fn health(
     cancel: &Cancel,
 ) -> Result<HealthReport> {
     let has_copies = subject.as_ref().is_ok_and(|subject| !subject.copies.is_empty());
-    let list = checks::of_first(has_copies, options);
+    let has_dead_man =
+        subject.as_ref().is_ok_and(|subject| subject.mail.as_ref().is_some_and(|mail| mail.dead_man));
+    let list = checks::of_first(has_copies, has_dead_man, options);
     if !list.iter().any(|check| checks::asked(check, options)) {
         return Err(Error::usage("--only and --skip leave no check to run")
             .hint("Skip fewer checks. `uzima-backup health --help` names them"));
@@ -222,7 +224,7 @@ fn unresolved(error: &Error, options: &HealthOptions) -> Vec<CheckRow> {
         let why = format!("because {} failed", checks::CONFIGURATION);
         checks::wanted(check, options).then(|| checks::skipped(check, why))
     };
-    checks::of_first(false, options).iter().filter_map(row).collect()
+    checks::of_first(false, false, options).iter().filter_map(row).collect()
 }
 
 /// The state that the checks share. The first check that needs a connection opens it.

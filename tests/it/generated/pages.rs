@@ -109,6 +109,7 @@ pub fn settings_of(command: &str) -> &'static [&'static str] {
             "mail.smtp_password",
             "mail.smtp_ca_file",
             "mail.sendmail_path",
+            "mail.dead_man",
             "mail.to",
             "mail.from",
             "notify",

@@ -1,5 +1,6 @@
 //! Nightly runs: backup, cleanup and their mails, with the real binary.
 
+mod deadman;
 mod reports;
 mod runs;
 mod secrets;

@@ -58,6 +58,7 @@ pub fn options(base_url: &str) -> MailOptions {
         from: "Backups <backups@example.com>".into(),
         to: vec!["ops@example.com".into(), "oncall@example.org".into()],
         events: EVENTS.into(),
+        dead_man: false,
         each_cleanup: true,
     }
 }

@@ -67,8 +67,8 @@ fn config_prints_every_setting_with_its_origin() {
         mail.resend_api_key is not set  (RESEND_API_KEY: the key of resend.com, which sends the mails)
         mail.to is not set  (ADMIN_EMAILS: the recipients of mails)
         mail.from is not set  (EMAIL_FROM: the sender; else uzima-backup@ the first recipient's domain)
+        mail.dead_man = false  (default)
         mail.base_url = https://api.resend.com  (default)
-        s3.bucket is not set  (S3_BACKUP_BUCKET: back up to this bucket)
         mail.smtp_host is not set  (SMTP_HOST: the mail server)
         mail.smtp_port is not set  (SMTP_PORT: its port; else 587 (starttls), 465 (tls) or 25 (none))
         mail.smtp_security is not set  (SMTP_SECURITY: starttls, tls or none; else tls on port 465, or starttls)
@@ -76,6 +76,7 @@ fn config_prints_every_setting_with_its_origin() {
         mail.smtp_password is not set  (SMTP_PASSWORD: the password at the mail server)
         mail.smtp_ca_file is not set  (SMTP_CA_FILE: the mail server's CA certificates; else this machine's)
         mail.sendmail_path = /usr/sbin/sendmail  (default)
+        s3.bucket is not set  (S3_BACKUP_BUCKET: back up to this bucket)
         s3.prefix = daily-backups/  (default)
         s3.region is not set  (AWS_REGION: the bucket's region)
         s3.endpoint_url is not set  (S3_ENDPOINT_URL: an S3-compatible service)
@@ -161,14 +162,13 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "oplog_ping_url", "env": "OPLOG_PING_URL", "value": null, "origin": null},
             {"key": "metrics_file", "env": "METRICS_FILE", "value": null, "origin": null},
             {"key": "webhook_url", "env": "WEBHOOK_URL", "value": null, "origin": null},
-            {"key": "mail.resend_api_key", "env": "RESEND_API_KEY", "value": null, "origin": null},
             {"key": "webhook_format", "env": "WEBHOOK_FORMAT", "value": "json", "origin": "default"},
             {"key": "mail.by", "env": "MAIL_BY", "value": null, "origin": null},
+            {"key": "mail.resend_api_key", "env": "RESEND_API_KEY", "value": null, "origin": null},
             {"key": "mail.to", "env": "ADMIN_EMAILS", "value": null, "origin": null},
             {"key": "mail.from", "env": "EMAIL_FROM", "value": null, "origin": null},
+            {"key": "mail.dead_man", "env": "MAIL_DEAD_MAN", "value": "false", "origin": "default"},
             {"key": "mail.base_url", "env": "RESEND_BASE_URL", "value": "https://api.resend.com", "origin": "default"},
-            {"key": "s3.bucket", "env": "S3_BACKUP_BUCKET", "value": null, "origin": null},
-            {"key": "s3.prefix", "env": "S3_BACKUP_PREFIX", "value": "daily-backups/", "origin": "default"},
             {"key": "mail.smtp_host", "env": "SMTP_HOST", "value": null, "origin": null},
             {"key": "mail.smtp_port", "env": "SMTP_PORT", "value": null, "origin": null},
             {"key": "mail.smtp_security", "env": "SMTP_SECURITY", "value": null, "origin": null},
@@ -176,6 +176,8 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "mail.smtp_password", "env": "SMTP_PASSWORD", "value": null, "origin": null},
             {"key": "mail.smtp_ca_file", "env": "SMTP_CA_FILE", "value": null, "origin": null},
             {"key": "mail.sendmail_path", "env": "SENDMAIL_PATH", "value": "/usr/sbin/sendmail", "origin": "default"},
+            {"key": "s3.bucket", "env": "S3_BACKUP_BUCKET", "value": null, "origin": null},
+            {"key": "s3.prefix", "env": "S3_BACKUP_PREFIX", "value": "daily-backups/", "origin": "default"},
             {"key": "s3.region", "env": "AWS_REGION", "value": null, "origin": null},
             {"key": "s3.endpoint_url", "env": "S3_ENDPOINT_URL", "value": null, "origin": null},
             {"key": "s3.force_path_style", "env": "S3_FORCE_PATH_STYLE", "value": null, "origin": null},
