@@ -54,7 +54,7 @@ pub(super) fn body(format: WebhookFormat, message: &Message) -> Option<Value> {
 
 /// The subject without the tool's name, which the chat shows as the sender or in the last line.
 fn title(message: &Message) -> &str {
-    message.subject.strip_prefix("[uzima-backup] ").unwrap_or(&message.subject)
+    or_dash(message.subject.strip_prefix("[uzima-backup] ").unwrap_or(&message.subject))
 }
 
 /// The texts below the title: what happened, what to do, and what else to know.
@@ -63,7 +63,7 @@ fn paragraphs(message: &Message) -> Vec<String> {
     texts.extend(message.next_step.as_ref().map(|step| format!("Next step: {step}")));
     texts.extend(message.paragraphs.iter().cloned());
     texts.extend(message.tables.iter().map(rows));
-    texts
+    texts.iter().map(|text| or_dash(text).into()).collect()
 }
 
 /// A table in lines, because chats have no columns.

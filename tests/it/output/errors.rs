@@ -99,7 +99,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup health --only fresh
         exit code 2
         --- stderr
-        error: invalid value 'fresh' for '--only <CHECK>' · [possible values: configuration, mongodb, namespaces, engine, store, disk, clock, freshness, backups, drill, key, oplog, copies, records, mail, state] · a similar value exists: 'freshness'
+        error: invalid value 'fresh' for '--only <CHECK>' · [possible values: configuration, mongodb, namespaces, engine, store, disk, clock, freshness, backups, drill, key, oplog, copies, records, mail, deadman, state] · a similar value exists: 'freshness'
         next step: `uzima-backup health --help` shows the usage
 
         $ uzima-backup restore
