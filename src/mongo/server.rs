@@ -180,6 +180,12 @@ impl Server {
         client::close(self.client.clone()).await;
     }
 
+    /// True if each open cursor keeps a connection for itself, because a load balancer is in between. Then many cursors at once
+    /// could wait for each other's connections.
+    pub(crate) fn pins_cursors(&self) -> bool {
+        self.options.load_balanced == Some(true)
+    }
+
     /// The replica set in words.
     pub(crate) fn set_name(&self) -> String {
         match &self.hello.set_name {
@@ -232,21 +238,21 @@ impl Server {
             self.notes.count(format!("asked MongoDB once more after: {why}"));
             Some(why)
         };
-        self.patience.retry(&self.service(), note, || self.bounded(question())).await
+        let timed = async || {
+            let sent = Instant::now();
+            let answer = self.bounded(question()).await;
+            let took = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shortest.fetch_min(took, Relaxed);
+            answer
+        };
+        self.patience.retry(&self.service(), note, timed).await
     }
 
     /// Sends a command to a database, again after errors that may pass, and returns the answer.
     pub(crate) async fn command(&self, db: &str, command: RawDocumentBuf) -> Answer<Document> {
         let db = self.database(db);
         let send = || db.run_raw_command(command.clone()).selection_criteria(commands::any_member());
-        self.ask(async || {
-            let sent = Instant::now();
-            let answer = send().await;
-            let took = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.shortest.fetch_min(took, Relaxed);
-            answer
-        })
-        .await
+        self.ask(|| send().into_future()).await
     }
 
     /// The round trip to the member: the shortest time in which it answered a command so far. Zero if it was not asked yet.

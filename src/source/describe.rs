@@ -60,13 +60,15 @@ pub struct Description {
 /// Returns an error if a database or a namespace may not be listed; it is named, never left out. Returns an error if a selected
 /// database does not exist, or an `include` pattern matches nothing.
 pub async fn describe(server: &Server, selection: &Selection) -> Result<Description> {
-    let (mut description, databases) = list_namespaces(server, selection).await?;
-    description.raw_bytes = raw_bytes(server, selection, &databases, &description.namespaces).await;
-    if description.raw_bytes.is_none() {
-        description.disk_bytes = on_disk(server, &databases).await;
-    }
-    description.feature_compatibility = server.feature_compatibility().await?;
-    Ok(description)
+    let (description, databases) = list_namespaces(server, selection).await?;
+    let sizes = async {
+        match raw_bytes(server, selection, &databases, &description.namespaces).await {
+            Some(bytes) => (Some(bytes), None),
+            None => (None, on_disk(server, &databases).await),
+        }
+    };
+    let ((raw_bytes, disk_bytes), version) = tokio::join!(sizes, server.feature_compatibility());
+    Ok(Description { raw_bytes, disk_bytes, feature_compatibility: version?, ..description })
 }
 
 /// Describes `selection` as [`describe`] does, for a backup.

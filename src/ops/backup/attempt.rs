@@ -216,8 +216,10 @@ impl Work<'_> {
     /// Checks that the server was not restarted while it was read. Returns the changes of collections.
     async fn prove_consistent(&self, written: &WrittenArtifact) -> Result<Vec<(usize, Change)>> {
         let server = &self.known.server;
-        server.prove_unchanged().await?;
-        let mut after = describe::uuids(server, &self.options.settings.selection).await?;
+        let (unchanged, after) =
+            tokio::join!(server.prove_unchanged(), describe::uuids(server, &self.options.settings.selection));
+        unchanged?;
+        let mut after = after?;
         let known = &self.known.description;
         if self.known.consistency.oplog.is_some() {
             // The slice contains drops and all documents of recreated collections. A rename would have ended the

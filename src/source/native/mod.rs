@@ -16,6 +16,7 @@ mod split;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -88,7 +89,10 @@ pub fn read(
     sink.prelude(namespaces.to_vec())?;
     let (order, mut arriving) = mpsc::unbounded_channel();
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let readers = Readers::choose(options.readers, server.round_trip(), cores);
+    let readers = match server.pins_cursors() {
+        true => Readers::choose(ReadersChoice::Count(1), Duration::ZERO, cores),
+        false => Readers::choose(options.readers, server.round_trip(), cores),
+    };
     log::debug!("{} readers for a round trip of {:?}", readers.count, server.round_trip());
     let ahead = Ahead::new(readers.room, readers.reserved());
     let scans: Vec<NativeScan> = namespaces

@@ -23,7 +23,7 @@ pub(super) struct Readers {
 }
 
 /// A server behind a shorter round trip is as good as on the same machine: other things take longer.
-const NEAR: Duration = Duration::from_millis(1);
+const NEAR: Duration = Duration::from_micros(1_500);
 /// One reader more for each part of this length of the round trip.
 const STEP: Duration = Duration::from_millis(4);
 /// The most readers if nobody asks for a number.
@@ -74,7 +74,7 @@ mod tests {
         for (millis, cores, want) in [
             (0.1, 2, (1, 1)),
             (0.9, 4, (1, 1)),
-            (1.0, 2, (2, 1)),
+            (1.5, 2, (2, 1)),
             (2.0, 2, (2, 1)),
             (20.0, 2, (6, 1)),
             (50.0, 2, (8, 1)),
