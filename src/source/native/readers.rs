@@ -32,9 +32,10 @@ const MOST: usize = 8;
 const CORES: usize = 8;
 
 impl Readers {
-    /// The readers for a server behind this round trip, on a machine with this number of cores.
+    /// The readers for a server behind this round trip, on a machine with this number of cores. If one reader was asked for, it reads
+    /// as near the server.
     pub fn choose(choice: ReadersChoice, round_trip: Duration, cores: usize) -> Readers {
-        let far = round_trip >= NEAR;
+        let far = round_trip >= NEAR && choice != ReadersChoice::Count(1);
         let for_cores = (cores / CORES).max(1);
         let for_line = if far { 1 + round_trip.div_duration_f64(STEP).ceil() as usize } else { 1 };
         let count = match choice {

@@ -90,6 +90,8 @@ impl Home {
     pub fn to_dir(&self, uri: &str) -> Command {
         let mut command = self.tool();
         command.env("MONGO_URI", uri).env("BACKUP_DIR", self.backups()).env("BACKUP_MIN_FREE", "0");
+        // Batches of the same size on a busy machine, too.
+        command.env("BACKUP_READERS", "1");
         command
     }
 

@@ -18,7 +18,7 @@ use uzima_backup::base::retry::Patience;
 use uzima_backup::catalog::CatalogOptions;
 use uzima_backup::catalog::trust::Trust;
 use uzima_backup::config::JobSettings;
-use uzima_backup::config::choices::EngineChoice;
+use uzima_backup::config::choices::{EngineChoice, ReadersChoice};
 use uzima_backup::config::machine::Machine;
 use uzima_backup::config::store::DirOptions;
 use uzima_backup::model::id::BackupId;
@@ -71,6 +71,8 @@ impl Shelf {
         };
         let mut settings = JobSettings::with_defaults(uri, "all@test", &machine)?;
         settings.engine = EngineChoice::Native;
+        // Batches of the same size on a busy machine, too.
+        settings.readers = ReadersChoice::Count(1);
         settings.format = "tar.zst".parse().expect("a format");
         settings.check_compression = false;
         settings.stall = Duration::from_secs(60);

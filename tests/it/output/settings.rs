@@ -25,7 +25,7 @@ fn config_prints_every_setting_with_its_origin() {
         exclude is not set  (BACKUP_EXCLUDE: no namespace that matches one of these patterns)
         job = nightly  (environment, BACKUP_JOB)
         engine = native  (environment, BACKUP_ENGINE)
-        readers = auto  (default)
+        readers = 1  (environment, BACKUP_READERS)
         mongodump_path is not set  (MONGODUMP_PATH: the mongodump to use)
         mongod_path is not set  (MONGOD_PATH: the mongod that `verify --drill` starts)
         consistency = auto  (default)
@@ -116,7 +116,7 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "exclude", "env": "BACKUP_EXCLUDE", "value": null, "origin": null},
             {"key": "job", "env": "BACKUP_JOB", "value": "nightly", "origin": "environment, BACKUP_JOB"},
             {"key": "engine", "env": "BACKUP_ENGINE", "value": "native", "origin": "environment, BACKUP_ENGINE"},
-            {"key": "readers", "env": "BACKUP_READERS", "value": "auto", "origin": "default"},
+            {"key": "readers", "env": "BACKUP_READERS", "value": "1", "origin": "environment, BACKUP_READERS"},
             {"key": "mongodump_path", "env": "MONGODUMP_PATH", "value": null, "origin": null},
             {"key": "mongod_path", "env": "MONGOD_PATH", "value": null, "origin": null},
             {"key": "consistency", "env": "BACKUP_CONSISTENCY", "value": "auto", "origin": "default"},

@@ -46,12 +46,15 @@ impl Lane {
     }
 }
 
+/// Takes pieces, each with the time at which it arrives.
+type Pieces = SyncSender<(Instant, Vec<u8>)>;
+
 /// Writes pieces to a socket when they arrive.
 pub(super) struct Carrier<'a> {
     lane: &'a Lane,
     to: &'a TcpStream,
     /// The thread that holds pieces back. `None` if the line has no delay.
-    late: Option<(SyncSender<(Instant, Vec<u8>)>, ScopedJoinHandle<'a, ()>)>,
+    late: Option<(Pieces, ScopedJoinHandle<'a, ()>)>,
     spare: Receiver<Vec<u8>>,
 }
 
