@@ -327,11 +327,15 @@ async fn raw_bytes(
     {
         return Some(bytes);
     }
-    let sizes = stream::iter(databases).map(|db| async {
+    let size = async |db: &String| {
         let command = rawdoc! {"dbStats": 1_i32, "scale": 1};
         ask_number(server, db, command, "dataSize").await.ok_or(())
-    });
-    sizes.buffered(asking(server)).try_fold(0, |total, bytes| async move { Ok(total + bytes) }).await.ok()
+    };
+    let Some((first, others)) = databases.split_first() else { return Some(0) };
+    // A user who may not ask is refused once.
+    let first = size(first).await.ok()?;
+    let sizes = stream::iter(others).map(size).buffered(asking(server));
+    sizes.try_fold(first, |total, bytes| async move { Ok(total + bytes) }).await.ok()
 }
 
 async fn collection_sizes(server: &Server, namespaces: &[Namespace]) -> Option<u64> {

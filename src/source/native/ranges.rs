@@ -32,11 +32,14 @@ pub(super) struct Range {
 }
 
 impl Ranges {
-    /// Divides the part of the collection that the first reader has not reached. Called once.
+    /// Divides the part of the collection that the first reader has not reached, unless it has reached the end. Called once.
     pub fn divide(&self, mut bounds: Vec<RecordId>) {
         bounds.sort_by(|a, b| a.partial_cmp(b).expect("the ids of one collection have one kind"));
         bounds.dedup();
         let mut state = self.lock();
+        if state.last.is_some() {
+            return;
+        }
         bounds.retain(|bound| state.reached.as_ref().is_none_or(|reached| bound > reached));
         state.bounds = bounds;
     }
@@ -117,7 +120,6 @@ mod tests {
     #[test]
     fn only_what_the_first_reader_has_not_reached_is_divided() {
         let ranges = Ranges::default();
-        ranges.complete(0, Trail::default());
         assert!(ranges.next().is_none() && ranges.last().is_none());
         assert_eq!(ranges.reach(0, &number(20)), None);
         ranges.divide([40, 10, 30, 20, 30].map(number).into());
@@ -133,6 +135,11 @@ mod tests {
         assert!(ranges.last().is_none());
         ranges.complete(2, two.before);
         assert_eq!(ranges.last().unwrap().last(), Some(&number(40)));
+        // Records behind the end are new, and the first reader's own.
+        let ended = Ranges::default();
+        ended.complete(0, Trail::default());
+        ended.divide([10, 20].map(number).into());
+        assert!(ended.next().is_none() && ended.last().is_none());
     }
 
     #[test]

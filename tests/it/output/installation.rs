@@ -182,7 +182,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
         exit code 0
         --- stdout
         [HOME]/config.toml is written (mode 0600):
-            dir, engine, job, min_free, mongo_uri, patience, records, state_dir
+            dir, engine, job, min_free, mongo_uri, patience, readers, records, state_dir
 
         Found on this machine:
             [MACHINE]
