@@ -232,7 +232,7 @@ async fn init_prints_the_file_the_health_and_the_schedule() {
           "file": "[HOME]/config.toml",
           "mode": "0600",
           "kept": "[HOME]/config.toml.bak",
-          "settings": ["dir", "engine", "job", "min_free", "mongo_uri", "patience", "records", "state_dir"],
+          "settings": ["dir", "engine", "job", "min_free", "mongo_uri", "patience", "readers", "records", "state_dir"],
           "left_out": [],
           "found": "[MACHINE]",
           "health": {
