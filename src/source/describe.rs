@@ -127,9 +127,7 @@ pub(super) async fn list_namespaces(
     let databases = databases(server, selection).await?;
     let mut rows = Vec::new();
     let mut description = Description::default();
-    let lists: Vec<Listing> =
-        stream::iter(&databases).map(|db| list(server, db)).buffered(asking(server)).try_collect().await?;
-    for (db, Listing { rows: found, invalid }) in databases.iter().zip(lists) {
+    for (db, Listing { rows: found, invalid }) in databases.iter().zip(lists(server, &databases).await?) {
         if found.is_empty() && !selection.whole_server() {
             return Err(missing(server, db).await);
         }
@@ -211,11 +209,8 @@ fn unmatched(server: &Server, pattern: &Pattern, names: &[String]) -> Error {
 pub async fn uuids(server: &Server, selection: &Selection) -> Result<Uuids> {
     let mut out = Uuids::new();
     let databases = databases(server, selection).await?;
-    let mut lists = stream::iter(&databases).map(|db| list(server, db)).buffered(asking(server));
-    for db in &databases {
-        if let Some(listing) = lists.next().await {
-            collect_uuids(db, &listing?.rows, &mut out);
-        }
+    for (db, listing) in databases.iter().zip(lists(server, &databases).await?) {
+        collect_uuids(db, &listing.rows, &mut out);
     }
     Ok(out)
 }
@@ -238,10 +233,14 @@ async fn databases(server: &Server, selection: &Selection) -> Result<Vec<String>
     Ok(names)
 }
 
-async fn list(server: &Server, db: &str) -> Result<Listing> {
-    let database = server.database(db);
-    let listing = server.ask(|| listing::list(&database)).await;
-    listing.map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
+/// The collections of each database.
+async fn lists(server: &Server, databases: &[String]) -> Result<Vec<Listing>> {
+    let list = async |db: &String| {
+        let database = server.database(db);
+        let listing = server.ask(|| listing::list(&database)).await;
+        listing.map_err(|e| server.explain(&format!("cannot list the collections of database '{db}'"), e))
+    };
+    stream::iter(databases).map(list).buffered(asking(server)).try_collect().await
 }
 
 fn collect_uuids(db: &str, rows: &[RawDocumentBuf], uuids: &mut Uuids) {

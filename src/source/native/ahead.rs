@@ -6,7 +6,7 @@
 //! under way, so the run always goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -57,57 +57,59 @@ impl Ahead {
 
     /// Waits for the turn of a namespace.
     pub async fn until(&self, turn: usize) {
-        loop {
-            let changed = self.0.changed.notified();
-            tokio::pin!(changed);
-            // A change after this is not missed.
-            changed.as_mut().enable();
-            if self.0.state.lock().expect("no holder panics").now >= turn {
-                return;
-            }
-            changed.await;
-        }
+        self.when(|state| (state.now >= turn).then_some(())).await;
     }
 
     /// Waits for room for `bytes`. `first` is true for the namespace's first reader.
     pub async fn take(&self, turn: usize, first: bool, bytes: usize) -> Room {
         let bytes = bytes as i64;
-        let mut place = None;
+        let mine = {
+            let mut state = self.lock();
+            state.next += 1;
+            let mine = (turn, state.next);
+            state.waiting.insert(mine);
+            mine
+        };
+        self.when(|state| {
+            let now = turn <= state.now;
+            let room = if now { state.free } else { state.free - state.reserved };
+            let fits = room >= bytes || (now && !state.taken.contains_key(&turn));
+            if !((now && first) || (state.waiting.first() == Some(&mine) && fits)) {
+                return None;
+            }
+            state.waiting.remove(&mine);
+            state.free -= bytes;
+            *state.taken.entry(turn).or_default() += 1;
+            Some(())
+        })
+        .await;
+        // The next one in the queue may fit in as well.
+        self.0.changed.notify_waiters();
+        Room { turn, bytes, ahead: self.clone() }
+    }
+
+    /// Waits until `ready` returns a value. It is called again after each change.
+    async fn when<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
+            // A change after this is not missed.
             changed.as_mut().enable();
-            {
-                let mut state = self.0.state.lock().expect("no holder panics");
-                let mine = match place {
-                    Some(mine) => mine,
-                    None => {
-                        state.next += 1;
-                        let mine = (turn, state.next);
-                        state.waiting.insert(mine);
-                        *place.insert(mine)
-                    }
-                };
-                let now = turn <= state.now;
-                let room = if now { state.free } else { state.free - state.reserved };
-                let fits = room >= bytes || (now && !state.taken.contains_key(&turn));
-                if (now && first) || (state.waiting.first() == Some(&mine) && fits) {
-                    state.waiting.remove(&mine);
-                    state.free -= bytes;
-                    *state.taken.entry(turn).or_default() += 1;
-                    drop(state);
-                    // The next one in the queue may fit in as well.
-                    self.0.changed.notify_waiters();
-                    return Room { turn, bytes, ahead: self.clone() };
-                }
+            let value = ready(&mut self.lock());
+            if let Some(value) = value {
+                return value;
             }
             changed.await;
         }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.0.state.lock().expect("no holder panics"));
+        change(&mut self.lock());
         self.0.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("no holder panics")
     }
 }
 
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     fn free(ahead: &Ahead) -> i64 {
-        ahead.0.state.lock().unwrap().free
+        ahead.lock().free
     }
 
     #[test]

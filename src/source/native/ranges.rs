@@ -4,7 +4,7 @@
 //! range ends with the record of the next bound, the last one at the end of the collection. So the ranges have every record
 //! exactly once, whatever the types of the `_id`s are.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::cursor::{RecordId, Trail};
 
@@ -81,7 +81,7 @@ impl Ranges {
         if state.bounds.is_empty() { None } else { state.last.take() }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no holder panics")
     }
 }

@@ -48,8 +48,7 @@ impl Readers {
             threads: for_cores.min(count),
             // Thousands of tiny collections do not wait for a round trip each.
             namespaces: if far { 32 } else { 6 },
-            // 101 documents are the server's own default. Of namespaces that are far from their turn, less is asked for, because
-            // their documents may be long.
+            // If many namespaces are open, less is asked of each, because its documents may be long.
             first_batch: if far { 16 } else { FIRST_BATCH },
             batch,
             room: (12 << 20) + (count - 1) * 2 * batch,

@@ -47,6 +47,9 @@ const FIRST_BYTES: usize = 256 << 10;
 /// memory if a document is still longer.
 const SMALLEST: u32 = 2;
 
+/// The number of the range behind the last one, which only the first reader reads.
+const BEHIND: usize = usize::MAX;
+
 /// What the readers of one collection share.
 pub(super) struct Shared {
     /// The place of the namespace in the order of the scans.
@@ -56,6 +59,11 @@ pub(super) struct Shared {
     readers: Readers,
     /// Several readers may read the collection.
     divisible: bool,
+    notes: Notes,
+    /// If the collection is replaced by another one, the documents read so far are kept.
+    tolerant: bool,
+    /// Collections that disappeared; the readers add their own.
+    gone: Gone,
 }
 
 /// One reader of a collection.
@@ -67,11 +75,6 @@ pub(super) struct NativeScan {
     range: usize,
     origin: NativeCollection,
     uuid: Option<String>,
-    notes: Notes,
-    /// If the collection is replaced by another one, the documents read so far are kept.
-    tolerant: bool,
-    /// Collections that disappeared; the scan adds its own.
-    gone: Gone,
     /// The places that the scan has passed.
     trail: Trail,
     /// The last batch came without a token, so its end cannot be found again.
@@ -116,7 +119,16 @@ impl NativeScan {
         let capped = namespace.options.get_bool("capped").unwrap_or(false);
         let divisible = readers.count > 1 && !capped && !namespace.is_raw();
         NativeScan {
-            shared: Arc::new(Shared { turn, ahead, ranges: Ranges::default(), readers, divisible }),
+            shared: Arc::new(Shared {
+                turn,
+                ahead,
+                ranges: Ranges::default(),
+                readers,
+                divisible,
+                notes,
+                tolerant: options.tolerant,
+                gone: options.gone.clone(),
+            }),
             first: true,
             range: 0,
             waiting: server.patience.start(server.service()),
@@ -130,9 +142,6 @@ impl NativeScan {
                 at: options.at.filter(|_| !snapshot::apart(namespace)),
                 tokens: true,
             },
-            notes,
-            tolerant: options.tolerant,
-            gone: options.gone.clone(),
             trail: Trail::default(),
             blind: false,
             guessing: true,
@@ -151,9 +160,6 @@ impl NativeScan {
             waiting: server.patience.start(server.service()),
             uuid: self.uuid.clone(),
             origin: self.origin.clone(),
-            notes: self.notes.clone(),
-            tolerant: self.tolerant,
-            gone: self.gone.clone(),
             trail: Trail::default(),
             blind: false,
             guessing: false,
@@ -190,7 +196,7 @@ impl NativeScan {
         if self.origin.at.is_none()
             && let Some(trail) = self.shared.ranges.last()
         {
-            self.range = usize::MAX;
+            self.range = BEHIND;
             self.trail = trail;
             self.read(batches, None).await?;
         }
@@ -288,7 +294,7 @@ impl NativeScan {
             if let Some(lost) = lost
                 && !self.may_continue(lost).await?
             {
-                self.gone.add(&self.origin.db, &self.origin.collection);
+                self.shared.gone.add(&self.origin.db, &self.origin.collection);
                 break;
             }
             room = self.room().await;
@@ -441,10 +447,14 @@ impl NativeScan {
                 None if self.uuid.is_some() => return Ok(false),
                 // No document of the old collection was read. The scan reads the new one instead, and the end of the run
                 // names it.
-                uuid if uuid != self.uuid && self.tolerant && self.delivered == 0 && self.range == 0 => {
+                uuid if uuid != self.uuid
+                    && self.shared.tolerant
+                    && self.delivered == 0
+                    && self.range == 0 =>
+                {
                     self.uuid = uuid;
                 }
-                uuid if uuid != self.uuid && self.tolerant => return Ok(false),
+                uuid if uuid != self.uuid && self.shared.tolerant => return Ok(false),
                 uuid if uuid != self.uuid => {
                     return Err(moved(format!("{name} was recreated while it was read")));
                 }
@@ -455,7 +465,9 @@ impl NativeScan {
                 _ => {}
             }
             let batch = self.delivered;
-            self.notes.add(format!("continued reading {name} after batch {batch}, because of: {cause}"));
+            self.shared
+                .notes
+                .add(format!("continued reading {name} after batch {batch}, because of: {cause}"));
             return Ok(true);
         }
     }

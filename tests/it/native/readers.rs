@@ -10,8 +10,7 @@ use rand::SeedableRng;
 use rand::prelude::{Rng, RngExt, StdRng};
 use uzima_backup::config::choices::{ConsistencyChoice, ReadersChoice};
 use uzima_backup::ops::backup::{BackupOptions, BackupReport};
-use uzima_testkit::mongod::{Builder, Mongod, Version, connect};
-use uzima_testkit::raw;
+use uzima_testkit::mongod::{Mongod, Version, connect};
 use uzima_testkit::read_all::{read_cursor, read_documents};
 use uzima_testkit::wire_proxy::{Action, Gate, Rule, WireProxy};
 
@@ -21,9 +20,9 @@ use crate::consistency::support::by_restore;
 use crate::restore::support::Backup;
 
 const COUNTS: [usize; 4] = [1, 2, 4, 16];
-/// A batch has about 200 documents of this length, and a range 8 batches.
+/// A batch has about 200 documents of this length, or 400 if the round trip is long, and a range has 4 batches.
 const PAD: usize = 5_000;
-/// Three ranges.
+/// Enough for several ranges.
 const DOCUMENTS: i32 = 5_000;
 
 /// `_id`s of five types, which no comparison of `_id`s orders as the record ids are.
@@ -184,9 +183,14 @@ impl Writer {
     }
 }
 
-/// A set whose history lasts for the whole test.
-fn member(version: Version) -> Builder {
-    Mongod::builder().version(version).replica_set("rs").parameter("minSnapshotHistoryWindowInSeconds", "600")
+/// A filled set whose history lasts for the whole test, and its writer.
+async fn written(version: Version, seed: u64) -> (Mongod, Client, Writer) {
+    let set = Mongod::builder().version(version).replica_set("rs");
+    let server = set.parameter("minSnapshotHistoryWindowInSeconds", "600").start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    fill(&client, version).await;
+    let writer = Writer::start(client.clone(), seed);
+    (server, client, writer)
 }
 
 async fn as_of(client: &Client, at: uzima_backup::model::optime::OpTime) -> Vec<Vec<u8>> {
@@ -212,10 +216,7 @@ fn versions() -> Vec<Version> {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_at_one_instant_are_not_disturbed_by_writers() {
     for version in versions() {
-        let server = member(version).start().await.expect("mongod");
-        let client = server.client().await.expect("a client");
-        fill(&client, version).await;
-        let writer = Writer::start(client.clone(), 1);
+        let (server, client, writer) = written(version, 1).await;
         for readers in COUNTS {
             writer.wait_for(20).await;
             let before = writer.rounds.load(Ordering::SeqCst);
@@ -233,10 +234,7 @@ async fn readers_at_one_instant_are_not_disturbed_by_writers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_beside_writers_and_the_oplog_give_one_instant() {
     for version in versions() {
-        let server = member(version).start().await.expect("mongod");
-        let client = server.client().await.expect("a client");
-        fill(&client, version).await;
-        let writer = Writer::start(client.clone(), 2);
+        let (server, client, writer) = written(version, 2).await;
         for readers in [4, 16] {
             writer.wait_for(20).await;
             let home = Home::new();
@@ -415,5 +413,4 @@ async fn a_collection_that_is_dropped_meanwhile_ends_all_its_readers() {
     assert_eq!(shelf.decode(&report).get("d.e").len(), 10);
     let warnings = report.manifest.warnings.join("\n");
     assert!(warnings.contains("d.c"), "{warnings}");
-    let _ = raw::drop_databases(&client, &["d"]).await;
 }
