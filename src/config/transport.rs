@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::layers::Layers;
 use super::place::are;
-use super::table::{Origin, by_key};
+use super::table::{Origin, Setting, by_key};
 use crate::base::error::{Error, Result};
 use crate::base::secret::Secret;
 
@@ -106,7 +106,7 @@ const KINDS: [Kind; 3] = [
 /// other programs on the machine have the same ones.
 pub(super) fn set_keys(layers: &Layers) -> Vec<&'static str> {
     let foreign = |key: &str| {
-        key.contains("smtp_") && matches!(layers.origin(by_key_of(key)), Some(Origin::Environment(_)))
+        key.contains("smtp_") && matches!(layers.origin(setting(key).key), Some(Origin::Environment(_)))
     };
     let keys = KINDS.iter().flat_map(|kind| kind.keys.iter().copied());
     ["mail.by", "mail.dead_man"]
@@ -116,8 +116,8 @@ pub(super) fn set_keys(layers: &Layers) -> Vec<&'static str> {
         .collect()
 }
 
-fn by_key_of(key: &str) -> &'static str {
-    by_key(key).expect("the key is in the table").key
+fn setting(key: &str) -> &'static Setting {
+    by_key(key).expect("the key is in the table")
 }
 
 /// Chooses the transport: the one that `mail.by` names, or else the only one with a setting. `set` are the mail settings that
@@ -154,7 +154,7 @@ pub(super) fn transport(layers: &Layers, set: &[&str]) -> Result<MailTransport> 
         }
     };
     let missing = || {
-        let setting = by_key(kind.keys[0]).expect("the key is in the table");
+        let setting = setting(kind.keys[0]);
         Error::usage(format!("{} set, but no mail can be sent: {} is missing", are(set), setting.env))
             .hint(format!("Set {} ({}), or unset the other mail settings", setting.env, setting.key))
     };

@@ -44,7 +44,8 @@ pub(super) async fn renew(
                 .push(format!("{WHAT} may be sent although backups are made: {why}. The object is replaced"));
             None
         }
-        // Without the ids of the earlier mails, they could never be cancelled. They stay, and one is sent too early.
+        // A new mail would replace the ids of the earlier ones, which could then never be cancelled. So they stay, and are sent in
+        // time although this backup was made.
         Err(error) => return vec![problem("scheduled", &error)],
     };
     let at = wanted(last, now);

@@ -119,9 +119,10 @@ impl Notifier {
                 None => (false, Vec::new()),
             }
         };
-        let ((sent, mut problems), not_posted, (told, not_told)) = tokio::join!(mailed, posted, chatted);
-        problems.extend(not_posted.into_iter().chain(not_told));
-        let sent = sent || told;
+        let ((sent, mut problems), not_posted, (in_chat, not_in_chat)) =
+            tokio::join!(mailed, posted, chatted);
+        problems.extend(not_posted.into_iter().chain(not_in_chat));
+        let sent = sent || in_chat;
         if run.partial {
             return problems;
         }
@@ -151,7 +152,7 @@ impl Notifier {
         let streak = match decision {
             MailDecision::Silence => return None,
             MailDecision::Success => None,
-            MailDecision::Recovered(streak) => Some(streak).filter(|_| self.tells(Event::Recovered)),
+            MailDecision::Recovered(streak) => Some(streak).filter(|_| self.wants_message(Event::Recovered)),
             MailDecision::Failure(streak) => Some(streak),
         };
         // The oplog is stored every few minutes.
@@ -193,11 +194,9 @@ impl Notifier {
         self.mail.is_some()
     }
 
-    /// Returns true if mails about the event are wanted. Only an unusual cleanup gets here if the settings do not name
-    /// `cleanup`: like a frozen one, it needs a look.
+    /// Returns true if mails about the event are wanted.
     fn mails_event(&self, event: Event) -> bool {
-        let also = if event == Event::Cleanup { Event::Frozen } else { event };
-        self.mail.as_ref().is_some_and(|mailer| mailer.wants(event) || mailer.wants(also))
+        self.mail.as_ref().is_some_and(|mailer| named_by(event).into_iter().any(|event| mailer.wants(event)))
     }
 
     /// The webhook, if it belongs to a chat.
@@ -205,16 +204,15 @@ impl Notifier {
         self.webhook.as_ref().filter(|options| options.format != WebhookFormat::Json)
     }
 
-    /// Returns true if messages about the event are wanted in a chat. An unusual cleanup is as in [`Self::mails_event`].
+    /// Returns true if messages about the event are wanted in a chat.
     fn chats_event(&self, event: Event) -> bool {
-        let also = if event == Event::Cleanup { Event::Frozen } else { event };
-        let wants =
-            |options: &WebhookOptions| options.events.contains(&event) || options.events.contains(&also);
-        self.chat_options().is_some_and(wants)
+        let wanted =
+            |options: &WebhookOptions| named_by(event).iter().any(|event| options.events.contains(event));
+        self.chat_options().is_some_and(wanted)
     }
 
-    /// Returns true if people want to know of the event, by mail or in a chat.
-    fn tells(&self, event: Event) -> bool {
+    /// Returns true if messages about the event are wanted, by mail or in a chat.
+    fn wants_message(&self, event: Event) -> bool {
         self.mails_event(event) || self.chats_event(event)
     }
 
@@ -250,7 +248,8 @@ impl Notifier {
         }
     }
 
-    /// Posts a run to the webhook, if it belongs to a program, and returns the problem. The document is made at once, before the future is polled.
+    /// Posts a run to the webhook, if it belongs to a program, and returns the problem. The document is made at once, before the
+    /// future is polled.
     fn post<'a>(
         &'a self,
         run: &NotifiedRun,
@@ -315,6 +314,12 @@ fn with_cleanups(
         (RunOutcome::Success(_), Some(line)) if !run.partial => message.fact("Cleanup", line),
         _ => message,
     }
+}
+
+/// The events in the settings that stand for an event. Only an unusual cleanup gets here if the settings do not name `cleanup`:
+/// like a frozen one, it needs a look.
+fn named_by(event: Event) -> [Event; 2] {
+    [event, if event == Event::Cleanup { Event::Frozen } else { event }]
 }
 
 /// A time in a mail.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use reqwest::Method;
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -46,11 +46,8 @@ pub(super) async fn send(service: &ResendOptions, posting: &Posting<'_>) -> Resu
             "from": options.from, "to": group,
             "subject": message.subject, "html": html, "text": text,
         });
-        let request = client
-            .request(Method::POST, format!("{}/emails", service.base_url))
-            .header("content-type", "application/json")
-            .header("idempotency-key", idempotency_key(message.event, posting.run, &name))
-            .body(mail.to_string());
+        let key = idempotency_key(message.event, posting.run, &name);
+        let request = emails(&client, service, "", mail.to_string()).header("idempotency-key", key);
         match (ask(service, request, posting.deadline).await, group) {
             (Ok(_), _) => reached += group.len(),
             (Err(failure), [address]) if refuses_recipient(&failure) => {
@@ -92,11 +89,7 @@ pub(super) async fn schedule(
         // The same key with another time would be refused.
         let key =
             idempotency_key(message.event, posting.run, &format!("stopped.{n}.{}", kept.at.timestamp()));
-        let request = client
-            .request(Method::POST, format!("{}/emails", service.base_url))
-            .header("content-type", "application/json")
-            .header("idempotency-key", key)
-            .body(mail.to_string());
+        let request = emails(&client, service, "", mail.to_string()).header("idempotency-key", key);
         let failure = match ask(service, request, posting.deadline).await {
             Ok(body) => match id(&body) {
                 Some(id) => {
@@ -130,8 +123,7 @@ pub(super) async fn cancel(
     limit: Duration,
 ) -> Result<()> {
     let deadline = Instant::now() + limit;
-    let address = format!("{}/emails/{id}/cancel", service.base_url);
-    let request = http::client()?.request(Method::POST, address).header("content-type", "application/json");
+    let request = emails(&http::client()?, service, &format!("/{id}/cancel"), String::new());
     match ask(service, request, deadline).await {
         Ok(_) => Ok(()),
         // It is sent or cancelled already.
@@ -197,10 +189,18 @@ pub(super) async fn check(
     }
 }
 
+/// A request about mails, or about the one of `path`.
+fn emails(client: &Client, service: &ResendOptions, path: &str, body: String) -> RequestBuilder {
+    client
+        .request(Method::POST, format!("{}/emails{path}", service.base_url))
+        .header("content-type", "application/json")
+        .body(body)
+}
+
 /// Sends a request with the key, and returns the beginning of the answer's body.
 async fn ask(
     service: &ResendOptions,
-    request: reqwest::RequestBuilder,
+    request: RequestBuilder,
     deadline: Instant,
 ) -> Result<String, HttpFailure> {
     let request = request.bearer_auth(service.key.expose_secret());

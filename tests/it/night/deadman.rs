@@ -20,7 +20,7 @@ use crate::notify::support::{KEY, refused};
 struct Kept {
     /// The times of the mails that are scheduled, by their ids.
     mails: BTreeMap<String, DateTime<Utc>>,
-    /// What was asked, in order: `schedule ID` and `cancel ID`.
+    /// The requests, in order: `schedule ID` and `cancel ID`.
     asked: Vec<String>,
     /// The mails themselves.
     bodies: Vec<Value>,
