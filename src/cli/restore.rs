@@ -212,8 +212,7 @@ fn options(args: &RestoreArgs) -> Result<RestoreOptions> {
         mark: None,
         continues: args.continues,
         token: format!("{:08x}", rand::random::<u32>()),
-        // Measured with a replica set on one machine: with two workers, small collections take 1.7 times as long,
-        // because each insert waits for a majority. For large collections the server is the limit.
+        // For large collections the server is the limit, and each reader needs memory.
         workers: 4,
         ..RestoreOptions::default()
     })

@@ -11,6 +11,7 @@ pub(crate) mod collections;
 pub(crate) mod insert;
 pub(crate) mod legacy_indexes;
 pub(crate) mod marks;
+pub(crate) mod pace;
 pub(crate) mod rights;
 pub mod throwaway;
 pub(crate) mod trial;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::raw::cstr;
 use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
@@ -32,6 +33,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use tokio::sync::watch;
 
 use self::insert::Destination;
+use self::pace::Pace;
 use self::trial::Trials;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::retry::Patience;
@@ -48,6 +50,9 @@ use crate::mongo::{listing, meaning};
 /// UnsatisfiableWriteConcern, ReauthenticationRequired, OutOfDiskSpace. After one of these, a restore would drop further
 /// namespaces and fail to fill them.
 const EVERYWHERE: [i32; 5] = [64, 79, 100, 391, 14031];
+
+/// How often a server that seems far away is asked again.
+const PINGS: usize = 2;
 
 const PRIMARY: SelectionCriteria = SelectionCriteria::ReadPreference(ReadPreference::Primary);
 
@@ -67,6 +72,8 @@ pub struct RestoreTarget {
     /// The feature compatibility version, which decides which features the server accepts; `None` if the user
     /// may not read it, or the server has none.
     pub fcv: Option<Fcv>,
+    /// The numbers of commands at once.
+    pub(crate) pace: Pace,
     /// The write concern of every write.
     concern: RawDocumentBuf,
     /// Connects without credentials, to find out whether the server has access control.
@@ -114,7 +121,9 @@ impl RestoreTarget {
     /// Returns an error if no server answers, or if the server does not accept writes.
     pub async fn connect(uri: &Secret, patience: &Patience) -> Result<RestoreTarget> {
         let access = Access::read(UriSetting::TARGET, uri).await?;
-        let (options, user) = access.resolve(patience, |e| access.passing(e)).await?;
+        let (mut options, user) = access.resolve(patience, |e| access.passing(e)).await?;
+        options.max_pool_size.get_or_insert(pace::CONNECTIONS.max(options.min_pool_size.unwrap_or(0)));
+        options.max_connecting.get_or_insert(pace::CONNECTING);
         let wish = options.write_concern.as_ref();
         let mut concern = match wish.and_then(|concern| concern.w.clone()) {
             Some(Acknowledgment::Nodes(n)) => rawdoc! {"w": n as i32},
@@ -136,6 +145,7 @@ impl RestoreTarget {
             address: uri::shown_all(&places),
             version: ServerVersion(0, 0, 0),
             fcv: None,
+            pace: Pace::NEAR,
             concern,
             stranger,
             changes: Arc::default(),
@@ -170,12 +180,31 @@ impl RestoreTarget {
             ))
             .hint("Name the whole replica set in the connection string, so that its primary is found"));
         }
+        let asked = Instant::now();
         let build = target.insist("admin", rawdoc! {"buildInfo": 1}).await;
+        let first = asked.elapsed();
         let build = build.map_err(|e| target.explain_first(&e))?;
         target.version = ServerVersion::parse(build.get_str("version").unwrap_or_default());
+        let asked = Instant::now();
         let fcv = commands::feature_compatibility(&target.client.database("admin")).await;
+        // The connection exists already, so each answer takes one round trip.
+        target.pace = target.measure_pace(first.min(asked.elapsed())).await;
         target.fcv = fcv.map_err(|e| target.explain("cannot read the feature compatibility version", e))?;
         Ok(target)
+    }
+
+    /// The pace for a server that once answered after this time. An answer may be late because a machine is busy, so a server that
+    /// seems far away is asked again.
+    async fn measure_pace(&self, mut round_trip: Duration) -> Pace {
+        for _ in 0..PINGS {
+            if Pace::of(round_trip) == Pace::NEAR {
+                break;
+            }
+            let asked = Instant::now();
+            let _ = self.run("admin", rawdoc! {"hello": 1}).await;
+            round_trip = round_trip.min(asked.elapsed());
+        }
+        Pace::of(round_trip)
     }
 
     /// The version that decides which features the server accepts: its feature compatibility version if it is

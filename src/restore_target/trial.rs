@@ -78,12 +78,15 @@ impl RestoreTarget {
         format!("{prefix}{}", self.trials.count.fetch_add(1, SeqCst))
     }
 
-    /// Returns true if the user may create, index and drop any collection in a database.
-    pub(crate) async fn may_try(&self, db: &str) -> Result<bool> {
-        let any = (db.to_string(), PREFIX.to_string());
-        let needs: Vec<NeededRight> =
-            [Right::Create, Right::Index, Right::Drop].map(|act| (act, any.clone())).into();
-        Ok(self.lacking(&needs).await?.is_empty())
+    /// Those of the databases in which the user may create, index and drop any collection.
+    pub(crate) async fn may_try<'a>(&self, databases: &BTreeSet<&'a str>) -> Result<BTreeSet<&'a str>> {
+        let rights = |db: &&str| {
+            [Right::Create, Right::Index, Right::Drop].map(|act| (act, (db.to_string(), PREFIX.into())))
+        };
+        let needs: Vec<NeededRight> = databases.iter().flat_map(rights).collect();
+        let lacking = self.lacking(&needs).await?;
+        let lacks = |db: &str| lacking.iter().any(|(_, (of, _))| of == db);
+        Ok(databases.iter().copied().filter(|db| !lacks(db)).collect())
     }
 
     /// Creates an empty namespace with the options of `namespace`. It stays until

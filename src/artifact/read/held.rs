@@ -8,7 +8,7 @@
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::runs::{DocumentRun, ORDINARY, RUN, undecodable};
+use super::runs::{DocumentRun, ORDINARY, RUN, buffer_size, undecodable};
 use crate::artifact::codec::PieceMemory;
 use crate::base::bounds::{Budget, Share};
 use crate::base::units::several;
@@ -31,8 +31,10 @@ pub(super) fn documents(
     large: Option<&Arc<Budget>>,
     take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> Result<(Tally, String), String> {
+    let size = buffer_size(most);
     let mut held = Held {
-        buffer: vec![0; ORDINARY],
+        buffer: vec![0; size],
+        size,
         filled: 0,
         checked: 0,
         room: None,
@@ -70,6 +72,8 @@ pub(super) fn documents(
 /// Documents that wait for the checksum of their piece.
 struct Held {
     buffer: Vec<u8>,
+    /// The size of an empty buffer.
+    size: usize,
     /// The length of the documents in the buffer. The rest is free.
     filled: usize,
     /// The length of the pieces in the buffer whose checksums were compared.
@@ -119,7 +123,7 @@ impl Held {
             self.hasher.update(run);
             self.tally += Tally::of_all(run).map_err(|e| e.chain())?;
             let rest = self.filled - length;
-            let mut next = vec![0; rest.max(ORDINARY)];
+            let mut next = vec![0; rest.max(self.size)];
             next[..rest].copy_from_slice(&self.buffer[length..self.filled]);
             self.buffer.truncate(length);
             take(std::mem::replace(&mut self.buffer, next), self.room.take());
@@ -243,7 +247,7 @@ mod tests {
             for codec in CODECS {
                 let packed = packed(codec, &raw, piece);
                 let mut stream = codec.stream(&packed[..]).take(u64::MAX);
-                let wanted = segment::documents(&mut stream, None, &mut |_, _| {}).unwrap();
+                let wanted = segment::documents(&mut stream, 1 << 30, None, &mut |_, _| {}).unwrap();
                 let (found, runs) = read(codec, &packed);
                 assert_eq!(found.unwrap(), wanted, "{piece}");
                 assert!(

@@ -24,6 +24,11 @@ impl DocumentRun {
     }
 }
 
+/// The size of the buffer for documents of this length in bytes. Fewer documents than [`ORDINARY`] bytes do not fill it.
+pub(super) fn buffer_size(expected: u64) -> usize {
+    usize::try_from(expected.saturating_add(2)).map_or(ORDINARY, |bytes| bytes.min(ORDINARY))
+}
+
 /// The message about compressed bytes that a decoder rejects.
 pub fn undecodable(error: &io::Error) -> String {
     format!("the data cannot be decompressed: {error}")

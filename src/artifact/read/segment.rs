@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::held::{self, Resumed};
 use super::replicas::Replicas;
-use super::runs::RUN;
 pub use super::runs::{DocumentRun, ORDINARY, undecodable};
+use super::runs::{RUN, buffer_size};
 use crate::artifact::age_header::CHUNK as SEALED_CHUNK;
 use crate::artifact::unseal::Opener;
 use crate::base::bounds::{Budget, Share};
@@ -56,7 +56,7 @@ pub fn check(
     take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> (Tally, Result<(), String>) {
     let mut raw = codec.stream(compressed).take(segment.raw_bytes + 1);
-    compare(documents(&mut raw, large, take), segment)
+    compare(documents(&mut raw, segment.raw_bytes, large, take), segment)
 }
 
 /// Compares the documents that were read with the index.
@@ -86,15 +86,18 @@ fn compare(read: Result<(Tally, String), String>, segment: &Segment) -> (Tally, 
 ///
 /// A run is at most [`ORDINARY`] bytes long. A longer document is a run of its own. It is read when the
 /// budget `large` has room for it, and handed on with that room, which must be kept as long as the bytes.
+/// `expected` is the length of all documents, if it is known: short segments need little memory.
 ///
 /// # Errors
 /// Returns an error if the stream cannot be read or contains anything but whole documents.
 pub fn documents(
     reader: &mut dyn Read,
+    expected: u64,
     large: Option<&Arc<Budget>>,
     take: &mut dyn FnMut(Vec<u8>, Option<Share>),
 ) -> Result<(Tally, String), String> {
-    let (mut buffer, mut filled, mut room) = (vec![0; ORDINARY], 0, None);
+    let size = buffer_size(expected);
+    let (mut buffer, mut filled, mut room) = (vec![0; size], 0, None);
     let (mut tally, mut hasher) = (Tally::default(), blake3::Hasher::new());
     loop {
         if filled == buffer.len() {
@@ -121,7 +124,7 @@ pub fn documents(
         hasher.update(run);
         tally += Tally::of_all(run).map_err(|e| e.chain())?;
         if whole > 0 {
-            let mut next = vec![0; ORDINARY];
+            let mut next = vec![0; size.max(filled - whole)];
             next[..filled - whole].copy_from_slice(&buffer[whole..filled]);
             buffer.truncate(whole);
             take(std::mem::replace(&mut buffer, next), room.take());
@@ -292,7 +295,7 @@ impl StoredArtifact {
         let mut take = |documents, room| take(DocumentRun::new(documents, room));
         let large = Some(&self.large);
         let read = match self.places.are_several() {
-            false => documents(&mut self.codec.stream(&mut pieces).take(most + 1), large, &mut take),
+            false => documents(&mut self.codec.stream(&mut pieces).take(most + 1), most, large, &mut take),
             true => held::documents(&mut pieces, self.codec, most, large, &mut take),
         };
         // A decoder may stop at the end of its last frame.

@@ -1,8 +1,9 @@
 //! Brings the documents of a backup or dump to the target.
 //!
-//! From a store, several segments are fetched, decompressed and inserted at once. A dump is read by one thread from
-//! beginning to end, while several inserts are under way; batches of large documents wait for free memory, so that
-//! memory is bounded. A complete namespace is counted and indexed while others are filled.
+//! From a store, several segments are fetched and decompressed at once. A dump is read by one thread from beginning to end. In both
+//! cases several inserts are under way, and several namespaces are created, counted and indexed while others are filled: the more, the
+//! longer the way to the target is ([`Pace`]). Budgets bound the memory: of the segments that are read, of the inserts under way, and of
+//! large documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,22 +13,27 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Sender};
-use tokio::task::JoinSet;
 
 use super::dump::Dump;
 use super::load::Load;
 use super::origin::StoredBackup;
 use super::report::NamespaceOutcome;
-use crate::artifact::read::segment::{self, ORDINARY};
+use crate::artifact::read::segment::{self, DocumentRun, ORDINARY};
 use crate::base::bounds::{Budget, Share};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Meter;
 use crate::dumpformat::Sink;
 use crate::model::index::Segment;
+use crate::model::namespace::Type;
 use crate::restore_target::insert::BATCH;
+use crate::restore_target::pace::Pace;
 
 /// The most runs of documents (1 to 2 MiB each) that wait for the connection.
 const WAITING_RUNS: usize = 1;
+/// The most bytes of documents in a tiny namespace. Reading and inserting it needs little memory, so that many can be under way.
+const TINY: u64 = 64 << 10;
+/// The memory that reading a large segment needs, in bytes of documents. Smaller segments need less, and more of them are read at once.
+const READING: u64 = 8 << 20;
 
 /// Segments of a namespace that are written one after the other.
 struct SegmentJob {
@@ -37,17 +43,52 @@ struct SegmentJob {
     left: Arc<AtomicUsize>,
 }
 
-/// Fills all namespaces from a backup in a store, with `at_once` jobs at once.
+impl SegmentJob {
+    /// The room that reading it takes, of [`READING`] for each large segment that is read at once.
+    fn room(&self) -> u32 {
+        let largest = self.segments.iter().map(|segment| segment.raw_bytes).max();
+        largest.unwrap_or(0).min(READING) as u32
+    }
+}
+
+/// The bounds that the jobs of a restore from a store share.
+struct StoreFill<'a> {
+    stored: &'a Arc<StoredBackup>,
+    meter: &'a Meter,
+    pace: Pace,
+    /// The room for segments that are read.
+    reading: Semaphore,
+    /// The room for inserts, in batches.
+    inserts: Semaphore,
+}
+
+/// Fills all namespaces from a backup in a store, and reads `at_once` large segments at once.
 pub(super) async fn fill_from_store(
     stored: &Arc<StoredBackup>,
     loads: Vec<Arc<Load>>,
     at_once: usize,
+    pace: Pace,
     meter: &Meter,
 ) -> Result<Vec<NamespaceOutcome>> {
-    let jobs = loads.into_iter().flat_map(|load| jobs(stored, load));
-    let work = stream::iter(jobs).map(|job| one(stored, job, meter)).buffer_unordered(at_once);
-    let outcomes: Vec<Option<NamespaceOutcome>> = work.try_collect().await?;
-    Ok(outcomes.into_iter().flatten().collect())
+    let reading = Semaphore::new(at_once * READING as usize);
+    let fill = StoreFill { stored, meter, pace, reading, inserts: Semaphore::new(pace.inserts) };
+    let (views, loads): (Vec<_>, Vec<_>) = loads.into_iter().partition(|load| is_view(load));
+    let (tiny, large): (Vec<_>, Vec<_>) = loads.into_iter().partition(|load| is_tiny(load));
+    // While the server is busy with large collections, the many round trips of the tiny ones cost no time.
+    let (mut outcomes, tiny) = tokio::try_join!(fill.run(large), fill.run(tiny))?;
+    outcomes.extend(tiny);
+    // Views come after the collections that they show.
+    outcomes.extend(fill.run(views).await?);
+    Ok(outcomes)
+}
+
+fn is_view(load: &Load) -> bool {
+    load.planned.source.kind == Type::View
+}
+
+/// Returns true if few bytes are written into a namespace.
+fn is_tiny(load: &Load) -> bool {
+    !load.planned.is_kept() && load.planned.source.raw_bytes <= TINY
 }
 
 fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
@@ -64,61 +105,120 @@ fn jobs(stored: &StoredBackup, load: Arc<Load>) -> Vec<SegmentJob> {
     parts.into_iter().map(job).collect()
 }
 
-async fn one(stored: &Arc<StoredBackup>, job: SegmentJob, meter: &Meter) -> Result<Option<NamespaceOutcome>> {
-    job.load.begin().await?;
-    for segment in &job.segments {
-        let (runs, mut taken) = mpsc::channel(WAITING_RUNS);
-        let reading = stored.object.segment(segment, stored.name(segment.namespace), Some(runs));
-        let writing = async {
-            while let Some(run) = taken.recv().await {
-                // Several namespaces are filled at once: the one that moves is named.
-                meter.doing(job.load.planned.chosen.name());
-                let request = meter.request();
-                job.load.insert(&run.documents).await?;
-                drop(request);
-                meter.add(0, run.documents.len() as u64);
-            }
-            Ok(())
+impl StoreFill<'_> {
+    async fn run(&self, loads: Vec<Arc<Load>>) -> Result<Vec<NamespaceOutcome>> {
+        let jobs = loads.into_iter().flat_map(|load| jobs(self.stored, load));
+        let work = stream::iter(jobs).map(|job| self.one(job)).buffer_unordered(self.pace.namespaces);
+        let outcomes: Vec<Option<NamespaceOutcome>> = work.try_collect().await?;
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    /// Returns the outcome if the job is the last one of its namespace.
+    async fn one(&self, job: SegmentJob) -> Result<Option<NamespaceOutcome>> {
+        // A namespace is not dropped before it is its turn to be filled.
+        let room = match is_tiny(&job.load) {
+            true => None,
+            false => Some(self.reading.acquire_many(job.room()).await.expect("it is not closed")),
         };
-        let rest = || stored.rest(&[segment.namespace].into(), stored.manifest.namespaces.len());
-        let (tally, ()) = tokio::try_join!(reading, writing).map_err(|error| match error.kind() {
-            Kind::Mismatch => error.hint(rest()),
-            _ => error,
-        })?;
-        meter.add(tally.documents, 0);
+        job.load.begin().await?;
+        for segment in &job.segments {
+            let (runs, taken) = mpsc::channel(WAITING_RUNS);
+            let reading =
+                self.stored.object.segment(segment, self.stored.name(segment.namespace), Some(runs));
+            let rest =
+                || self.stored.rest(&[segment.namespace].into(), self.stored.manifest.namespaces.len());
+            let (tally, ()) = tokio::try_join!(reading, self.insert(&job.load, taken)).map_err(|error| {
+                match error.kind() {
+                    Kind::Mismatch => error.hint(rest()),
+                    _ => error,
+                }
+            })?;
+            self.meter.add(tally.documents, 0);
+        }
+        drop(room);
+        if job.left.fetch_sub(1, SeqCst) > 1 {
+            return Ok(None);
+        }
+        let outcome = job.load.finish(self.meter).await?;
+        self.meter.end();
+        Ok(Some(outcome))
     }
-    if job.left.fetch_sub(1, SeqCst) > 1 {
-        return Ok(None);
+
+    /// Inserts the runs of a segment, several at once unless the namespace keeps its order.
+    async fn insert(&self, load: &Load, mut taken: mpsc::Receiver<DocumentRun>) -> Result<()> {
+        let (mut under_way, mut waiting, mut more) = (FuturesUnordered::new(), None::<DocumentRun>, true);
+        loop {
+            let batches = waiting.as_ref().map_or(0, |run| weight(&run.documents));
+            let may_start = batches > 0 && (under_way.is_empty() || !load.ordered());
+            tokio::select! {
+                biased;
+                done = under_way.try_next(), if !under_way.is_empty() => drop(done?),
+                room = self.inserts.acquire_many(batches as u32), if may_start => {
+                    let room = room.expect("it is not closed");
+                    let run = waiting.take().expect("it has a weight");
+                    // Several namespaces are filled at once: the one that moves is named.
+                    self.meter.doing(load.planned.chosen.name());
+                    under_way.push(async move {
+                        let (_room, request) = (room, self.meter.request());
+                        load.insert(&run.documents).await?;
+                        drop(request);
+                        self.meter.add(0, run.documents.len() as u64);
+                        Ok::<_, Error>(())
+                    });
+                }
+                run = taken.recv(), if more && waiting.is_none() => {
+                    more = run.is_some();
+                    waiting = run;
+                }
+                else => return Ok(()),
+            }
+        }
     }
-    let outcome = job.load.finish(meter).await?;
-    meter.end();
-    Ok(Some(outcome))
 }
 
-/// The number of inserts at once.
-const INSERTS: usize = 4;
-/// The number of namespaces that are counted and indexed at once.
-const FINISHING: usize = 2;
+/// The number of batches that a run counts as. The budget for large documents bounds those that are longer.
+fn weight(documents: &[u8]) -> usize {
+    let longer = documents.len() > BATCH + BATCH / 2 && documents.len() <= ORDINARY;
+    if longer { 2 } else { 1 }
+}
+
 /// The most batches that wait in the channel.
 const WAITING_BATCHES: usize = 4;
 
 /// A message from the reader of a dump.
 enum DumpStep {
-    Batch(usize, Vec<u8>, Option<Share>),
+    Batch(DumpBatch),
     Complete(usize),
+}
+
+struct DumpBatch {
+    at: usize,
+    documents: Vec<u8>,
+    /// The room that a large document takes in the budget of the reader.
+    _room: Option<Share>,
+}
+
+/// A namespace of a dump that is not complete at the target.
+struct OpenNamespace {
+    load: Arc<Load>,
+    /// The number of its inserts under way.
+    inserts: usize,
+    /// True if all its documents were read.
+    is_read: bool,
 }
 
 /// Fills all namespaces from a dump.
 pub(super) async fn fill_from_dump(
     dump: &Arc<Dump>,
     loads: Vec<Arc<Load>>,
+    pace: Pace,
     meter: &Meter,
 ) -> Result<Vec<NamespaceOutcome>> {
-    let mut open: BTreeMap<usize, Arc<Load>> =
-        loads.into_iter().map(|load| (load.planned.chosen.at, load)).collect();
+    let open = |load: Arc<Load>| (load.planned.chosen.at, OpenNamespace { load, inserts: 0, is_read: false });
+    let mut open: BTreeMap<usize, OpenNamespace> = loads.into_iter().map(open).collect();
     let (steps, mut taken) = mpsc::channel(WAITING_BATCHES);
     let reading = {
-        let filled = open.iter().filter(|(_, load)| !load.planned.is_kept());
+        let filled = open.iter().filter(|(_, one)| !one.load.planned.is_kept());
         let (dump, wanted) = (Arc::clone(dump), filled.map(|(at, _)| *at).collect());
         tokio::task::spawn_blocking(move || {
             let mut feeder =
@@ -126,57 +226,88 @@ pub(super) async fn fill_from_dump(
             dump.read(&mut feeder)
         })
     };
-    let (mut finishing, room) = (JoinSet::new(), Arc::new(Semaphore::new(FINISHING)));
-    let finish = |load: Arc<Load>| {
-        let (room, meter) = (Arc::clone(&room), meter.clone());
-        async move {
-            let _turn = room.acquire().await;
-            load.begin().await?;
-            let outcome = load.finish(&meter).await;
-            meter.end();
-            outcome
-        }
+    let room = Semaphore::new(pace.namespaces);
+    let finish = async |load: Arc<Load>| -> Result<(bool, NamespaceOutcome)> {
+        let _turn = match is_tiny(&load) {
+            true => None,
+            false => Some(room.acquire().await.expect("it is not closed")),
+        };
+        load.begin().await?;
+        let outcome = load.finish(meter).await?;
+        meter.end();
+        Ok((is_tiny(&load), outcome))
     };
-    let mut under_way = FuturesUnordered::new();
+    let insert = async |load: Arc<Load>, batch: DumpBatch| -> Result<(usize, usize)> {
+        load.begin().await?;
+        meter.doing(load.planned.chosen.name());
+        let request = meter.request();
+        load.insert(&batch.documents).await?;
+        drop(request);
+        meter.add(0, batch.documents.len() as u64);
+        Ok((batch.at, weight(&batch.documents)))
+    };
+    let (mut inserts, mut finishing, mut outcomes) =
+        (FuturesUnordered::new(), FuturesUnordered::new(), Vec::new());
+    let (mut waiting, mut under_way, mut tiny, mut more) = (None::<DumpBatch>, 0, 0, true);
     loop {
+        if let Some(batch) = waiting.take_if(|batch| {
+            let one = &open[&batch.at];
+            one.inserts == 0 || !one.load.ordered()
+        }) {
+            let one = open.get_mut(&batch.at).expect("it is open until all its documents are written");
+            one.inserts += 1;
+            under_way += weight(&batch.documents);
+            inserts.push(insert(Arc::clone(&one.load), batch));
+        }
+        // Namespaces that are read are finished without further documents of the dump, so the wait for them ends.
+        let may_read = waiting.is_none() && under_way < pace.inserts && tiny < pace.namespaces;
         // Inserts continue while the reader waits for the memory that they hold.
-        let step = tokio::select! {
+        let complete = tokio::select! {
             biased;
-            done = under_way.try_next(), if !under_way.is_empty() => {
-                done?;
+            done = inserts.try_next(), if !inserts.is_empty() => {
+                let (at, batches) = done?.expect("it is not empty");
+                under_way -= batches;
+                open.get_mut(&at).expect("it is open").inserts -= 1;
+                at
+            }
+            done = finishing.try_next(), if !finishing.is_empty() => {
+                let (was_tiny, outcome) = done?.expect("it is not empty");
+                tiny -= usize::from(was_tiny);
+                outcomes.push(outcome);
                 continue;
             }
-            step = taken.recv() => step,
-        };
-        let Some(step) = step else { break };
-        match step {
-            DumpStep::Batch(at, raw, room) => {
-                let load = Arc::clone(&open[&at]);
-                meter.doing(load.planned.chosen.name());
-                load.begin().await?;
-                let most = if load.ordered() { 1 } else { INSERTS };
-                while under_way.len() >= most {
-                    under_way.try_next().await?;
+            step = taken.recv(), if more && may_read => match step {
+                Some(DumpStep::Batch(batch)) => {
+                    waiting = Some(batch);
+                    continue;
                 }
-                under_way.push(async move {
-                    let (_room, _request) = (room, meter.request());
-                    let inserted = load.insert(&raw).await;
-                    meter.add(0, raw.len() as u64);
-                    inserted
-                });
-            }
-            DumpStep::Complete(at) => {
-                while under_way.try_next().await?.is_some() {}
-                finishing.spawn(finish(open.remove(&at).expect("it ends once")));
-            }
+                Some(DumpStep::Complete(at)) => {
+                    let one = open.get_mut(&at).expect("it ends once");
+                    one.is_read = true;
+                    tiny += usize::from(is_tiny(&one.load));
+                    at
+                }
+                None => {
+                    more = false;
+                    continue;
+                }
+            },
+            else => break,
+        };
+        if open[&complete].is_read && open[&complete].inserts == 0 {
+            let one = open.remove(&complete).expect("it is open");
+            finishing.push(finish(one.load));
         }
     }
     reading.await.map_err(|_| Error::failed("a reader ended unexpectedly"))??;
     // Views have no documents, and an archive may have none for a collection.
-    open.into_values().for_each(|load| drop(finishing.spawn(finish(load))));
-    let mut outcomes = Vec::new();
-    while let Some(done) = finishing.join_next().await {
-        outcomes.push(done.map_err(|_| Error::failed("a task ended unexpectedly"))??);
+    let (views, rest): (Vec<_>, Vec<_>) =
+        open.into_values().map(|one| one.load).partition(|load| is_view(load));
+    for loads in [rest, views] {
+        let mut rest = stream::iter(loads).map(&finish).buffer_unordered(pace.namespaces);
+        while let Some((_, outcome)) = rest.try_next().await? {
+            outcomes.push(outcome);
+        }
     }
     Ok(outcomes)
 }
@@ -200,7 +331,7 @@ impl DumpFeeder {
         match self.at {
             Some(at) if !batch.is_empty() => {
                 let room = (batch.len() > ORDINARY).then(|| self.large.take(batch.len()));
-                self.send(DumpStep::Batch(at, batch, room))
+                self.send(DumpStep::Batch(DumpBatch { at, documents: batch, _room: room }))
             }
             _ => Ok(()),
         }

@@ -54,8 +54,8 @@ pub(super) struct Load {
     /// The UUID of the collection that documents are merged into, or `None` for a view.
     there: OnceLock<Option<Vec<u8>>>,
     marker: Option<Arc<Marker>>,
-    /// Set when the namespace is created.
-    made: OnceCell<Destination>,
+    /// Set when the namespace is created, or when that failed (`None`), so that it is not tried again.
+    made: OnceCell<Option<Destination>>,
     /// The error that left the namespace incomplete. The rest of the namespace is then skipped.
     failed: OnceLock<Error>,
     state: Mutex<LoadState>,
@@ -162,8 +162,11 @@ impl Load {
         if self.failed.get().is_some() || self.counts_only() {
             return Ok(());
         }
-        let made = self.made.get_or_try_init(|| self.make()).await;
-        self.keep(made.map(drop))
+        let make = async || match self.make().await {
+            Ok(made) => Ok(Some(made)),
+            Err(error) => self.keep(Err(error)).map(|()| None),
+        };
+        self.made.get_or_try_init(make).await.map(drop)
     }
 
     fn counts_only(&self) -> bool {
@@ -220,7 +223,7 @@ impl Load {
 
     fn destination(&self) -> Result<&Destination> {
         let missing = || format!("{} was not created before it is filled", self.planned.chosen.name());
-        self.made.get().ok_or_else(|| Error::failed(missing()))
+        self.made.get().and_then(Option::as_ref).ok_or_else(|| Error::failed(missing()))
     }
 
     /// Returns true if the namespace is created, false if an empty one is filled.

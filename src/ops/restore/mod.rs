@@ -31,6 +31,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
@@ -346,10 +348,14 @@ impl Restore {
         problems: &mut Vec<Problem>,
     ) -> Result<Vec<String>> {
         let mut kept = Vec::new();
-        for key in beside {
+        let drops = stream::iter(beside).map(async |key| {
             let name = full_name(key);
             self.progress.set(&name, NamespaceState::Dropped);
-            match self.target.drop_namespace(&key.0, &key.1).await {
+            (name, self.target.drop_namespace(&key.0, &key.1).await)
+        });
+        let mut drops = drops.buffered(self.target.pace.namespaces);
+        while let Some((name, done)) = drops.next().await {
+            match done {
                 Err(error) if error.kind() == Kind::Refused => {
                     problems.push(ProblemKind::Incomplete.problem(error.chain()));
                     kept.push(name);
@@ -384,9 +390,9 @@ impl Restore {
     async fn run_loads(&self, loads: Vec<Arc<Load>>, meter: &Meter) -> Result<Vec<NamespaceOutcome>> {
         match &self.origin {
             RestoreOrigin::Stored(stored) => {
-                fill::fill_from_store(stored, loads, self.options.workers, meter).await
+                fill::fill_from_store(stored, loads, self.options.workers, self.target.pace, meter).await
             }
-            RestoreOrigin::Dump(dump) => fill::fill_from_dump(dump, loads, meter).await,
+            RestoreOrigin::Dump(dump) => fill::fill_from_dump(dump, loads, self.target.pace, meter).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bson::RawDocumentBuf;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::units;
@@ -169,9 +170,11 @@ pub(crate) async fn look(target: &RestoreTarget, databases: &BTreeSet<&str>) -> 
         Some(all) => all,
         None => target.databases(true).await?.unwrap_or_default(),
     };
+    let listed = stream::iter(databases).map(async |db| Ok::<_, Error>((db, target.collections(db).await?)));
+    let mut listed = listed.buffer_unordered(target.pace.namespaces);
     let mut rows = BTreeMap::new();
-    for db in databases {
-        for row in target.collections(db).await? {
+    while let Some((db, found)) = listed.try_next().await? {
+        for row in found {
             let (Ok(name), Ok(kind)) = (row.get_str("name"), row.get_str("type")) else { continue };
             let options = row.get_document("options").map(|o| o.to_owned()).unwrap_or_default();
             rows.insert((db.to_string(), name.to_string()), (kind.to_string(), options));

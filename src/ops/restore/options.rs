@@ -76,7 +76,7 @@ pub struct RestoreOptions {
     pub continues: bool,
     /// A few random letters and digits for the names of trials at the target.
     pub token: String,
-    /// The number of segments that are read at once.
+    /// The number of large segments that are read at once.
     pub workers: usize,
 }
 

@@ -6,6 +6,7 @@ mod document;
 use std::collections::BTreeSet;
 
 pub use document::CountedNamespace;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::continued::{self, MarkPlan};
 use super::filter;
@@ -352,7 +353,9 @@ pub(super) async fn make(
     }
     let (mut notes, mut warnings) = origin.notes_and_warnings();
     let (mut namespaces, mut legacy) = (Vec::new(), Vec::new());
-    for chosen in chosen {
+    let existing = stream::iter(&chosen).map(|chosen| found.existing(target, chosen, &described[&chosen.at]));
+    let existing: Vec<_> = existing.buffered(target.pace.namespaces).try_collect().await?;
+    for (chosen, existing) in chosen.into_iter().zip(existing) {
         let mut namespace = described.remove(&chosen.at).expect("each was described");
         let name = contents[chosen.at].name();
         if options.convert_legacy_indexes {
@@ -362,7 +365,6 @@ pub(super) async fn make(
             let refused = namespace.indexes.iter().filter_map(|index| legacy_indexes::refused(index));
             legacy.extend(refused.map(|why| format!("{name}: {why}")));
         }
-        let existing = found.existing(target, &chosen, &namespace).await?;
         let source = contents[chosen.at].clone();
         namespaces.push(Planned { source, chosen, namespace, existing, resumed: None });
     }

@@ -415,7 +415,7 @@ fn read_entries(
             rest = after;
         }
     };
-    let (tally, raw_blake3) = segment::documents(&mut raw, None, &mut take)?;
+    let (tally, raw_blake3) = segment::documents(&mut raw, u64::MAX, None, &mut take)?;
     let mut faults: Vec<String> = fault.into_iter().collect();
     if tally.documents != slice.entries {
         let has = several(tally.documents, "entry");

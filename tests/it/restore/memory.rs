@@ -4,10 +4,12 @@ use std::ffi::OsStr;
 
 use bson::rawdoc;
 use mongodb::Client;
+use uzima_testkit::load::Random;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
+use uzima_testkit::wire_proxy::WireProxy;
 
-use super::support::server;
+use super::support::{far_away, server};
 use crate::cli::support::{Home, peak};
 
 /// The memory limit of a container that must be enough for any restore and backup.
@@ -26,6 +28,21 @@ async fn largest(client: &Client) {
         })
         .collect();
     raw::insert(&client.database("shop"), "films", &documents).await.expect("documents");
+}
+
+/// Documents of 1.4 MiB, which are the longest in a batch of several, and of random bytes, so that much of the artifact is in memory.
+async fn long(client: &Client) {
+    let mut random = Random::new(1);
+    let documents: Vec<Vec<u8>> = (0..60)
+        .map(|n| {
+            let bytes = random.bytes(1400 << 10);
+            let binary = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+            rawdoc! {"_id": n, "data": binary}.into_bytes()
+        })
+        .collect();
+    for name in ["clips", "scans"] {
+        raw::insert(&client.database("shop"), name, &documents).await.expect("documents");
+    }
 }
 
 async fn counted(target: &Mongod) -> u64 {
@@ -55,4 +72,25 @@ async fn the_largest_documents_fit_into_256_mib() {
         format!("backup {made} KiB, restore {stored} KiB, restore --from {dump} KiB, get {printed} KiB");
     println!("{peaks}");
     assert!([made, stored, dump, printed].iter().all(|peak| *peak < LIMIT_KIB), "{peaks}");
+}
+
+/// Over a long distance, many inserts are under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_inserts_that_are_under_way_to_a_distant_server_fit_into_256_mib() {
+    let ((source, client), (target, _)) = (server().await, server().await);
+    largest(&client).await;
+    long(&client).await;
+    let home = Home::new();
+    peak(home.to_dir(&source.uri()).args(["backup", "--format", "tar.zst"]));
+    let artifact = home.backups().join(&home.manifests()[0].artifact.key);
+    let proxy = WireProxy::start(&[target.host()]).expect("the proxy");
+    far_away(&proxy);
+    for from in [&["latest".as_ref()][..], &["--from".as_ref(), artifact.as_os_str()]] {
+        let mut restore = home.to_dir("mongodb://127.0.0.1:1");
+        restore.env("RESTORE_URI", proxy.uri(&target.uri())).args(["restore", "--yes", "--drop"]).args(from);
+        let peak = peak(&mut restore);
+        println!("{from:?}: {peak} KiB");
+        assert_eq!(counted(&target).await, DOCUMENTS as u64);
+        assert!(peak < LIMIT_KIB, "{from:?}: {peak} KiB");
+    }
 }

@@ -3,6 +3,7 @@
 mod asked;
 mod chosen;
 pub mod continued;
+mod distance;
 mod dumps;
 mod filter;
 mod hand_made;

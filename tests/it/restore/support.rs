@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use mongodb::Client;
 use uzima_backup::model::manifest::Manifest;
 use uzima_testkit::mongod::Mongod;
 use uzima_testkit::raw;
 use uzima_testkit::read_all::{DiffOptions, read_all};
+use uzima_testkit::wire_proxy::{Action, Rule, WireProxy};
 
 use crate::cli::support::{Home, run};
 
@@ -63,4 +65,11 @@ pub async fn rows(client: &Client, db: &str, collection: &str, ids: std::ops::Ra
         ids.map(|n| bson::rawdoc! {"_id": n, "text": format!("row {n} of {db}.{collection}")}).collect();
     let rows: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
     raw::insert(&client.database(db), collection, &rows).await.expect("rows");
+}
+
+/// Delays the answers by which a restore measures the round trip, so that it has as much under way at once as over the longest distance.
+pub fn far_away(proxy: &WireProxy) {
+    for command in ["buildInfo", "getParameter", "hello"] {
+        proxy.add(Rule::on(command).then(Action::Stall(Duration::from_millis(60))));
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::AbortHandle;
 
 use super::MarksAtTarget;
@@ -277,9 +278,14 @@ impl Marker {
         for MadeNamespace { key, created } in &made {
             by_database.entry(&key.0).or_default().insert(&key.1, *created);
         }
-        for (db, names) in by_database {
+        let identified = stream::iter(by_database).map(async |(db, names)| {
             let wanted: Vec<&str> = names.keys().copied().collect();
-            for (name, identity) in self.target.identities(db, &wanted).await? {
+            let identities = self.target.identities(db, &wanted).await?;
+            Ok::<_, Error>((db, names, identities))
+        });
+        let mut identified = identified.buffer_unordered(self.target.pace.namespaces);
+        while let Some((db, names, identities)) = identified.try_next().await? {
+            for (name, identity) in identities {
                 let created = names[name.as_str()];
                 let (db, key) = (db.to_string(), (db.to_string(), name.clone()));
                 self.lock().known.insert(key, (identity.clone(), created));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 use bson::{RawDocumentBuf, rawdoc};
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -80,9 +81,12 @@ impl MarksAtTarget {
             added.iter().map(|added| &added.of).filter(|of| marks.iter().all(|one| one.mark.id != **of));
         let orphans = orphans.map(ToString::to_string).collect();
         let (mut found, mut unlisted) = (BTreeMap::new(), BTreeMap::new());
-        for db in marks.iter().flat_map(WholeMark::databases).collect::<BTreeSet<_>>() {
-            // The name comes from a document that anybody may have written.
-            match target.all_identities(db).await {
+        // The names come from documents that anybody may have written.
+        let databases: BTreeSet<&str> = marks.iter().flat_map(WholeMark::databases).collect();
+        let listed = stream::iter(databases).map(async |db| (db, target.all_identities(db).await));
+        let mut listed = listed.buffer_unordered(target.pace.namespaces);
+        while let Some((db, identities)) = listed.next().await {
+            match identities {
                 Ok(identities) => drop(found.insert(db.to_string(), identities)),
                 Err(error) if error.kind() == Kind::Refused => {
                     log::warn!("{}", error.chain());
@@ -91,6 +95,7 @@ impl MarksAtTarget {
                 Err(error) => return Err(error),
             }
         }
+        drop(listed);
         let now = if marks.is_empty() { 0 } else { target.seconds().await? };
         Ok(MarksAtTarget { marks, orphans, found, unlisted, now })
     }

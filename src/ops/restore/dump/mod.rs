@@ -242,7 +242,7 @@ fn documents(
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Tally> {
     let mut failed = None;
-    let read = segment::documents(file, None, &mut |run, _| {
+    let read = segment::documents(file, u64::MAX, None, &mut |run, _| {
         let documents = insert::split(&run).unwrap_or_default();
         for document in documents {
             if failed.is_none() {

@@ -24,8 +24,6 @@ use crate::restore_target::trial::{self, TrialAnswer};
 use crate::restore_target::users_and_roles::UsersAndRoles;
 use crate::restore_target::{RestoreTarget, collections};
 
-/// The number of trials at once.
-const AT_ONCE: usize = 4;
 /// Options, and the feature compatibility version that introduced each.
 const SINCE: [(&str, Fcv); 4] = [
     ("timeseries", Fcv { major: 5, minor: 0 }),
@@ -71,12 +69,18 @@ impl<'a> TrialRunner<'a> {
     }
 
     async fn may(&mut self, db: &str) -> Result<bool> {
-        if let Some(known) = self.allowed.get(db) {
-            return Ok(*known);
+        self.ask_about([db].into()).await?;
+        Ok(self.allowed[db])
+    }
+
+    /// Asks for the user's rights in all these databases at once.
+    async fn ask_about(&mut self, mut databases: BTreeSet<&str>) -> Result<()> {
+        databases.retain(|db| !self.allowed.contains_key(*db));
+        if !databases.is_empty() {
+            let allowed = self.target.may_try(&databases).await?;
+            self.allowed.extend(databases.iter().map(|db| (db.to_string(), allowed.contains(db))));
         }
-        let may = self.target.may_try(db).await?;
-        self.allowed.insert(db.into(), may);
-        Ok(may)
+        Ok(())
     }
 
     /// The database in which a collection for `db` is tried.
@@ -96,20 +100,16 @@ impl<'a> TrialRunner<'a> {
     pub(super) async fn databases(&mut self, candidates: &mut Vec<Candidate>) -> Result<()> {
         let all = candidates.iter().map(|one| one.to.0.clone());
         let missing: BTreeSet<String> = all.filter(|db| !self.found.has_database(db)).collect();
-        let mut tries = Vec::new();
-        for db in missing {
-            if self.may(&db).await? {
-                tries.push(db);
-            }
-        }
+        self.ask_about(missing.iter().map(String::as_str).collect()).await?;
         let runner = &*self;
+        let tries = missing.into_iter().filter(|db| runner.allowed[db]);
         let tried = stream::iter(tries).map(|db| async move {
             let name = runner.name().await?;
             let answer = runner.target.try_create(&plain(), &db, &name).await?;
             runner.target.end_trial(&db, &name).await?;
             Ok::<_, Error>((db, answer))
         });
-        let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
+        let tried: Vec<_> = tried.buffer_unordered(runner.target.pace.namespaces).try_collect().await?;
         for (db, answer) in tried {
             if let TrialAnswer::Refused(why) = answer {
                 self.result.obstacles.push(refuse_database(candidates, &db, why));
@@ -147,7 +147,7 @@ impl<'a> TrialRunner<'a> {
             let tried = runner.one(group[0], &ground).await?;
             Ok::<_, Error>((group, tried))
         });
-        let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).try_collect().await?;
+        let tried: Vec<_> = tried.buffer_unordered(runner.target.pace.namespaces).try_collect().await?;
         for (group, tried) in tried {
             group.into_iter().for_each(|one| self.report(one, &tried));
         }
@@ -256,6 +256,7 @@ impl<'a> TrialRunner<'a> {
         let (mut left, mut names) = (Vec::new(), BTreeMap::new());
         // The restored views that a refused trial is about.
         let mut causes: BTreeMap<NamespaceKey, Vec<&Candidate>> = BTreeMap::new();
+        self.ask_about(views.iter().map(|one| one.to.0.as_str()).collect()).await?;
         for one in views {
             if self.may(&one.to.0).await? {
                 // If the slice recreates a view, its last definition counts.
@@ -291,15 +292,23 @@ impl<'a> TrialRunner<'a> {
             };
             let (mut next, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|view| !waits(view));
             left = rest;
+            let mut at_once = self.target.pace.namespaces;
             if next.is_empty() {
                 next = std::mem::take(&mut left);
+                at_once = 1;
             }
-            for (one, name, _) in next {
+            let (target, names) = (self.target, &names);
+            let tries = stream::iter(next).map(|(one, name, _)| async move {
                 let db = &one.to.0;
                 let other = |shown: &str| names.get(&(db.clone(), shown.to_string())).cloned();
                 let options = views::showing(&one.namespace.options, &other);
                 let namespace = Namespace { options, ..one.namespace.clone() };
-                let answer = self.target.try_create(&namespace, db, &name).await?;
+                let answer = target.try_create(&namespace, db, &name).await?;
+                Ok::<_, Error>((one, name, answer))
+            });
+            let answers: Vec<_> = tries.buffered(at_once).try_collect().await?;
+            for (one, name, answer) in answers {
+                let db = &one.to.0;
                 made.push((db.clone(), name.clone()));
                 let tried = match answer {
                     TrialAnswer::Accepted => continue,
@@ -321,10 +330,8 @@ impl<'a> TrialRunner<'a> {
                 }
             }
         }
-        for (db, name) in made {
-            self.target.end_trial(&db, &name).await?;
-        }
-        Ok(())
+        let ends = stream::iter(&made).map(|(db, name)| self.target.end_trial(db, name));
+        ends.buffer_unordered(self.target.pace.namespaces).try_collect().await
     }
 
     /// Applies an update of each format in the slice.

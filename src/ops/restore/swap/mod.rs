@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use aside::{AsideReport, KeptCollection, KeptRestore};
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mark::{HexUuids, MarkedCollection, MarkedExpiry, RestoreMark, in_hex};
 pub use mark::{SwapSide, SwapState};
 pub(super) use staging::Staging;
@@ -31,7 +32,7 @@ use crate::base::suggest::escaped;
 use crate::config::selection::LOADED_PREFIX;
 use crate::model::namespace::{SERVERS_OWN, Type};
 use crate::restore_target::RestoreTarget;
-use crate::restore_target::aside::{Move, Moved};
+use crate::restore_target::aside::{Expiry, Move, Moved};
 
 /// How often moves are tried. Between two tries, another client can create a collection with the live name.
 const TRIES: usize = 5;
@@ -236,9 +237,9 @@ impl Marks {
     /// Drops the collections that a restore filled and did not move in, and its mark.
     async fn drop_loaded(&self, mark: &mut RestoreMark) -> Result<()> {
         self.adopt(mark).await?;
-        for one in &mark.collections {
-            self.target.drop_namespace(&one.db, &mark::loaded(&mark.id, &one.name)).await?;
-        }
+        let drops = stream::iter(&mark.collections)
+            .map(async |one| self.target.drop_namespace(&one.db, &mark::loaded(&mark.id, &one.name)).await);
+        drops.buffer_unordered(self.target.pace.namespaces).try_collect::<()>().await?;
         self.target.remove_mark(&mark.id).await
     }
 
@@ -333,9 +334,19 @@ impl Marks {
             Ok(uuids) => uuids,
             Err(error) => return vec![format!("documents that are kept may expire: {}", error.chain())],
         };
-        for at in 0..mark.collections.len() {
+        let (id, of) = (mark.id.clone(), mark.live.other());
+        let found = stream::iter(&mark.collections).map(async |one| match one.aside(&id, of, &uuids) {
+            Some(aside) => self.target.expiries(&one.db, &aside).await.map(|found| Some((aside, found))),
+            None => Ok(None),
+        });
+        let found: Vec<_> = found.buffered(self.target.pace.namespaces).collect().await;
+        for (at, found) in found.into_iter().enumerate() {
             notes.extend(self.go_on(&mut mark.collections[at], mark.live).await);
-            if let Err(error) = self.stop(mark, at, &uuids).await {
+            let stopped = match found {
+                Ok(Some((aside, found))) => self.stop(mark, at, &aside, &found).await,
+                found => found.map(drop),
+            };
+            if let Err(error) = stopped {
                 let name = mark.collections[at].full_name();
                 notes.push(format!("documents that are kept of {name} may expire: {}", error.chain()));
             }
@@ -367,16 +378,14 @@ impl Marks {
         notes
     }
 
-    /// Stops the expiry of the documents that are kept of a collection.
-    async fn stop(&self, mark: &mut RestoreMark, at: usize, uuids: &HexUuids) -> Result<()> {
-        let (id, of) = (mark.id.clone(), mark.live.other());
-        let one = &mut mark.collections[at];
-        let Some(aside) = one.aside(&id, of, uuids) else { return Ok(()) };
-        let db = one.db.clone();
-        let found = self.target.expiries(&db, &aside).await?;
+    /// Stops the expiry of the documents that are kept of a collection, which is aside under this name.
+    async fn stop(&self, mark: &mut RestoreMark, at: usize, aside: &str, found: &[Expiry]) -> Result<()> {
         if found.is_empty() {
             return Ok(());
         }
+        let of = mark.live.other();
+        let one = &mut mark.collections[at];
+        let db = one.db.clone();
         let marked = found.iter().map(|expiry| MarkedExpiry {
             of,
             index: expiry.index.clone(),
@@ -385,8 +394,8 @@ impl Marks {
         one.expiries.extend(marked);
         // The seconds are known before they are changed.
         self.write(mark, SwapState::Moving).await?;
-        for expiry in &found {
-            self.target.expire(&db, &aside, expiry, false).await?;
+        for expiry in found {
+            self.target.expire(&db, aside, expiry, false).await?;
         }
         Ok(())
     }
