@@ -148,14 +148,16 @@ impl StoreFill<'_> {
     async fn insert(&self, load: &Load, mut taken: mpsc::Receiver<DocumentRun>) -> Result<()> {
         let (mut under_way, mut waiting, mut more) = (FuturesUnordered::new(), None::<DocumentRun>, true);
         loop {
-            let batches = waiting.as_ref().map_or(0, |run| weight(&run.documents));
-            let may_start = batches > 0 && (under_way.is_empty() || !load.ordered());
+            // The number of tiny namespaces under way bounds their inserts.
+            let batches =
+                waiting.as_ref().filter(|_| !is_tiny(load)).map_or(0, |run| batches(&run.documents));
+            let may_start = waiting.is_some() && (under_way.is_empty() || !load.ordered());
             tokio::select! {
                 biased;
                 done = under_way.try_next(), if !under_way.is_empty() => drop(done?),
-                room = self.inserts.acquire_many(batches as u32), if may_start => {
+                room = self.inserts.acquire_many(batches), if may_start => {
                     let room = room.expect("it is not closed");
-                    let run = waiting.take().expect("it has a weight");
+                    let run = waiting.take().expect("a run waits");
                     // Several namespaces are filled at once: the one that moves is named.
                     self.meter.doing(load.planned.chosen.name());
                     under_way.push(async move {
@@ -177,11 +179,18 @@ impl StoreFill<'_> {
 }
 
 /// The number of batches that a run counts as. The budget for large documents bounds those that are longer.
-fn weight(documents: &[u8]) -> usize {
+fn batches(documents: &[u8]) -> u32 {
     let longer = documents.len() > BATCH + BATCH / 2 && documents.len() <= ORDINARY;
     if longer { 2 } else { 1 }
 }
 
+/// The bytes of a dump's inserts under way that a batch counts as. A large document is bounded by the budget for large documents.
+fn weight(documents: &[u8]) -> usize {
+    if documents.len() > ORDINARY { BATCH } else { documents.len().max(LEAST) }
+}
+
+/// The bytes that the shortest batch of a dump counts as.
+const LEAST: usize = BATCH / 8;
 /// The most batches that wait in the channel.
 const WAITING_BATCHES: usize = 4;
 
@@ -260,13 +269,13 @@ pub(super) async fn fill_from_dump(
             inserts.push(insert(Arc::clone(&one.load), batch));
         }
         // Namespaces that are read are finished without further documents of the dump, so the wait for them ends.
-        let may_read = waiting.is_none() && under_way < pace.inserts && tiny < pace.namespaces;
+        let may_read = waiting.is_none() && under_way < pace.inserts * BATCH && tiny < pace.namespaces;
         // Inserts continue while the reader waits for the memory that they hold.
         let complete = tokio::select! {
             biased;
             done = inserts.try_next(), if !inserts.is_empty() => {
-                let (at, batches) = done?.expect("it is not empty");
-                under_way -= batches;
+                let (at, weight) = done?.expect("it is not empty");
+                under_way -= weight;
                 open.get_mut(&at).expect("it is open").inserts -= 1;
                 at
             }
