@@ -58,7 +58,7 @@ struct StoreFill<'a> {
     pace: Pace,
     /// The room for segments that are read.
     reading: Semaphore,
-    /// The room for inserts, in batches.
+    /// The room for inserts, in bytes.
     inserts: Semaphore,
 }
 
@@ -149,13 +149,13 @@ impl StoreFill<'_> {
         let (mut under_way, mut waiting, mut more) = (FuturesUnordered::new(), None::<DocumentRun>, true);
         loop {
             // The number of tiny namespaces under way bounds their inserts.
-            let batches =
-                waiting.as_ref().filter(|_| !is_tiny(load)).map_or(0, |run| batches(&run.documents));
+            let run = waiting.as_ref().filter(|_| !is_tiny(load));
+            let bytes = run.map_or(0, |run| weight(&run.documents, self.pace.inserts));
             let may_start = waiting.is_some() && (under_way.is_empty() || !load.ordered());
             tokio::select! {
                 biased;
                 done = under_way.try_next(), if !under_way.is_empty() => drop(done?),
-                room = self.inserts.acquire_many(batches), if may_start => {
+                room = self.inserts.acquire_many(bytes as u32), if may_start => {
                     let room = room.expect("it is not closed");
                     let run = waiting.take().expect("a run waits");
                     // Several namespaces are filled at once: the one that moves is named.
@@ -178,18 +178,12 @@ impl StoreFill<'_> {
     }
 }
 
-/// The number of batches that a run counts as. The budget for large documents bounds those that are longer.
-fn batches(documents: &[u8]) -> u32 {
-    let longer = documents.len() > BATCH + BATCH / 2 && documents.len() <= ORDINARY;
-    if longer { 2 } else { 1 }
+/// The bytes that documents count as, of `most` for all inserts under way. A larger document is sent alone.
+fn weight(documents: &[u8], most: usize) -> usize {
+    documents.len().clamp(LEAST, most)
 }
 
-/// The bytes of a dump's inserts under way that a batch counts as. A large document is bounded by the budget for large documents.
-fn weight(documents: &[u8]) -> usize {
-    if documents.len() > ORDINARY { BATCH } else { documents.len().max(LEAST) }
-}
-
-/// The bytes that the shortest batch of a dump counts as.
+/// The bytes that the shortest insert counts as.
 const LEAST: usize = BATCH / 8;
 /// The most batches that wait in the channel.
 const WAITING_BATCHES: usize = 4;
@@ -253,7 +247,7 @@ pub(super) async fn fill_from_dump(
         load.insert(&batch.documents).await?;
         drop(request);
         meter.add(0, batch.documents.len() as u64);
-        Ok((batch.at, weight(&batch.documents)))
+        Ok((batch.at, weight(&batch.documents, pace.inserts)))
     };
     let (mut inserts, mut finishing, mut outcomes) =
         (FuturesUnordered::new(), FuturesUnordered::new(), Vec::new());
@@ -265,11 +259,11 @@ pub(super) async fn fill_from_dump(
         }) {
             let one = open.get_mut(&batch.at).expect("it is open until all its documents are written");
             one.inserts += 1;
-            under_way += weight(&batch.documents);
+            under_way += weight(&batch.documents, pace.inserts);
             inserts.push(insert(Arc::clone(&one.load), batch));
         }
         // Namespaces that are read are finished without further documents of the dump, so the wait for them ends.
-        let may_read = waiting.is_none() && under_way < pace.inserts * BATCH && tiny < pace.namespaces;
+        let may_read = waiting.is_none() && under_way < pace.inserts && tiny < pace.namespaces;
         // Inserts continue while the reader waits for the memory that they hold.
         let complete = tokio::select! {
             biased;
