@@ -18,9 +18,9 @@ const MOST_NAMESPACES: usize = 48;
 /// MiB of documents more for each further millisecond of the round trip: a server inserts one in about 4 ms. Each is in memory up to
 /// four times while it is sent, and a restore must not need more than 256 MiB.
 const INSERTS_PER_MS: f64 = 0.25;
-const MOST_INSERTS: usize = 12;
+const MOST_INSERTS: usize = 10;
 
-/// Commands beside inserts and small namespaces, such as the renewal of a mark.
+/// Commands beside small namespaces and inserts of 1 MiB, such as the renewal of a mark.
 const OTHERS: usize = 8;
 /// The number of connections that a restore uses at most. The driver's default is 10.
 pub(super) const CONNECTIONS: u32 = (MOST_NAMESPACES + MOST_INSERTS + OTHERS) as u32;
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn the_number_of_commands_at_once_grows_with_the_round_trip_and_is_bounded() {
         assert_eq!(Pace::of(Duration::ZERO), Pace::NEAR);
-        for (ms, namespaces, inserts) in [(1, 4, 6), (2, 4, 6), (20, 40, 10), (50, 48, 12), (100_000, 48, 12)]
+        for (ms, namespaces, inserts) in [(1, 4, 6), (2, 4, 6), (20, 40, 10), (50, 48, 10), (100_000, 48, 10)]
         {
             let pace = Pace::of(Duration::from_millis(ms));
             assert_eq!(pace, Pace { namespaces, inserts: inserts << 20 }, "{ms} ms");

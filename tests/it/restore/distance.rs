@@ -152,7 +152,7 @@ async fn a_large_collection_has_many_inserts_under_way_and_a_capped_one_has_one(
             until(&proxy, capped[0].0, 1, &mut child);
         }
         // The reader of a dump waits for the documents of a capped collection.
-        let at_once = if origin.len() == 1 { 5 } else { 0 };
+        let at_once = if origin.len() == 1 { 4 } else { 0 };
         until(&proxy, large, at_once, &mut child);
         gate.open();
         if origin.len() == 1 {
