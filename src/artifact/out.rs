@@ -100,6 +100,14 @@ impl StoredStream {
         }
     }
 
+    /// The number of bytes so far, after encryption.
+    fn stored(&self) -> u64 {
+        match &self.0 {
+            Body::Plain(parts) => parts.offset(),
+            Body::Sealed(parts) => parts.parts.offset(),
+        }
+    }
+
     fn reserve(&mut self, len: usize) -> Slot {
         match &mut self.0 {
             Body::Plain(parts) => parts.reserve(len),
@@ -137,6 +145,11 @@ impl Out {
     /// Returns the number of compressed bytes so far, before encryption.
     pub(super) fn offset(&self) -> u64 {
         self.stored.offset()
+    }
+
+    /// Returns the number of bytes so far as they are stored, with the encryption.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored.stored()
     }
 
     /// Compresses a small piece and appends it.

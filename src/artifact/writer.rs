@@ -53,6 +53,8 @@ pub struct WrittenArtifact {
     pub blake3: Option<Hash>,
     /// The length of the artifact in bytes before its encryption.
     pub content_size: u64,
+    /// The mean level of the compression if it followed the line. The writer does not know it.
+    pub mean_level: Option<f64>,
 }
 
 enum Framing {
@@ -104,7 +106,7 @@ pub fn write(
                 meter.doing(namespace.to_string());
                 write_namespace(steps, &mut out, &mut framing, tally, &mut segments, at, meter)?;
                 framing.end(&mut out, namespace)?;
-                meter.packed(out.offset());
+                meter.packed(out.stored());
                 meter.end();
                 if std::mem::replace(&mut written[at], true) {
                     return Err(Error::failed(format!("the source sent {namespace} twice")));
@@ -128,11 +130,20 @@ pub fn write(
         tar.finish(&mut out)?;
     }
     let content_size = out.offset();
-    meter.packed(content_size);
+    meter.packed(out.stored());
     let (whole, blake3) = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
-    Ok(WrittenArtifact { namespaces, tallies, slice, segments, whole, blake3, content_size })
+    Ok(WrittenArtifact {
+        namespaces,
+        tallies,
+        slice,
+        segments,
+        whole,
+        blake3,
+        content_size,
+        mean_level: None,
+    })
 }
 
 fn write_namespace(
@@ -152,7 +163,7 @@ fn write_namespace(
                 let packed = pending.wait()?;
                 out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
-                meter.packed(out.offset());
+                meter.packed(out.stored());
                 meter.add(packed.tally.documents, packed.tally.raw_bytes);
                 segment += packed.tally;
             }

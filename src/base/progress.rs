@@ -68,7 +68,7 @@ pub struct Counters {
     pub raw_bytes: u64,
     /// The expected number of these bytes; 0 if it is unknown.
     pub expected_bytes: u64,
-    /// Bytes of the artifact so far.
+    /// Bytes of the artifact so far, as they are stored.
     pub packed_bytes: u64,
     /// Bytes of the artifact that the store has accepted. Parts that are sent again are counted once.
     pub stored_bytes: u64,
@@ -180,6 +180,12 @@ impl Meter {
         let beside = (work, name);
         self.counters().beside.push(beside.clone());
         InFlight { meter: self.clone(), beside: Some(beside) }
+    }
+
+    /// The bytes of the artifact that are packed, and those that the store has accepted.
+    pub fn flow(&self) -> (u64, u64) {
+        let counters = self.counters();
+        (counters.packed_bytes, counters.stored_bytes)
     }
 
     /// The counters now.

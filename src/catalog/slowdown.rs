@@ -127,8 +127,7 @@ pub async fn find(store: &dyn Store, now: &Manifest, reading: &CatalogOptions) -
             let CatalogEntry::Backup(other) = entry else { continue };
             let comparable = other.job == now.job
                 && other.engine.name == now.engine.name
-                && (&other.artifact.format, other.artifact.level)
-                    == (&now.artifact.format, now.artifact.level)
+                && other.artifact.method() == now.artifact.method()
                 && !other.collapsed()
                 && !clock::is_future(other.started_at, reading.now);
             before.extend(BackupSpeed::of(&other).filter(|_| comparable));

@@ -117,6 +117,9 @@ pub enum Container {
     Archive,
 }
 
+/// The compression level that follows the line.
+pub const AUTO_LEVEL: &str = "auto";
+
 /// How an artifact compresses blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -133,7 +136,7 @@ impl Codec {
         }
     }
 
-    pub(super) fn levels(self) -> std::ops::RangeInclusive<i32> {
+    pub fn levels(self) -> std::ops::RangeInclusive<i32> {
         match self {
             Codec::Gzip { .. } => 1..=12,
             Codec::Zstd { .. } => 1..=19,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::choices::{ConsistencyChoice, EngineChoice, Format, Policy, ReadersChoice};
+use super::choices::{AUTO_LEVEL, ConsistencyChoice, EngineChoice, Format, Policy, ReadersChoice};
 use super::layers::{Layers, at_least, boolean, duration_in};
 use super::machine::Machine;
 use super::selection::{RECORDS_DB, Selection};
@@ -38,7 +38,10 @@ pub struct JobSettings {
     pub mongodump_path: Option<PathBuf>,
     /// The value of `PATH`.
     pub search_path: Option<String>,
+    /// With the level at which compression begins.
     pub format: Format,
+    /// True if the level of a backup's compression follows the line.
+    pub auto_level: bool,
     /// True if each compressed block is decompressed and compared.
     pub check_compression: bool,
     /// The keys to which backups are encrypted; `None` if they are not encrypted.
@@ -93,6 +96,7 @@ impl JobSettings {
         let host = if uri::is_loopback(&facts.host) { &machine.host } else { &facts.host };
         let job = layers.parsed("job", check_job)?.unwrap_or_else(|| format!("{}@{host}", selection.label()));
         let state_dir = layers.absolute("state_dir")?;
+        let (format, auto_level) = format(layers)?;
         let uploads = layers.value("s3.upload_concurrency", at_least(1))?;
         Ok(JobSettings {
             mongo_uri: Secret::from(uri_text.to_string()),
@@ -105,7 +109,8 @@ impl JobSettings {
             readers: layers.value("readers", ReadersChoice::from_str)?,
             mongodump_path: layers.absolute("mongodump_path")?,
             search_path: machine.search_path.clone(),
-            format: format(layers)?,
+            format,
+            auto_level,
             check_compression: layers.value("check_compression", boolean)?,
             recipients: Recipients::parse(layers.list("recipients"))
                 .map_err(|why| layers.wrong("recipients", &why))?,
@@ -275,15 +280,20 @@ pub(super) fn file(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>
     }
 }
 
-fn format(layers: &Layers) -> Result<Format> {
+/// Resolves the format with its level, and whether the level follows the line.
+fn format(layers: &Layers) -> Result<(Format, bool)> {
     let format = layers.value("format", Format::from_str)?;
     let levels = format.codec.levels();
     let (least, most) = (levels.start(), levels.end());
     let level = layers.parsed("compression_level", |text| {
-        let level = text.parse().ok().and_then(|level| format.at_level(level));
-        level.ok_or_else(|| format!("{format} has the levels {least} to {most}"))
+        if text == AUTO_LEVEL {
+            return Ok::<_, String>((format, true));
+        }
+        let fixed = text.parse().ok().and_then(|level| format.at_level(level));
+        let wrong = || format!("{format} has the levels {least} to {most}, and {AUTO_LEVEL}");
+        fixed.map(|fixed| (fixed, false)).ok_or_else(wrong)
     })?;
-    Ok(level.unwrap_or(format))
+    Ok(level.unwrap_or((format, false)))
 }
 
 /// The place where runs are recorded.

@@ -133,7 +133,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("mongod_path", "MONGOD_PATH", None, "the mongod that `verify --drill` starts"),
     setting("consistency", "BACKUP_CONSISTENCY", Some("auto"), "auto, oplog, snapshot or none"),
     setting("format", "BACKUP_FORMAT", Some("tar.gz"), "tar.gz, tar.zst, archive.gz or archive.zst"),
-    setting("compression_level", "BACKUP_COMPRESSION_LEVEL", None, "gzip 1 to 12, zstd 1 to 19"),
+    setting(
+        "compression_level",
+        "BACKUP_COMPRESSION_LEVEL",
+        None,
+        "gzip 1 to 12, zstd 1 to 19, or auto: follows the line",
+    ),
     setting("check_compression", "BACKUP_CHECK_COMPRESSION", Some("false"), "decompress each block again"),
     Setting { lines: true, ..RECIPIENTS },
     setting("identity_file", "BACKUP_IDENTITY_FILE", None, "the secret key that decrypts backups"),

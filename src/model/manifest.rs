@@ -6,7 +6,7 @@ use bson::{RawDocument, RawDocumentBuf};
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::base::clock;
 use crate::base::error::{Error, Result};
@@ -182,7 +182,12 @@ pub struct ArtifactObject {
     pub key: String,
     /// `tar.gz`, `tar.zst`, `archive.gz` or `archive.zst`.
     pub format: String,
+    /// The compression level; if it followed the line, the nearest to the mean.
     pub level: i32,
+    /// The mean of the levels of all blocks, weighed by their raw bytes. `None` if all blocks have the same level, because
+    /// `compression_level` was not `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "mean_level")]
+    pub mean_level: Option<f64>,
     /// In bytes.
     pub size: u64,
     /// CRC-64/NVME of all bytes, 16 hex digits.
@@ -192,6 +197,27 @@ pub struct ArtifactObject {
     /// BLAKE3 of all bytes, hex. `None` if the backup is not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+}
+
+/// Reads a mean level, and moves it into a range that can be shown. A manifest can be planted.
+fn mean_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let level = Option::<f64>::deserialize(deserializer)?;
+    Ok(level.filter(|level| !level.is_nan()).map(|level| level.clamp(0.0, 100.0)))
+}
+
+impl ArtifactObject {
+    /// `tar.gz, level 5` or `tar.zst, level 9.4 on average`.
+    pub fn compression(&self) -> String {
+        match self.mean_level {
+            Some(mean) => format!("{}, level {mean:.1} on average", self.format),
+            None => format!("{}, level {}", self.format, self.level),
+        }
+    }
+
+    /// What two backups must have in common if their speeds are compared: the format, and the level unless it followed the line.
+    pub fn method(&self) -> (&str, Option<i32>) {
+        (&self.format, self.mean_level.is_none().then_some(self.level))
+    }
 }
 
 /// The object that holds the index.

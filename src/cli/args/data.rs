@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{BackupsOf, completed, percent, positive, whole};
+use super::{BackupsOf, completed, level, percent, positive};
 use crate::catalog::choose::WhichBackup;
 use crate::cli::units;
 use crate::config::choices::{ConsistencyChoice, EngineChoice, NAMES};
@@ -50,9 +50,9 @@ pub struct BackupArgs {
     /// tar.gz, tar.zst, archive.gz or archive.zst
     #[arg(long, value_parser = completed::<String>(NAMES), hide_possible_values = true)]
     pub format: Option<String>,
-    /// Compression level: gzip 1 to 12, zstd 1 to 19
-    #[arg(long, value_parser = whole, allow_hyphen_values = true)]
-    pub level: Option<i32>,
+    /// Compression level: gzip 1 to 12, zstd 1 to 19, or auto, which follows the line
+    #[arg(long, value_parser = level(), hide_possible_values = true, allow_hyphen_values = true)]
+    pub level: Option<String>,
     /// Decompress each block again and compare it with the original
     #[arg(long)]
     pub check_compression: bool,

@@ -23,6 +23,7 @@ pub use self::data::{
 use crate::base::error::Error;
 use crate::base::exit::Exit;
 use crate::config::Raw;
+use crate::config::choices::AUTO_LEVEL;
 
 /// The output of `--version`: the version, the build, and what the tool supports.
 const LONG_VERSION: &str = concat!(
@@ -173,7 +174,7 @@ impl Command {
                     ("engine", args.engine.clone()),
                     ("consistency", args.consistency.clone()),
                     ("format", args.format.clone()),
-                    ("compression_level", args.level.map(|level| level.to_string())),
+                    ("compression_level", args.level.clone()),
                     ("check_compression", args.check_compression.then(|| "true".into())),
                     ("dir", path(args.dir.as_deref())),
                 ]
@@ -308,8 +309,12 @@ fn positive(text: &str) -> Result<std::num::NonZeroUsize, String> {
     text.parse().map_err(|_| "it must be a whole number, at least 1".into())
 }
 
-fn whole(text: &str) -> Result<i32, String> {
-    text.parse().map_err(|_| "it must be a whole number".into())
+fn level() -> impl TypedValueParser<Value = String> {
+    let parse: fn(&str) -> Result<String, String> = |text| {
+        let known = text == AUTO_LEVEL || text.parse::<i32>().is_ok();
+        known.then(|| text.into()).ok_or_else(|| format!("it must be a whole number or {AUTO_LEVEL}"))
+    };
+    Completed { parse, values: vec![AUTO_LEVEL] }
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -396,7 +401,7 @@ mod tests {
                 &["backup", "--wait", "-1m"],
                 "--wait = '-1m': it must be a whole number with a unit, e.g. 90s, 10m or 2h",
             ),
-            (&["backup", "--level", "-x"], "--level = '-x': it must be a whole number"),
+            (&["backup", "--level", "-x"], "--level = '-x': it must be a whole number or auto"),
             (&["verify", "--all", "--sample", "-5"], "--sample = '-5': it is a percentage from 1% to 100%"),
             (&["list", "--frob"], "unexpected argument '--frob' found"),
             (&["pin"], "the following required arguments were not provided: <latest|ID>"),

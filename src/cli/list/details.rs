@@ -148,7 +148,7 @@ fn contents(manifest: &Manifest) -> Vec<(&'static str, String)> {
             ),
         ),
         ("artifact", artifact.key.clone()),
-        ("format", format!("{}, level {}", artifact.format, artifact.level)),
+        ("format", artifact.compression()),
         ("server", format!("{}, MongoDB {}{fcv}{of_set}", source.member, source.version)),
         ("engine", format!("{}{version} ({})", engine.name, engine.why)),
         ("consistency", consistency(&manifest.consistency)),

@@ -26,6 +26,7 @@ fn a_wrong_value_is_named_with_its_origin() {
         ("BACKUP_CONSISTENCY", "yes", "snapshot"),
         ("BACKUP_COMPRESSION_LEVEL", "13", "1 to 12"),
         ("BACKUP_COMPRESSION_LEVEL", "x", "compression_level"),
+        ("BACKUP_COMPRESSION_LEVEL", "autox", "1 to 12, and auto"),
         ("BACKUP_RETENTION_DAYS", "0", "at least 1"),
         ("BACKUP_RETENTION_DAYS", "-1", "at least 1"),
         ("BACKUP_KEEP_MIN", "0", "at least 1"),
@@ -67,4 +68,19 @@ fn flags_that_leave_out_a_part_of_a_configured_job_are_partial() {
     assert!(!partial(&[("databases", "shop,blog")], &[job, ("BACKUP_DATABASES", "shop")]), "more is no part");
     assert!(!partial(&[("exclude", "shop.carts")], &[]), "the job is named after the selection");
     assert!(!partial(&[("exclude", "shop.carts"), ("job", "small")], &[job]), "the flags name the job");
+}
+
+#[test]
+fn the_level_is_fixed_or_follows_the_line() {
+    for (format, level, want) in [
+        ("tar.zst", None, (3, false)),
+        ("tar.zst", Some("19"), (19, false)),
+        ("tar.zst", Some("auto"), (3, true)),
+        ("archive.gz", Some("auto"), (4, true)),
+    ] {
+        let mut env = vec![("BACKUP_FORMAT", format)];
+        env.extend(level.map(|level| ("BACKUP_COMPRESSION_LEVEL", level)));
+        let settings = settings(&env).unwrap();
+        assert_eq!((settings.format.codec.level(), settings.auto_level), want, "{format} {level:?}");
+    }
 }

@@ -521,7 +521,8 @@ fn manifest(work: &Work<'_>, checked: &CheckedArtifact) -> Manifest {
         artifact: manifest::ArtifactObject {
             key: layout::artifact(&work.id, settings.format, work.sealed.is_some()),
             format: settings.format.to_string(),
-            level: settings.format.codec.level(),
+            level: written.mean_level.map_or(settings.format.codec.level(), |mean| mean.round() as i32),
+            mean_level: written.mean_level,
             size: written.whole.size,
             crc64nvme: format!("{:016x}", written.whole.crc64nvme),
             part_size: work.upload.part_size,

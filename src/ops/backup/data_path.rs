@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::place::BackupPlace;
 use super::preflight::Preflight;
 use super::{BackupOptions, Resources};
+use crate::artifact::level::AutoLevel;
 use crate::artifact::out::Out;
 use crate::artifact::pack::{BLOCK, Decode, Encode, Packer, Pool};
 use crate::artifact::parts::ArtifactPart;
@@ -58,7 +59,14 @@ pub(super) async fn run(
     // Enough raw data that no compressor has to wait. The compressed data may take as much memory again.
     let budget = compressors * 4 * BLOCK;
     let decode = move || check.then(|| Box::new(move |bytes: &[u8]| codec.decode(bytes, u64::MAX)) as Decode);
-    let pool = Pool::start(compressors, budget, crc64, || encoder(codec), decode)?;
+    let sizes = (upload.part_size, upload.at_once);
+    let auto = settings
+        .auto_level
+        .then(|| AutoLevel::new(codec, compressors, sizes, Meter::clone(meter), waits.clone()));
+    let auto = auto.transpose()?;
+    let encode = || auto.as_ref().map_or_else(|| encoder(codec), AutoLevel::encoder);
+    let pool = Pool::start(compressors, budget, crc64, encode, decode)?;
+    let measured = if settings.auto_level { MEASURED_FOR_LEVEL } else { MEASURED };
     let (parts, sending) = mpsc::channel(1);
     let mut out = Out::new(codec, sealing, upload.part_size, parts, waits.clone())?;
     if hashed {
@@ -80,10 +88,12 @@ pub(super) async fn run(
         Ok((written, written_to_end.begin(WaitsFor::Store)))
     })?;
     let all = async {
-        let sending = send(&upload.parts, sending, upload.at_once, meter);
+        let sending = send(&upload.parts, sending, upload.at_once, meter, measured);
         let (read, written, sent) = tokio::join!(&mut reading, writing, sending);
         // With this, the waits for the last stages end.
-        first_cause(ended(read), ended(written), sent).map(|((written, _), (bounds, _))| (written, bounds))
+        let ((mut written, _), (bounds, _)) = first_cause(ended(read), ended(written), sent)?;
+        written.mean_level = auto.as_ref().map(|auto| auto.mean());
+        Ok((written, bounds))
     };
     tokio::select! {
         outcome = all => outcome,
@@ -227,6 +237,8 @@ fn begin_at(
 
 /// How often the meter is updated.
 const MEASURED: Duration = Duration::from_secs(1);
+/// How often the meter is updated if the compression level follows the line.
+const MEASURED_FOR_LEVEL: Duration = Duration::from_millis(100);
 
 /// Sends all parts, up to `at_once` at a time. A part is taken from the queue only when it can be sent, which bounds the
 /// memory.
@@ -235,9 +247,10 @@ async fn send(
     mut parts: mpsc::Receiver<ArtifactPart>,
     at_once: usize,
     meter: &Meter,
+    measured: Duration,
 ) -> Result<()> {
     let mut sending: JoinSet<Result<u64>> = JoinSet::new();
-    let mut measured = tokio::time::interval(MEASURED);
+    let mut measured = tokio::time::interval(measured);
     let (mut taken, mut more) = (0, true);
     while more || !sending.is_empty() {
         tokio::select! {

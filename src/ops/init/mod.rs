@@ -502,6 +502,13 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
         Err(missing) => format!("{missing}: the native engine reads the server"),
     });
     let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
+    if !config.layers.is_set("format") {
+        lines.push(
+            "tar.zst is smaller than tar.gz, the default, and takes half of its CPU time (format, BACKUP_FORMAT): recommended, if \
+             the program zstd is where you restore by hand"
+                .into(),
+        );
+    }
     if config.layers.is_set("s3.bucket") && config.layers.is_set("dir") {
         lines.push(
             "S3_BACKUP_BUCKET is ignored, because --dir is set: the first place is a bucket or a directory"

@@ -47,7 +47,8 @@ pub use report::{OplogPlaceRow, OplogReport, StoredSlice};
 use start::{EndedChain, Position};
 use upload::{SentParts, SliceUpload};
 
-/// The compression level of slices if the format of backups is gzip.
+/// The compression level of slices if the format of backups is gzip. With `compression_level = auto`, the level is the codec's default,
+/// because a slice is small, and one thread reads and compresses it.
 const LEVEL: i32 = 3;
 /// The number of slices in a row that a run may lose to other runs before it gives up.
 const CONTESTS: u32 = 100;

@@ -47,6 +47,9 @@ async fn a_slow_backup_is_compared_with_similar_whole_backups_of_its_job() {
         place.add(&Manifest { timing: None, ..slow(50 + days) });
     }
     let now = slow(0);
+    let mut followed = slow(55);
+    followed.artifact.mean_level = Some(f64::from(now.artifact.level));
+    place.add(&followed);
     (61..65).for_each(|days| place.add(&backup(JOB, days, 10.0)));
     assert_eq!(note(&place, &now).await, None, "four backups are too few");
     place.add(&backup(JOB, 65, 10.0));

@@ -167,6 +167,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
             key: layout::artifact(&id, format, false),
             format: "tar.gz".into(),
             level: 5,
+            mean_level: None,
             size: BODY.len() as u64,
             crc64nvme: format!("{:016x}", crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, BODY)),
             part_size: 8 << 20,

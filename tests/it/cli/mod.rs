@@ -9,6 +9,7 @@ mod faults;
 pub mod hardship;
 mod kills;
 mod lacking;
+mod level;
 pub mod locks;
 mod log;
 mod misspelt;

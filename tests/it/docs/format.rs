@@ -73,6 +73,7 @@ fn full_manifest() -> serde_json::Value {
             key: text(),
             format: text(),
             level: 1,
+            mean_level: Some(1.5),
             size: 1,
             crc64nvme: text(),
             part_size: 1,
@@ -97,6 +98,21 @@ fn full_manifest() -> serde_json::Value {
         }),
     };
     serde_json::to_value(manifest).unwrap()
+}
+
+#[test]
+fn manifests_without_a_mean_level_are_read_and_a_planted_one_can_be_shown() {
+    use uzima_backup::model::manifest::Manifest;
+    let mut json = full_manifest();
+    let compression = |json: &serde_json::Value| {
+        let manifest = Manifest::decode(json.to_string().as_bytes()).unwrap();
+        (manifest.artifact.mean_level, manifest.artifact.compression())
+    };
+    assert_eq!(compression(&json), (Some(1.5), "x, level 1.5 on average".into()));
+    json["artifact"]["mean_level"] = 1e300.into();
+    assert_eq!(compression(&json), (Some(100.0), "x, level 100.0 on average".into()));
+    json["artifact"].as_object_mut().unwrap().remove("mean_level");
+    assert_eq!(compression(&json), (None, "x, level 1".into()));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn wrong_usage_is_exit_code_2_with_the_accepted_values() {
         $ uzima-backup backup --level fast
         exit code 2
         --- stderr
-        error: --level = 'fast': it must be a whole number
+        error: --level = 'fast': it must be a whole number or auto
         next step: `uzima-backup backup --help` shows the usage
 
         $ uzima-backup backup --quiet --verbose

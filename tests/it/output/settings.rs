@@ -30,7 +30,7 @@ fn config_prints_every_setting_with_its_origin() {
         mongod_path is not set  (MONGOD_PATH: the mongod that `verify --drill` starts)
         consistency = auto  (default)
         format = tar.gz  (default)
-        compression_level is not set  (BACKUP_COMPRESSION_LEVEL: gzip 1 to 12, zstd 1 to 19)
+        compression_level is not set  (BACKUP_COMPRESSION_LEVEL: gzip 1 to 12, zstd 1 to 19, or auto: follows the line)
         check_compression = false  (default)
         recipients is not set  (BACKUP_RECIPIENTS: encrypt backups to these public keys of age or SSH)
         identity_file is not set  (BACKUP_IDENTITY_FILE: the secret key that decrypts backups)
