@@ -8,12 +8,15 @@
 //! (default 3), `distance=N` of backups and restores over long lines (default 3), `tiny=N` collections of the second server (default 2,000), `blobs=N` incompressible documents of 16 KiB of the
 //! third server (default 64,000, which is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the
 //! last one (default 5,120), `replays=N` rounds of restores to a point in time (default 1) of `operations=N` writes (default
-//! 270,000), `transaction=N` MiB of the largest transaction (default 1,024). 0 leaves a part out.
+//! 270,000), `transaction=N` MiB of the largest transaction (default 1,024), `auto=N` rounds of backups over a line of 20 Mbit/s
+//! (default 1) with each zstd level from `lowest=N` (default 1) to `highest=N` (default 19) and with `auto`, `codecs=N` rounds of gzip
+//! and zstd on text, numbers and random bytes (default 3). 0 leaves a part out.
 
 mod backups;
 mod cost;
 mod distance;
 mod encrypted;
+mod levels;
 mod oplogs;
 mod restores;
 mod swaps;
@@ -101,6 +104,12 @@ fn main() -> Result<()> {
     if numbers["transaction"] > 0 {
         oplogs::transaction(&runtime, numbers["transaction"])?;
     }
+    if numbers["auto"] > 0 {
+        levels::compare(&runtime, numbers["auto"], numbers["lowest"]..=numbers["highest"])?;
+    }
+    if numbers["codecs"] > 0 {
+        levels::codecs(&runtime, numbers["codecs"])?;
+    }
     Ok(())
 }
 
@@ -122,6 +131,10 @@ fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static 
         ("replays", 1),
         ("operations", 270_000),
         ("transaction", 1_024),
+        ("auto", 1),
+        ("lowest", 1),
+        ("highest", 19),
+        ("codecs", 3),
     ]);
     for argument in arguments {
         let (name, value) = argument.split_once('=').context("arguments look like rounds=3")?;
