@@ -237,7 +237,7 @@ _uzima__backup() {
                     return 0
                     ;;
                 --level)
-                    COMPREPLY=("${cur}")
+                    COMPREPLY=($(compgen -W "auto" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi

@@ -95,7 +95,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l for
 tar.zst\t''
 archive.gz\t''
 archive.zst\t''"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l level -d 'Compression level: gzip 1 to 12, zstd 1 to 19, or auto, which follows the line' -r -f -a "auto\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l dir -d 'Back up to this directory' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F

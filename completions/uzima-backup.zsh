@@ -73,7 +73,7 @@ _arguments "${_arguments_options[@]}" : \
 '--engine=[The engine that reads the data\: auto, native or mongodump]:ENGINE:(auto native mongodump)' \
 '--consistency=[How all data gets to one instant\: auto, oplog, snapshot or none]:CONSISTENCY:(auto oplog snapshot none)' \
 '--format=[tar.gz, tar.zst, archive.gz or archive.zst]:FORMAT:(tar.gz tar.zst archive.gz archive.zst)' \
-'--level=[Compression level\: gzip 1 to 12, zstd 1 to 19]:LEVEL:' \
+'--level=[Compression level\: gzip 1 to 12, zstd 1 to 19, or auto, which follows the line]:LEVEL:(auto)' \
 '--dir=[Back up to this directory]:DIR:_files -/' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
