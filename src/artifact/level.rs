@@ -31,7 +31,7 @@ const WATCHED: u32 = 4;
 struct Flow {
     /// Since the beginning.
     now: Duration,
-    /// The bytes of the artifact that are packed.
+    /// The bytes of the artifact that are packed, without full parts that cannot be sent yet.
     packed: u64,
     /// The bytes that are sent.
     sent: u64,
@@ -98,16 +98,18 @@ impl LevelControl {
         };
         // A backlog also shrinks while the store answers for several parts at once. If the line can run dry, nothing waits.
         let slowly = wanted < self.level && backlog >= self.part;
-        self.level = if slowly { self.level - 1 } else { wanted };
+        // One level for each block: a processor that is free for a moment does not bring blocks that then take long.
+        self.level = if slowly { self.level - 1 } else { wanted.min(self.level + 1) };
         self.before = flow;
         self.level
     }
 
-    /// Measures the rate of the line while it has something to send.
+    /// Measures the rate of the line while it certainly has something to send.
     fn measure(&mut self, flow: &Flow) {
         let passed = flow.now.saturating_sub(self.before.now).as_secs_f64();
         let sent = flow.sent.saturating_sub(self.before.sent);
-        if passed > 0.0 && (sent > 0 || self.before.packed > self.before.sent) {
+        let backlog = self.before.packed.saturating_sub(self.before.sent) as f64;
+        if passed > 0.0 && backlog >= self.part {
             let weight = 1.0 - (-passed / AVERAGED).exp();
             self.rate += weight * (sent as f64 / passed - self.rate);
         }

@@ -100,14 +100,6 @@ impl StoredStream {
         }
     }
 
-    /// The number of bytes so far, after encryption.
-    fn stored(&self) -> u64 {
-        match &self.0 {
-            Body::Plain(parts) => parts.offset(),
-            Body::Sealed(parts) => parts.parts.offset(),
-        }
-    }
-
     fn reserve(&mut self, len: usize) -> Slot {
         match &mut self.0 {
             Body::Plain(parts) => parts.reserve(len),
@@ -147,9 +139,14 @@ impl Out {
         self.stored.offset()
     }
 
-    /// Returns the number of bytes so far as they are stored, with the encryption.
-    pub(super) fn stored(&self) -> u64 {
-        self.stored.stored()
+    /// Returns the number of bytes so far that can be sent when their parts are full, with the encryption. Full parts in which room is
+    /// reserved are left out.
+    pub(super) fn sendable(&self) -> u64 {
+        let parts: &Parts = match &self.stored.0 {
+            Body::Plain(parts) => parts,
+            Body::Sealed(parts) => &parts.parts,
+        };
+        parts.offset() - parts.held()
     }
 
     /// Compresses a small piece and appends it.

@@ -77,6 +77,11 @@ impl Parts {
         u64::from(self.index) * self.size + self.current.bytes.len() as u64
     }
 
+    /// The size of the full parts in which room is reserved.
+    pub(super) fn held(&self) -> u64 {
+        self.waiting.len() as u64 * self.size
+    }
+
     pub(super) fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let current = &mut self.current.bytes;

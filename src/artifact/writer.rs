@@ -106,7 +106,7 @@ pub fn write(
                 meter.doing(namespace.to_string());
                 write_namespace(steps, &mut out, &mut framing, tally, &mut segments, at, meter)?;
                 framing.end(&mut out, namespace)?;
-                meter.packed(out.stored());
+                meter.packed(out.sendable());
                 meter.end();
                 if std::mem::replace(&mut written[at], true) {
                     return Err(Error::failed(format!("the source sent {namespace} twice")));
@@ -130,7 +130,7 @@ pub fn write(
         tar.finish(&mut out)?;
     }
     let content_size = out.offset();
-    meter.packed(out.stored());
+    meter.packed(out.sendable());
     let (whole, blake3) = out.finish()?;
     let mut namespaces = Arc::unwrap_or_clone(namespaces);
     let slice = namespaces.pop_if(|last| last.is_oplog()).and_then(|_| tallies.pop());
@@ -163,7 +163,7 @@ fn write_namespace(
                 let packed = pending.wait()?;
                 out.block(&packed.compressed.bytes)?;
                 framing.add(&packed);
-                meter.packed(out.stored());
+                meter.packed(out.sendable());
                 meter.add(packed.tally.documents, packed.tally.raw_bytes);
                 segment += packed.tally;
             }

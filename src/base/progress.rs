@@ -68,7 +68,7 @@ pub struct Counters {
     pub raw_bytes: u64,
     /// The expected number of these bytes; 0 if it is unknown.
     pub expected_bytes: u64,
-    /// Bytes of the artifact so far, as they are stored.
+    /// Bytes of the artifact so far that can be sent.
     pub packed_bytes: u64,
     /// Bytes of the artifact that the store has accepted. Parts that are sent again are counted once.
     pub stored_bytes: u64,
@@ -141,7 +141,7 @@ impl Meter {
         counters.moves += 1;
     }
 
-    /// Sets the length of the artifact so far, in bytes.
+    /// Sets the number of bytes of the artifact so far that can be sent.
     pub fn packed(&self, bytes: u64) {
         self.counters().packed_bytes = bytes;
     }
@@ -182,7 +182,7 @@ impl Meter {
         InFlight { meter: self.clone(), beside: Some(beside) }
     }
 
-    /// The bytes of the artifact that are packed, and those that the store has accepted.
+    /// The bytes of the artifact that can be sent, and those that the store has accepted.
     pub fn flow(&self) -> (u64, u64) {
         let counters = self.counters();
         (counters.packed_bytes, counters.stored_bytes)
