@@ -504,7 +504,7 @@ async fn look(config: &Config, env: Env<'_>) -> Result<(Vec<String>, Option<Path
     let mongodump_path = by_path.ok().filter(|_| by_folders.is_err()).map(|found| found.path);
     if !config.layers.is_set("format") {
         lines.push(
-            "tar.zst is smaller than tar.gz, the default, and takes half of its CPU time (format, BACKUP_FORMAT): recommended, if \
+            "tar.zst is smaller than tar.gz, the default, and takes less CPU time (format, BACKUP_FORMAT): recommended, if \
              the program zstd is where you restore by hand"
                 .into(),
         );
