@@ -183,8 +183,7 @@ impl Work<'_> {
             started: self.started.timestamp().max(0) as u64,
             recovery: self.recovery_text(slice),
         };
-        let Resources { meter, cancel, clock, .. } = self.resources;
-        let clock = *clock;
+        let &Resources { ref meter, ref cancel, clock, .. } = self.resources;
         let waits = Waits::new(move || (clock.now() - clock.started()).to_std().unwrap_or_default());
         let (written, bounds) = data_path::run(
             (spec, sealing, self.signing.is_some()),
