@@ -94,6 +94,8 @@ pub enum LastStep {
     Reading,
     /// End the operation itself: abort uploads, and wait for the answers to pending requests.
     Work,
+    /// Run the hook after the backup.
+    Hook,
     /// Write the failure to the store, and record it in MongoDB.
     Records,
     /// Send the mail.
@@ -108,6 +110,7 @@ impl LastStep {
         let (end, longest) = match self {
             LastStep::Reading => (5_000, 5_000),
             LastStep::Work => (6_000, 6_000),
+            LastStep::Hook => (6_000, 4_000),
             LastStep::Records => (7_000, 2_500),
             LastStep::Mail => (8_000, 5_000),
             LastStep::Notices => (8_500, 8_500),

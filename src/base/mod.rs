@@ -4,6 +4,7 @@
 pub mod beneath;
 pub mod bounds;
 pub mod cancel;
+pub mod child_group;
 pub mod clock;
 pub mod crash;
 pub mod error;

@@ -14,6 +14,8 @@ pub enum Phase {
     /// It connects and plans.
     #[default]
     Preparing,
+    /// A hook runs before or after a backup.
+    Hook,
     /// A backup asks the store.
     AskingStore,
     /// A backup asks the server.

@@ -8,15 +8,18 @@ use super::output::{self, Output};
 use super::progress::Display;
 use super::units;
 use crate::base::error::Result;
-use crate::base::escape::push_line;
+use crate::base::escape::{push_line, quoted};
 use crate::base::exit::Exit;
 use crate::base::progress::Meter;
 use crate::notify::run::Run;
-use crate::ops::backup::{BackupPlan, BackupReport, BackupRequest, plan_backup, run_backup};
+use crate::ops::backup::{BackupPlan, BackupReport, BackupRequest, PlannedHook, plan_backup, run_backup};
 
 pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     if args.dry_run {
-        let plan = run.cancel.or(plan_backup(run.config.job.as_ref()?, args.allow_empty)).await?;
+        let hooks = run.config.hooks.clone()?;
+        hooks.check()?;
+        let mut plan = run.cancel.or(plan_backup(run.config.job.as_ref()?, args.allow_empty)).await?;
+        plan.hooks = PlannedHook::all(&hooks, &run.config.redactor);
         output.result(&plan, || plan_text(&plan));
         return Ok(Exit::Done);
     }
@@ -80,6 +83,10 @@ fn plan_text(plan: &BackupPlan) -> String {
             plan.engine
         ),
     );
+    for hook in &plan.hooks {
+        let command: Vec<String> = hook.command.iter().map(|word| quoted(word)).collect();
+        push_line(&mut text, &format!("would run the hook {}: {}", hook.name, command.join(" ")));
+    }
     if let Some(what) = &plan.partial {
         push_line(&mut text, &format!("the backup would be partial: {what}"));
     }

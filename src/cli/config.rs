@@ -114,6 +114,7 @@ pub async fn run(config: &Config, output: &Output) -> Result<Exit> {
         config.mail.as_ref().err().cloned(),
         config.webhook.as_ref().err().cloned(),
         config.signals.as_ref().err().cloned(),
+        config.hooks.clone().and_then(|hooks| hooks.check()).err(),
     ];
     joined(others.into_iter().chain(copies).collect())?;
     Ok(Exit::Done)

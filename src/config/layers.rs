@@ -32,7 +32,12 @@ pub struct Layers {
     copies: Vec<CopyLayers>,
     /// The copy whose place these values have.
     copy: Option<String>,
+    /// The variables of [`INHERITED`] that are set.
+    pub(super) inherited: Vec<(&'static str, OsString)>,
 }
+
+/// The variables that hooks inherit. All others stay in this process, because they may be secret.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// The values that are set for a copy, by the keys of the settings with the same meaning for the first place.
 #[derive(Debug, Clone)]
@@ -93,7 +98,8 @@ impl Layers {
             let replaced = values.insert(key, (raw, Origin::Flag));
             beneath_flags.extend(replaced.map(|(raw, _)| (key, raw)));
         }
-        Ok(Layers { values, beneath_flags, file, copies, copy: None })
+        let inherited = INHERITED.into_iter().filter_map(|name| Some((name, env(name)?))).collect();
+        Ok(Layers { values, beneath_flags, file, copies, copy: None, inherited })
     }
 
     /// The same values, with one that a flag sets.

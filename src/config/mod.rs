@@ -2,6 +2,7 @@
 
 pub mod choices;
 pub mod file;
+pub mod hooks;
 mod job;
 mod layers;
 pub mod machine;
@@ -23,6 +24,7 @@ use crate::base::error::{Error, Result};
 use crate::base::retry::Patience;
 use crate::base::secret::{Redactor, Secret};
 use crate::base::suggest;
+use hooks::Hooks;
 pub use job::{JobSettings, RecordsAt, RestoreUri, check_job};
 pub use layers::{DEFAULT_FILE, Env, Layers, named_file};
 use machine::Machine;
@@ -63,6 +65,8 @@ pub struct Config {
     pub mail: Result<Option<MailOptions>>,
     pub signals: Result<SignalOptions>,
     pub webhook: Result<Option<WebhookOptions>>,
+    /// The programs that run before and after a backup.
+    pub hooks: Result<Hooks>,
     /// The file to which the log is also written.
     pub log_file: Result<Option<PathBuf>>,
     /// The file with the identities that decrypt backups.
@@ -168,6 +172,7 @@ impl Config {
         let to_dir = matches!(place, Ok(Place::Dir(_)));
         let state_dir = layers.text("state_dir").map(PathBuf::from);
         Config {
+            hooks: Hooks::resolve(&layers, &exposed),
             misspelt,
             exposed,
             uri_warnings: job::uri_warnings(&layers),

@@ -15,6 +15,7 @@ mod generated;
 mod get;
 mod guided;
 mod health;
+mod hooks;
 mod hostile;
 mod init;
 mod init_install;

@@ -144,6 +144,7 @@ fn verb(phase: Phase) -> &'static str {
         Phase::Proving => "checking that the server stayed the same",
         Phase::Completing => "completing the backup",
         Phase::Recording => "recording the run",
+        Phase::Hook => "running the hook",
         Phase::Checking => "checking",
         Phase::Writing | Phase::Loading => "restoring",
         Phase::Replaying => "replaying the oplog",
@@ -179,6 +180,7 @@ fn amount(reading: &Counters) -> Option<(u64, u64)> {
         | Phase::Proving
         | Phase::Completing
         | Phase::Recording
+        | Phase::Hook
         | Phase::Counting
         | Phase::Indexing
         | Phase::Finishing => None,
@@ -205,7 +207,12 @@ fn awaited(reading: &Counters, complete: bool) -> Option<&'static str> {
         Phase::Loading => Some("the dump"),
         Phase::Checking | Phase::Verifying | Phase::Diffing => STORE.filter(|_| !complete),
         Phase::Comparing => SERVER.filter(|_| !complete),
-        Phase::Preparing | Phase::Recording | Phase::Counting | Phase::Indexing | Phase::Finishing => None,
+        Phase::Preparing
+        | Phase::Hook
+        | Phase::Recording
+        | Phase::Counting
+        | Phase::Indexing
+        | Phase::Finishing => None,
     }
 }
 

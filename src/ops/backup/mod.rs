@@ -4,11 +4,13 @@
 //! An attempt ([`attempt`]) connects to the server and describes it ([`preflight`]), begins the upload, runs the data path
 //! ([`data_path`]), checks that the server and its collections stayed the same, completes the upload, and writes the index
 //! and the manifest. If a step before the manifest fails, nothing remains in the store. If a new attempt can succeed, it
-//! follows under a new id ([`tries`]). [`run_backup`] adds the lock, the record of the run ([`recorded`]) and the notices.
+//! follows under a new id ([`tries`]). [`run_backup`] adds the lock, the hooks ([`hooks`]), the record of the run
+//! ([`recorded`]) and the notices.
 
 mod attempt;
 mod copies;
 mod data_path;
+mod hooks;
 mod place;
 mod preflight;
 mod recorded;
@@ -46,6 +48,8 @@ use crate::source::describe::{self, Description};
 use crate::source::{engine, oplog};
 use crate::store::{self, Store, leftovers};
 
+use hooks::RunHooks;
+pub use hooks::{Hooked, PlannedHook};
 pub use place::{BackupPlace, BackupPlaceRow, PlaceOutcome};
 pub use recorded::{Recording, recorded_backup};
 use tries::{Seen, Tries};
@@ -58,12 +62,14 @@ pub struct BackupOptions {
     pub allow_empty: bool,
     /// The backups that the place should have before this one.
     pub expected: Expected,
+    pub hooked: Hooked,
 }
 
 impl BackupOptions {
     /// A backup without flags.
     pub fn new(settings: JobSettings) -> BackupOptions {
-        BackupOptions { settings, allow_empty: false, expected: Expected::default() }
+        let (expected, hooked) = (Expected::default(), Hooked::default());
+        BackupOptions { settings, allow_empty: false, expected, hooked }
     }
 }
 
@@ -127,6 +133,9 @@ pub struct BackupReport {
     pub places: Vec<BackupPlaceRow>,
     /// Problems that do not concern the backup: missing older backups, failed records and notices.
     pub problems: Vec<String>,
+    /// The problem of `problems` that the hook after the backup failed. The record has it, too.
+    #[serde(skip)]
+    hook_problem: Option<String>,
     /// The manifest in the store. For an encrypted backup, it is the readable part.
     #[serde(skip)]
     pub manifest: Manifest,
@@ -146,6 +155,7 @@ impl BackupReport {
             losses: complete.losses.as_ref().map(Losses::reported),
             places: Vec::new(),
             problems: Vec::new(),
+            hook_problem: None,
             manifest,
         }
     }
@@ -196,6 +206,9 @@ pub struct BackupPlan {
     pub partial: Option<String>,
     /// The warnings that the backup would have before it reads a document.
     pub warnings: Vec<String>,
+    /// The hooks that would run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<PlannedHook>,
 }
 
 /// How long a copy may take to abort the uploads of killed runs.
@@ -212,8 +225,8 @@ pub struct BackupRequest {
     pub wait: Option<Duration>,
 }
 
-/// Makes a backup as the settings say: locks the job, reports the start, makes and records the backup, and sends the
-/// notices. `meter` shows the progress.
+/// Makes a backup as the settings say: locks the job, reports the start, runs the hooks around the backup, makes and records
+/// the backup, and sends the notices. `meter` shows the progress.
 ///
 /// # Errors
 /// Returns an error if there is no backup. The failure is recorded and reported before.
@@ -240,17 +253,30 @@ async fn locked_backup(
     notices: &RunNotices<'_>,
 ) -> Result<BackupReport> {
     let (config, cancel) = (run.config, run.cancel);
-    let settings = config.job.clone()?;
+    let (settings, hooks) = (config.job.clone()?, config.hooks.clone()?);
+    hooks.check()?;
     let taken = run.lock(&settings, Operation::Backup, request.wait).await?;
     // A run that waits for another one has not started.
     let unsent = if settings.partial { None } else { notices.started().await };
+    let hooks = RunHooks::new(run, &settings, hooks, meter);
+    // Before anything else, because the hook may mount the disk or open the way to the server.
+    let prevented = hooks.before().await.err();
     let recording = Recording {
         records: settings.records.clone(),
         redactor: config.redactor.clone(),
         alone: taken.lock.is_some(),
     };
     let (new_id, log) = (run.new_id.clone(), run.log.clone());
-    let (places, away) = cancel.or(open_places(run, request.new_place)).await?;
+    let (places, away) = match cancel.or(open_places(run, request.new_place)).await {
+        Ok(places) => places,
+        Err(error) => {
+            let error = prevented.unwrap_or(error);
+            if let Some(problem) = hooks.after_failure(&error, None).await {
+                log::warn!("{problem}");
+            }
+            return Err(error);
+        }
+    };
     let resources = Resources {
         places,
         away,
@@ -266,7 +292,8 @@ async fn locked_backup(
         notes: Notes::default(),
     };
     let expected = if request.new_place { Expected::Nothing } else { Expected::default() };
-    let options = BackupOptions { settings, allow_empty: request.allow_empty, expected };
+    let hooked = Hooked { prevented, after: Some(hooks) };
+    let options = BackupOptions { settings, allow_empty: request.allow_empty, expected, hooked };
     let mut report = recorded_backup(resources, &options, &recording).await?;
     report.problems.extend(taken.problem.into_iter().chain(unsent));
     Ok(report)
@@ -324,6 +351,9 @@ async fn attempts(resources: &Resources, options: &BackupOptions) -> Result<Back
     let (mut resources, mut options) = (resources.clone(), options.clone());
     // The first attempt begins before the checks, so that their failures are recorded.
     let mut id = begin(&resources);
+    if let Some(error) = options.hooked.prevented.clone() {
+        return Err(error);
+    }
     for _ in 1..resources.places.len() {
         match attempts_led_by_the_first(&resources, &options, id).await {
             Err(error) if error.is_of_store() && resources.cancel.error().is_none() => {
@@ -459,6 +489,7 @@ pub async fn plan_backup(settings: &JobSettings, allow_empty: bool) -> Result<Ba
         namespaces: namespaces.iter().map(ToString::to_string).collect(),
         raw_bytes,
         disk_bytes,
+        hooks: Vec::new(),
     };
     server.close().await;
     Ok(plan)

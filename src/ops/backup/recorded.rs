@@ -61,16 +61,22 @@ pub async fn recorded_backup(
         attempts.send_replace(Some((id.clone(), started)));
         id
     });
-    let expected = match &options.expected {
-        Expected::Nothing => Expected::Nothing,
-        Expected::Known(_) => {
-            let JobSettings { state_dir, host, .. } = &options.settings;
-            let recorded = expected_backups(&recording.records, state_dir.as_deref(), &place, host);
-            Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
-        }
+    let made = async {
+        let expected = match &options.expected {
+            Expected::Nothing => Expected::Nothing,
+            Expected::Known(_) => {
+                let JobSettings { state_dir, host, .. } = &options.settings;
+                let recorded = expected_backups(&recording.records, state_dir.as_deref(), &place, host);
+                Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
+            }
+        };
+        backup(&resources, &BackupOptions { expected, ..options.clone() }).await
     };
-    let options = &BackupOptions { expected, ..options.clone() };
-    let outcome = Box::pin(backup(&resources, options)).await;
+    let mut outcome = Box::pin(made).await;
+    if let Some(hooks) = &options.hooked.after {
+        let last = recorder.attempts.borrow().as_ref().map(|(id, _)| id.clone());
+        hooks.after(&mut outcome, last.as_ref(), &resources.notes).await;
+    }
     resources.meter.enter(Phase::Recording);
     // The recorder ends when the last sender of attempts is dropped.
     resources.new_id = new_id;
@@ -229,7 +235,8 @@ async fn record_completed(
 ) -> Result<()> {
     let (place, settings) = (resources.store().place(), &options.settings);
     let missing_from = report.missing_from().map(|row| row.name.clone()).collect();
-    let run = BackupRun { missing_from, ..BackupRun::completed(&report.manifest, &place) };
+    let mut run = BackupRun { missing_from, ..BackupRun::completed(&report.manifest, &place) };
+    run.warnings.extend(report.hook_problem.clone());
     records.write(&run).await?;
     let held = alone.then(|| (settings.job.clone(), settings.host.clone()));
     let context = RunContext { now: resources.clock.now(), held };

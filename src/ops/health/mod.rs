@@ -144,6 +144,7 @@ pub async fn run_health(run: &Run<'_>, options: &HealthOptions) -> Result<Health
 }
 
 fn subject(config: &Config) -> Result<HealthSubject> {
+    config.hooks.clone()?.check()?;
     let copy = |name: &str| CopySubject {
         name: name.into(),
         subject: config.at(name).and_then(|view| subject_at_place(&view)),

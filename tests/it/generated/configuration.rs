@@ -25,6 +25,7 @@ pub fn page() -> Vec<u8> {
     let mut page = format!("{head}{MARK}");
     let tables = [
         ("", "Top level", "are outside of tables"),
+        ("hooks.", "`[hooks]`", "are in the table `[hooks]`"),
         ("mail.", "`[mail]`", "are in the table `[mail]`"),
         ("s3.", "`[s3]`", "are in the table `[s3]`"),
     ];

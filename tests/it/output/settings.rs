@@ -64,6 +64,10 @@ fn config_prints_every_setting_with_its_origin() {
         metrics_file is not set  (METRICS_FILE: metrics for node_exporter's textfile collector)
         webhook_url is not set  (WEBHOOK_URL: receives a JSON message about every run)
         webhook_format = json  (default)
+        hooks.before_backup is not set  (BACKUP_BEFORE_HOOK: a program that runs before a backup, and its arguments)
+        hooks.after_backup is not set  (BACKUP_AFTER_HOOK: a program that runs after a backup, and its arguments)
+        hooks.timeout = 600 seconds  (default)
+        hooks.shell = false  (default)
         mail.by is not set  (MAIL_BY: resend, smtp or sendmail; else the one that has settings)
         mail.resend_api_key is not set  (RESEND_API_KEY: the key of resend.com, which sends the mails)
         mail.to is not set  (ADMIN_EMAILS: the recipients of mails)
@@ -165,6 +169,10 @@ fn config_prints_every_setting_with_its_origin() {
             {"key": "metrics_file", "env": "METRICS_FILE", "value": null, "origin": null},
             {"key": "webhook_url", "env": "WEBHOOK_URL", "value": null, "origin": null},
             {"key": "webhook_format", "env": "WEBHOOK_FORMAT", "value": "json", "origin": "default"},
+            {"key": "hooks.before_backup", "env": "BACKUP_BEFORE_HOOK", "value": null, "origin": null},
+            {"key": "hooks.after_backup", "env": "BACKUP_AFTER_HOOK", "value": null, "origin": null},
+            {"key": "hooks.timeout", "env": "BACKUP_HOOK_TIMEOUT", "value": "600", "origin": "default"},
+            {"key": "hooks.shell", "env": "BACKUP_HOOK_SHELL", "value": "false", "origin": "default"},
             {"key": "mail.by", "env": "MAIL_BY", "value": null, "origin": null},
             {"key": "mail.resend_api_key", "env": "RESEND_API_KEY", "value": null, "origin": null},
             {"key": "mail.to", "env": "ADMIN_EMAILS", "value": null, "origin": null},

@@ -100,6 +100,7 @@ fn each_phase_has_a_name_and_an_estimate_a_wait_or_a_time_of_its_own() {
         Phase::Proving,
         Phase::Completing,
         Phase::Recording,
+        Phase::Hook,
         Phase::Checking,
         Phase::Writing,
         Phase::Loading,
@@ -144,6 +145,8 @@ fn each_phase_has_a_name_and_an_estimate_a_wait_or_a_time_of_its_own() {
     completing the backup, waiting for the store for 31 s
     recording the run, 10 s so far
     recording the run, 41 s so far
+    running the hook, 10 s so far
+    running the hook, 41 s so far
     checking, 110 documents, 11.0 MiB of 300.0 MiB raw, 1.0 MiB/s, about 4 min 49 s left
     checking, 110 documents, 11.0 MiB of 300.0 MiB raw, waiting for the store for 31 s
     restoring (3/9 namespaces), 110 documents, 11.0 MiB of 300.0 MiB raw, 1.0 MiB/s, about 4 min 49 s left
