@@ -2030,7 +2030,7 @@ _uzima__backup() {
     esac
 }
 
-# Ids and jobs that this machine knows. No network, and nothing that a file names is expanded.
+# Ids, jobs, places and namespaces that this machine knows. No network, and nothing that a file names is expanded.
 _uzima_backup_offers() {
     local current="${COMP_WORDS[COMP_CWORD]}" value offers=()
     _uzima__backup "$@"

@@ -1,4 +1,4 @@
-# Ids and jobs that this machine knows, without the network.
+# Ids, jobs, places and namespaces that this machine knows, without the network.
 function __uzima_backup_offers
     set -l words (commandline -opc)
     set -l current (commandline -ct)
@@ -81,8 +81,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s q -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l db -d 'Only this database (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l exclude -d 'No namespace that matches (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l job -d 'The job of this backup; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -l engine -d 'The engine that reads the data: auto, native or mongodump' -r -f -a "auto\t''
 native\t''
@@ -109,8 +109,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s q -
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l db -d 'Only this database (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l exclude -d 'No namespace that matches (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l exclude -d 'No namespace that matches (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l job -d 'The job whose backups the slices belong to; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
@@ -124,12 +124,12 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand oplog" -s h -l
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l from -d 'Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l identity -d 'The file with the secret keys of an encrypted backup and of encrypted oplog slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l allow-unsigned -d 'Restore this backup although its signature is missing or wrong' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l to-uri -d 'The server to restore into, without a password: set RESTORE_URI for a URI with one' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-include -d 'Only namespaces that match, e.g. \'shop.*\' (may be given several times)' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-exclude -d 'No namespace that matches (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-from -d 'Rename the namespaces that match, see --ns-to (may be given several times)' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l ns-to -d 'The new name, once for each --ns-from' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand restore" -l filter -d 'Only documents that match this filter in Extended JSON, as of the instant of the backup or the point in time; the filter language is that of `get`' -r -f
@@ -165,7 +165,7 @@ relaxed\t''
 bson\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l identity -d 'The file with the secret keys of an encrypted backup' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l allow-unsigned -d 'Read this backup although its signature is missing or wrong' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand get" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -191,7 +191,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l limit
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l identity -d 'With an id: the file with the secret key of an encrypted backup, whose namespaces are shown only with it' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -l json -d 'Print the result as JSON on standard output'
@@ -201,7 +201,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -s h -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l accept -d 'This backup is right although it collapsed or is of another server (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -212,8 +212,8 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -l js
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l to -d 'Copy to this place (may be given several times); without --to, to all places but the first' -r -f
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l from -d 'Copy from this place; without --from, from the first one that has the backup whole' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l to -d 'Copy to this place (may be given several times); without --to, to all places but the first' -r -f -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l from -d 'Copy from this place; without --from, from the first one that has the backup whole' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l wait -d 'Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
@@ -227,7 +227,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -s v -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand copy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l reason -d 'Why the backup is pinned, for people' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
@@ -237,7 +237,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s v -l v
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -s h -l help -d 'Print help'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -l json -d 'Print the result as JSON on standard output'
@@ -251,7 +251,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l to-uri -d 'Drill on this server, without a password: set DRILL_URI for a URI with one' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -l all -d 'Every backup'
@@ -265,7 +265,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l limit
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l identity -d 'The file with the secret keys of encrypted backups' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l job -d 'Only backups of this job' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -l documents -d 'Read and compare the documents of the namespaces whose documents differ'
@@ -276,7 +276,7 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -s h -l 
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l html -d 'Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l email -d 'Also mail the statistics'
@@ -284,14 +284,14 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -l json
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s q -l quiet -d 'Print only errors'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s v -l verbose -d 'Log more; given twice, log everything (RUST_LOG is more selective)'
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l ns -d 'Only namespaces that match, db.collection with * (may be given several times)' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l ns -d 'Only namespaces that match, db.collection with * (may be given several times)' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l from -d 'Only events from this time on: a date, or a time in UTC such as 2026-11-23T14:00Z' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l to -d 'Only events up to this time, a date with its last second' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l limit -d 'At most this many rows of writes, the largest and the unusual ones, and this many changes' -r -f
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l identity -d 'The file with the secret key of encrypted slices' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand timeline" -l json -d 'Print the result as JSON on standard output'
@@ -334,7 +334,7 @@ deadman\t''
 state\t''"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l job -d 'The job; by default, it is named after the chosen data and the host of the server' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l dir -d 'The directory of the backups' -r -f -a "(__fish_complete_directories)"
-complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l place -d 'The place of the backups by its name: `first`, or the name of a copy' -r -f -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l config -d 'Read this configuration file instead of /etc/uzima-backup/config.toml' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l log-file -d 'Also append the log and the result to this file; rotate it with logrotate\'s copytruncate' -r -F
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand health" -l allow-empty -d 'Accept a server without collections'
@@ -397,3 +397,4 @@ complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand list" -f -k -a
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand pin" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand unpin" -f -k -a "(__uzima_backup_offers)"
 complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand verify" -f -k -a "(__uzima_backup_offers)"
+complete -c uzima-backup -n "__fish_uzima_backup_using_subcommand diff" -f -k -a "(__uzima_backup_offers)"

@@ -67,8 +67,8 @@ _arguments "${_arguments_options[@]}" : \
 (backup)
 _arguments "${_arguments_options[@]}" : \
 '*--db=[Only this database (may be given several times)]:NAME:' \
-'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
-'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN: _uzima_backup_offers' \
+'*--exclude=[No namespace that matches (may be given several times)]:PATTERN: _uzima_backup_offers' \
 '--job=[The job of this backup; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--engine=[The engine that reads the data\: auto, native or mongodump]:ENGINE:(auto native mongodump)' \
 '--consistency=[How all data gets to one instant\: auto, oplog, snapshot or none]:CONSISTENCY:(auto oplog snapshot none)' \
@@ -94,8 +94,8 @@ _arguments "${_arguments_options[@]}" : \
 (oplog)
 _arguments "${_arguments_options[@]}" : \
 '*--db=[Only this database (may be given several times)]:NAME:' \
-'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
-'*--exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'*--include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN: _uzima_backup_offers' \
+'*--exclude=[No namespace that matches (may be given several times)]:PATTERN: _uzima_backup_offers' \
 '--job=[The job whose backups the slices belong to; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
@@ -116,12 +116,12 @@ _arguments "${_arguments_options[@]}" : \
 '(--job --dir)--from=[Restore this archive, tar or folder, made by mongodump or this tool, instead of a backup in the store]:PATH:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '(--from)--identity=[The file with the secret keys of an encrypted backup and of encrypted oplog slices]:FILE:_files' \
-'(--from)--allow-unsigned=[Restore this backup although its signature is missing or wrong]:ID:' \
+'(--from)--allow-unsigned=[Restore this backup although its signature is missing or wrong]:ID: _uzima_backup_offers' \
 '--to-uri=[The server to restore into, without a password\: set RESTORE_URI for a URI with one]:URI:' \
-'*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN:' \
-'*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN:' \
+'*--ns-include=[Only namespaces that match, e.g. '\''shop.*'\'' (may be given several times)]:PATTERN: _uzima_backup_offers' \
+'*--ns-exclude=[No namespace that matches (may be given several times)]:PATTERN: _uzima_backup_offers' \
 '*--ns-from=[Rename the namespaces that match, see --ns-to (may be given several times)]:PATTERN:' \
 '*--ns-to=[The new name, once for each --ns-from]:PATTERN:' \
 '(--swap --exact --users)--filter=[Only documents that match this filter in Extended JSON, as of the instant of the backup or the point in time; the filter language is that of \`get\`]:EJSON:' \
@@ -163,7 +163,7 @@ _arguments "${_arguments_options[@]}" : \
 '--format=[json\: canonical Extended JSON, which keeps all types, one document a line; relaxed\: Extended JSON with plain numbers and times; bson\: as in the files of mongodump]:FORMAT:(json relaxed bson)' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--identity=[The file with the secret keys of an encrypted backup]:FILE:_files' \
 '--allow-unsigned=[Read this backup although its signature is missing or wrong]:ID: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -176,7 +176,7 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':which -- `latest`, an id or its beginning, or a date or time in UTC\: the newest good backup that was complete by then: _uzima_backup_offers latest' \
-':namespace -- The collection\: database.collection:' \
+':namespace -- The collection\: database.collection: _uzima_backup_offers' \
 && ret=0
 ;;
 (list)
@@ -186,7 +186,7 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[With an id\: the file with the secret key of an encrypted backup, whose namespaces are shown only with it]:FILE:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -204,7 +204,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--accept=[This backup is right although it collapsed or is of another server (may be given several times)]:ID: _uzima_backup_offers' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -222,8 +222,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (copy)
 _arguments "${_arguments_options[@]}" : \
-'*--to=[Copy to this place (may be given several times); without --to, to all places but the first]:NAME:' \
-'--from=[Copy from this place; without --from, from the first one that has the backup whole]:NAME:' \
+'*--to=[Copy to this place (may be given several times); without --to, to all places but the first]:NAME: _uzima_backup_offers' \
+'--from=[Copy from this place; without --from, from the first one that has the backup whole]:NAME: _uzima_backup_offers' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--wait=[Wait this long for another run of the job to end, e.g. 90s, 10m or 2h; without --wait, exit 75 at once]:DURATION:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
@@ -245,7 +245,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--reason=[Why the backup is pinned, for people]:TEXT:' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
@@ -263,7 +263,7 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -281,11 +281,11 @@ _arguments "${_arguments_options[@]}" : \
 '--sample=[With --all\: only a random sample of this size]:N%:' \
 '--at=[With --drill\: restore this point in time, with a backup and the oplog slices after it\: a time (RFC 3339), up to the end of that second; an entry of the oplog, seconds\:ordinal; or newest]:TIME|T:I|newest:' \
 '--identity=[The file with the secret keys of encrypted backups and slices; without it, only their stored bytes are checked]:FILE:_files' \
-'(--all --oplog)--allow-unsigned=[Verify this backup although its signature is missing or wrong]:ID:' \
+'(--all --oplog)--allow-unsigned=[Verify this backup although its signature is missing or wrong]:ID: _uzima_backup_offers' \
 '--to-uri=[Drill on this server, without a password\: set DRILL_URI for a URI with one]:URI:' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--all[Every backup]' \
@@ -307,7 +307,7 @@ _arguments "${_arguments_options[@]}" : \
 '--identity=[The file with the secret keys of encrypted backups]:FILE:_files' \
 '--job=[Only backups of this job]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--documents[Read and compare the documents of the namespaces whose documents differ]' \
@@ -320,7 +320,7 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':from_backup -- The first backup\: `latest`, an id or its beginning, or a date or time in UTC: _uzima_backup_offers latest' \
 ':to_backup -- The second backup: _uzima_backup_offers latest' \
-'::ns -- Only this namespace, database.collection, or this database:' \
+'::ns -- Only this namespace, database.collection, or this database: _uzima_backup_offers' \
 && ret=0
 ;;
 (stats)
@@ -328,7 +328,7 @@ _arguments "${_arguments_options[@]}" : \
 '--html=[Also write a page with charts, a forecast and the retention calendar to this file. The page uses no network and no script. An existing file is replaced]:FILE:_files' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--email[Also mail the statistics]' \
@@ -343,14 +343,14 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (timeline)
 _arguments "${_arguments_options[@]}" : \
-'*--ns=[Only namespaces that match, db.collection with * (may be given several times)]:PATTERN:' \
+'*--ns=[Only namespaces that match, db.collection with * (may be given several times)]:PATTERN: _uzima_backup_offers' \
 '--from=[Only events from this time on\: a date, or a time in UTC such as 2026-11-23T14\:00Z]:TIME:' \
 '--to=[Only events up to this time, a date with its last second]:TIME:' \
 '--limit=[At most this many rows of writes, the largest and the unusual ones, and this many changes]:N:' \
 '--identity=[The file with the secret key of encrypted slices]:FILE:_files' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--json[Print the result as JSON on standard output]' \
@@ -368,7 +368,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--only=[Only these checks, separated by commas (may be given several times)]:CHECK:(configuration mongodb namespaces engine store disk clock freshness backups drill key oplog copies records mail deadman state)' \
 '--job=[The job; by default, it is named after the chosen data and the host of the server]:NAME: _uzima_backup_offers' \
 '--dir=[The directory of the backups]:DIR:_files -/' \
-'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME:' \
+'(--dir)--place=[The place of the backups by its name\: \`first\`, or the name of a copy]:NAME: _uzima_backup_offers' \
 '--config=[Read this configuration file instead of /etc/uzima-backup/config.toml]:FILE:_files' \
 '--log-file=[Also append the log and the result to this file; rotate it with logrotate'\''s copytruncate]:FILE:_files' \
 '--allow-empty[Accept a server without collections]' \
@@ -759,7 +759,7 @@ _uzima-backup__subcmd__verify_commands() {
     _describe -t commands 'uzima-backup verify commands' commands "$@"
 }
 
-# Ids and jobs that this machine knows, without the network.
+# Ids, jobs, places and namespaces that this machine knows, without the network.
 (( $+functions[_uzima_backup_offers] )) ||
 _uzima_backup_offers() {
     local value described

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
@@ -235,35 +236,65 @@ fn unusable(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
 
-/// The most bytes of a decompressed cache that are searched for jobs.
+/// The most bytes of a decompressed cache that are searched for completions.
 const SEARCHED: u64 = 64 << 20;
+
+/// A part `T` of a manifest in a line of a cache; `None` if the line has another object.
+fn cached_manifest<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    #[derive(Deserialize)]
+    struct Line<T> {
+        what: Content<T>,
+    }
+    #[derive(Deserialize)]
+    struct Content<T> {
+        #[serde(rename = "Backup")]
+        backup: Option<T>,
+    }
+    serde_json::from_slice::<Line<T>>(line).ok()?.what.backup
+}
+
+#[derive(Deserialize)]
+struct OfJob {
+    id: BackupId,
+    job: String,
+}
 
 /// The job of each backup whose manifest is in the cache of a place. If the cache cannot be used, or is too large to be read at
 /// once, the backups that were read until then.
 pub fn cached_jobs(state_dir: &Path, place: &str) -> BTreeMap<BackupId, String> {
-    #[derive(Deserialize)]
-    struct CachedManifest {
-        what: Content,
-    }
-    #[derive(Deserialize)]
-    struct Content {
-        #[serde(rename = "Backup")]
-        backup: Option<OfJob>,
-    }
-    #[derive(Deserialize)]
-    struct OfJob {
-        id: BackupId,
-        job: String,
-    }
     let (mut jobs, mut line) = (BTreeMap::new(), Vec::new());
     let file = PlaceFile::new(state_dir, place, CACHE);
     let Ok(mut lines) = CacheLines::open(&file, place, SEARCHED) else { return jobs };
     while lines.next(&mut line).is_ok_and(|more| more) {
-        if let Ok(CachedManifest { what: Content { backup: Some(backup) } }) = serde_json::from_slice(&line) {
-            jobs.insert(backup.id, backup.job);
-        }
+        jobs.extend(cached_manifest(&line).map(|OfJob { id, job }| (id, job)));
     }
     jobs
+}
+
+/// The namespaces of the newest backup whose manifest is in the cache of a place, and whose id and job are `wanted`. Empty if
+/// there is none, or if it is encrypted.
+pub fn cached_namespaces(
+    state_dir: &Path,
+    place: &str,
+    wanted: impl Fn(&BackupId, &str) -> bool,
+) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        namespaces: Vec<(String, u64, u64)>,
+    }
+    let (mut newest, mut line): (Option<(BackupId, Vec<String>)>, _) = (None, Vec::new());
+    let file = PlaceFile::new(state_dir, place, CACHE);
+    let Ok(mut lines) = CacheLines::open(&file, place, SEARCHED) else { return Vec::new() };
+    while lines.next(&mut line).is_ok_and(|more| more) {
+        let Some(OfJob { id, job }) = cached_manifest(&line) else { continue };
+        if newest.as_ref().is_none_or(|(newest, _)| id > *newest)
+            && wanted(&id, &job)
+            && let Some(Named { namespaces }) = cached_manifest(&line)
+        {
+            newest = Some((id, namespaces.into_iter().map(|(name, ..)| name).collect()));
+        }
+    }
+    newest.map(|(_, namespaces)| namespaces).unwrap_or_default()
 }
 
 /// The decoded content of an object. An object that cannot be decoded is not cached.

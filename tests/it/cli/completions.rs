@@ -1,4 +1,4 @@
-//! The completions offer ids and jobs that this machine remembers, and ask neither the store nor MongoDB.
+//! The completions offer ids, jobs, places and namespaces that this machine knows, and ask neither the store nor MongoDB.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,13 @@ impl Remembered {
         let rows = server.client().await.expect("a client").database("shop").collection("orders");
         rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
         let home = Home::new();
-        for job in ["nightly", "weekly"] {
-            run(home.to_dir(&server.uri()).args(["backup", "--job", job])).ends(0);
+        run(home.to_dir(&server.uri()).args(["backup", "--job", "nightly"])).ends(0);
+        // A collection that the first backup does not have, and one whose name a shell would expand.
+        for name in ["more", "`touch pwned`"] {
+            let rows = server.client().await.expect("a client").database("shop").collection(name);
+            rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
         }
+        run(home.to_dir(&server.uri()).args(["backup", "--job", "weekly"])).ends(0);
         run(home.to_dir(&server.uri()).arg("list")).ends(0);
         let mut manifests = home.manifests();
         manifests.sort_by(|a, b| a.job.cmp(&b.job));
@@ -131,6 +135,8 @@ async fn ids_and_jobs_are_offered_from_the_cache_without_store_and_server() {
         &["pin", "--reason", ""],
         &["restore", "--dir", &elsewhere, ""],
         &["restore", "--config", &elsewhere, ""],
+        &["restore", "--place", "offsite", ""],
+        &["timeline", "--from", ""],
     ] {
         assert_eq!(remembered.offers(words), Vec::<String>::new(), "{words:?}");
     }
@@ -151,6 +157,55 @@ async fn bash_completes_ids_and_jobs() {
     std::fs::remove_dir_all(remembered.home.state()).expect("no state");
     assert_eq!(remembered.proposed_by_bash(&["restore", "la"]), ["latest"]);
     assert_eq!(remembered.offers(&["restore", ""]), Vec::<String>::new());
+}
+
+/// The places are those of the settings. The namespaces are those of the backup that the line names, else of the newest one of
+/// the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_and_namespaces_are_offered_without_store_and_server() {
+    let remembered = Remembered::make().await;
+    let [nightly, weekly] = &remembered.ids;
+    let config = remembered.home.path().join("config.toml");
+    let copies = "[[copies]]\nname = 'offsite'\ndir = '/mnt/x'\n[[copies]]\nname = 'a b'\ndir = '/mnt/y'\n";
+    std::fs::write(&config, copies).expect("a file");
+    let config = config.to_str().expect("UTF-8");
+    for words in [
+        &["list", "--place", ""][..],
+        &["restore", "--place="],
+        &["copy", "--to", ""],
+        &["copy", "--from", "o"],
+    ] {
+        let mut tool = remembered.tool();
+        let offers = lines(tool.env("UZIMA_BACKUP_CONFIG", config).arg("__complete").args(words));
+        assert_eq!(offers, ["first", "offsite"], "{words:?}");
+    }
+    assert_eq!(remembered.offers(&["list", "--place", ""]), ["first"]);
+    let shop = |words: &[&str]| {
+        let offers = remembered.offers(words);
+        offers.into_iter().filter(|name| name.starts_with("shop.")).collect::<Vec<_>>()
+    };
+    let (one, two) = (vec!["shop.orders"], vec!["shop.more", "shop.orders"]);
+    for (words, want) in [
+        (&["backup", "--job", "weekly", "--include", ""][..], &two),
+        (&["backup", "--job", "nightly", "--exclude=sh"], &one),
+        (&["restore", weekly, "--ns-include", ""], &two),
+        (&["restore", nightly, "--ns-exclude", ""], &one),
+        (&["get", nightly, ""], &one),
+        (&["get", "latest", "--job", "weekly", "shop"], &two),
+        (&["diff", weekly, nightly, ""], &one),
+        (&["timeline", "--job", "nightly", "--ns", ""], &one),
+        (&["list", "--ns", ""], &vec![]),
+        (&["get", "latest", "shop.orders", ""], &vec![]),
+        (&["restore", "--place", "offsite", "--ns-include", ""], &vec![]),
+    ] {
+        assert_eq!(shop(words), *want, "{words:?}");
+    }
+    assert_eq!(remembered.proposed_by_bash(&["get", nightly, "shop"]), ["shop.orders"]);
+    let found = remembered.proposed_by_bash(&["restore", weekly, "--ns-include", "shop.m"]);
+    assert_eq!(found, ["shop.more"]);
+    assert_eq!(remembered.proposed_by_bash(&["list", "--place", "f"]), ["first"]);
+    std::fs::remove_dir_all(remembered.home.state()).expect("no state");
+    assert_eq!(shop(&["backup", "--include", ""]), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,6 +229,8 @@ async fn fish_completes_ids_and_jobs() {
     assert_eq!(proposed("uzima-backup list --job=w"), [job("--job=weekly")]);
     assert_eq!(proposed("uzima-backup cleanup --accept 2").len(), 2);
     assert_eq!(proposed("uzima-backup restore --drop la"), ["latest"]);
+    assert_eq!(proposed(&format!("uzima-backup get {nightly} shop")), ["shop.orders"]);
+    assert_eq!(proposed("uzima-backup copy --to f").len(), 1);
 }
 
 /// The functions that show the values belong to zsh's completion system, which needs a terminal.
@@ -195,6 +252,7 @@ async fn zsh_completes_ids_and_jobs() {
     );
     assert_eq!(proposed(&["list", "--job", ""]), ["nightly", "weekly"]);
     assert_eq!(proposed(&["restore", "--dir", "/nowhere", ""]), ["latest"]);
+    assert!(proposed(&["get", "latest", "--job", "weekly", ""]).contains(&"shop.more".to_string()));
 }
 
 /// Another user may be able to write to the state directory.

@@ -1,4 +1,4 @@
-//! Completions for the shells: what clap generates, and functions that offer ids and jobs from the cache of this machine.
+//! Completions for the shells: what clap generates, and functions that offer what this machine knows: ids, jobs, places and namespaces.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,9 +25,24 @@ pub fn files() -> Vec<(PathBuf, Vec<u8>)> {
     [Shell::Bash, Shell::Zsh, Shell::Fish].map(file).into()
 }
 
-/// Offers ids and jobs before everything else. The tool is the one on PATH, not the one in the command line, so that a key
+/// The flags whose values this machine may know.
+const FLAGS: [&str; 11] = [
+    "job",
+    "accept",
+    "allow-unsigned",
+    "place",
+    "to",
+    "from",
+    "include",
+    "exclude",
+    "ns-include",
+    "ns-exclude",
+    "ns",
+];
+
+/// Offers what this machine knows before everything else. The tool is the one on PATH, not the one in the command line, so that a key
 /// press runs nothing that the user has not confirmed.
-const BASH: &str = r#"# Ids and jobs that this machine knows. No network, and nothing that a file names is expanded.
+const BASH: &str = r#"# Ids, jobs, places and namespaces that this machine knows. No network, and nothing that a file names is expanded.
 _uzima_backup_offers() {
     local current="${COMP_WORDS[COMP_CWORD]}" value offers=()
     _uzima__backup "$@"
@@ -51,7 +66,7 @@ fn with_offers_in_bash(text: &str) -> String {
     format!("{functions}{BASH}if [[ \"${{BASH_VERSINFO[0]}}\"{end}")
 }
 
-const ZSH: &str = r#"# Ids and jobs that this machine knows, without the network.
+const ZSH: &str = r#"# Ids, jobs, places and namespaces that this machine knows, without the network.
 (( $+functions[_uzima_backup_offers] )) ||
 _uzima_backup_offers() {
     local value described
@@ -74,9 +89,13 @@ fn with_offers_in_zsh(text: &str) -> String {
     let text = text.replace(":(latest)' \\\n", ": _uzima_backup_offers latest' \\\n");
     let with_values = |line: &str| match line.split_once("]:") {
         Some((flag, name))
-            if ["'--job=", "'*--accept=", "'--allow-unsigned="].iter().any(|of| flag.starts_with(of)) =>
+            if !name.starts_with("TIME") && FLAGS.iter().any(|of| flag.contains(&format!("--{of}=["))) =>
         {
             format!("{flag}]:{}", name.replace(":'", ": _uzima_backup_offers'")) + "\n"
+        }
+        // The namespaces of `get` and `diff`.
+        _ if line.starts_with("':namespace --") || line.starts_with("'::ns --") => {
+            line.replace(":' \\", ": _uzima_backup_offers' \\") + "\n"
         }
         _ => format!("{line}\n"),
     };
@@ -85,7 +104,7 @@ fn with_offers_in_zsh(text: &str) -> String {
     format!("{functions}{ZSH}if [ \"$funcstack[1]\"{end}")
 }
 
-const FISH: &str = r#"# Ids and jobs that this machine knows, without the network.
+const FISH: &str = r#"# Ids, jobs, places and namespaces that this machine knows, without the network.
 function __uzima_backup_offers
     set -l words (commandline -opc)
     set -l current (commandline -ct)
@@ -96,10 +115,13 @@ end
 
 fn with_offers_in_fish(text: &str) -> String {
     let offers = "-a \"(__uzima_backup_offers)\"";
-    let with_values = |line: &str| match [" -l job ", " -l accept ", " -l allow-unsigned "]
-        .iter()
-        .any(|flag| line.contains(flag))
-    {
+    // Elsewhere, `--from` and `--to` take a time or a file.
+    let is_place = |line: &str| line.contains("using_subcommand copy\"");
+    let knows = |line: &str, flag: &str| match flag {
+        "from" | "to" => line.contains(&format!(" -l {flag} ")) && is_place(line),
+        _ => line.contains(&format!(" -l {flag} ")),
+    };
+    let with_values = |line: &str| match FLAGS.iter().any(|flag| knows(line, flag)) {
         true => format!("{line} {offers}\n"),
         false => format!("{line}\n"),
     };
@@ -116,7 +138,7 @@ fn with_offers_in_fish(text: &str) -> String {
 }
 
 fn takes_an_id(command: &clap::Command) -> bool {
-    command.get_positionals().any(|arg| arg.get_id() == "which")
+    command.get_positionals().any(|arg| arg.get_id() == "which" || arg.get_id() == "from_backup")
 }
 
 /// The proposals of bash for the last word, in a folder with a file and a folder.
