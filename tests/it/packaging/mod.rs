@@ -1,8 +1,11 @@
-//! The files that are installed with the binary: the Debian package's files and scripts, and systemd's units.
+//! The files that are installed with the binary: packages and their scripts, the image, systemd's units, and the release script.
 
 use std::path::{Path, PathBuf};
 
+mod containers;
 mod debian;
+mod release;
+mod rpm;
 mod systemd;
 
 fn root() -> &'static Path {
