@@ -1,5 +1,7 @@
 //! The page of made-up nights, which docs/stats.html shows, and pages of unusual jobs.
-//! `UPDATE_GENERATED=1 cargo test --lib page` writes docs/stats.html.
+//! `UPDATE_GENERATED=1 cargo test --lib page` writes docs/stats.html and docs/stats.svg.
+
+mod picture;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
