@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::layers::Layers;
+use super::layers::{Layers, boolean};
 use super::place::are;
 use super::table::{Origin, Setting, by_key};
 use crate::base::error::{Error, Result};
@@ -108,12 +108,10 @@ pub(super) fn set_keys(layers: &Layers) -> Vec<&'static str> {
     let foreign = |key: &str| {
         key.contains("smtp_") && matches!(layers.origin(setting(key).key), Some(Origin::Environment(_)))
     };
+    let wants_dead_man = !matches!(layers.value("mail.dead_man", boolean), Ok(false));
     let keys = KINDS.iter().flat_map(|kind| kind.keys.iter().copied());
-    ["mail.by", "mail.dead_man"]
-        .into_iter()
-        .chain(keys)
-        .filter(|key| layers.is_set(key) && !foreign(key))
-        .collect()
+    let keys = ["mail.by"].into_iter().chain(wants_dead_man.then_some("mail.dead_man")).chain(keys);
+    keys.filter(|key| layers.is_set(key) && !foreign(key)).collect()
 }
 
 fn setting(key: &str) -> &'static Setting {

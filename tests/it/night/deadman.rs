@@ -337,4 +337,8 @@ fn only_resend_keeps_a_mail() {
     // Without the setting, nothing is asked of it.
     let ran = run(home.to_dir(NOWHERE).args(["health", "--only", "deadman"])).ends(0);
     holds(&spaced(&ran), &["not configured deadman", "MAIL_DEAD_MAN is off"]);
+    // To turn it off is no wish for mails.
+    let mut command = home.to_dir(NOWHERE);
+    command.env("MAIL_DEAD_MAN", "false");
+    run(command.args(["health", "--only", "deadman"])).ends(0);
 }
