@@ -18,6 +18,9 @@ use crate::cost::{Cost, Way, measure};
 const RATE: u64 = 2_500_000;
 /// Orders of 300 MB.
 const ORDERS: u64 = 406_000;
+/// Measurements of 300 MB, and how many are inserted at once.
+const MEASUREMENTS: i64 = 3_500_000;
+const BATCH: i64 = 100_000;
 
 /// Backs up 300 MB of orders over a line of 20 Mbit/s, with each of these zstd levels and with `auto`.
 pub fn compare(runtime: &Runtime, rounds: u64, levels: RangeInclusive<u64>) -> Result<()> {
@@ -71,7 +74,7 @@ pub fn codecs(runtime: &Runtime, rounds: u64) -> Result<()> {
     text.stop()?;
     println!("\n## numbers");
     let mut numbers = serve(runtime, &nothing)?;
-    runtime.block_on(measurements(&numbers))?;
+    println!("{MEASUREMENTS} documents, {} bytes", runtime.block_on(measurements(&numbers))?);
     backups::compare(&numbers, &backups::ours(), rounds)?;
     numbers.stop()?;
     println!("\n## random bytes");
@@ -89,13 +92,13 @@ fn serve(runtime: &Runtime, load: &Load) -> Result<Mongod> {
     })
 }
 
-/// 300 MB of measurements: a time, a sensor, and three numbers.
-async fn measurements(mongod: &Mongod) -> Result<()> {
+/// Writes measurements: a time, a sensor, and three numbers. Returns their bytes.
+async fn measurements(mongod: &Mongod) -> Result<usize> {
     let database = mongod.client().await?.database("store");
     let mut random = Random::new(1);
-    let mut value = 20.0;
-    for batch in 0..35 {
-        let documents: Vec<_> = (batch * 100_000..(batch + 1) * 100_000_i64)
+    let (mut value, mut bytes) = (20.0, 0);
+    for from in (0..MEASUREMENTS).step_by(BATCH as usize) {
+        let documents: Vec<_> = (from..from + BATCH)
             .map(|n| {
                 value += (random.below(601) as f64 - 300.0) / 100.0;
                 let noise = random.next_u64() as f64 / u64::MAX as f64;
@@ -110,7 +113,8 @@ async fn measurements(mongod: &Mongod) -> Result<()> {
                 .into_bytes()
             })
             .collect();
+        bytes += documents.iter().map(Vec::len).sum::<usize>();
         raw::insert(&database, "measurements", &documents).await?;
     }
-    Ok(())
+    Ok(bytes)
 }

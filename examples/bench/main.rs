@@ -1,16 +1,19 @@
 //! Measures this tool and its alternatives in one run, interleaved:
 //! `cargo build --release && cargo run --release --example bench`.
 //!
-//! Needs `/usr/bin/time`. Compares with mongodump, mongorestore, pigz and zstd if they are on PATH, and prints which
-//! are missing. Arguments: `orders=N` documents of 700 bytes (default 1,000,000), `rounds=N` of backups
-//! (default 3), `restores=N` of restores (default 3), `modes=N` of each consistency (default 3) and `encrypted=N` with and without
-//! encryption (default 3), `copies=N` to one directory and to two (default 3), `swaps=N` of restores over a live collection
-//! (default 3), `distance=N` of backups and restores over long lines (default 3), `tiny=N` collections of the second server (default 2,000), `blobs=N` incompressible documents of 16 KiB of the
-//! third server (default 64,000, which is 1 GB), `slices=N` rounds of slices of the oplog (default 3) and `backlog=N` MiB of the
-//! last one (default 5,120), `replays=N` rounds of restores to a point in time (default 1) of `operations=N` writes (default
-//! 270,000), `transaction=N` MiB of the largest transaction (default 1,024), `auto=N` rounds of backups over a line of 20 Mbit/s
-//! (default 1) with each zstd level from `lowest=N` (default 1) to `highest=N` (default 19) and with `auto`, `codecs=N` rounds of gzip
-//! and zstd on text, numbers and random bytes (default 3). 0 leaves a part out.
+//! Needs `/usr/bin/time`. Compares with mongodump, mongorestore, pigz and zstd if they are on PATH, and prints which are missing.
+//!
+//! Arguments that name parts, with or without a number, measure only these; `restores=0` leaves one out. The parts, with their
+//! defaults:
+//!
+//! - `rounds=3` of backups, `modes=3` of each consistency, `encrypted=3` with and without encryption, `copies=3` to one directory
+//!   and to two, `swaps=3` of restores over a live collection, `restores=3`, `distance=3` of backups and restores over long lines:
+//!   of `orders=1000000` documents of 700 bytes, two collections of short rows, and 200 tiny ones.
+//! - `tiny=2000` collections; `blobs=64000` incompressible documents of 16 KiB, which is 1 GB.
+//! - `slices=3` rounds of slices of the oplog, with a last one of `backlog=5120` MiB; `replays=1` rounds of restores to a point in
+//!   time of `operations=270000` writes; `transaction=1024` MiB in one transaction.
+//! - `auto=1` rounds of backups over a line of 20 Mbit/s with `auto` and each zstd level from `lowest=1` to `highest=19`.
+//! - `codecs=3` rounds of gzip and zstd on text, numbers and random bytes.
 
 mod backups;
 mod cost;
@@ -21,7 +24,7 @@ mod oplogs;
 mod restores;
 mod swaps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use uzima_testkit::load::{self, Load};
@@ -84,7 +87,7 @@ fn main() -> Result<()> {
             println!("\n## {count} tiny collections");
             Ok(())
         })?;
-        backups::compare(&mongod, &backups::tiny(), numbers["rounds"])?;
+        backups::compare(&mongod, &backups::tiny(), numbers["rounds"].max(1))?;
     }
     if numbers["blobs"] > 0 {
         let load = Load { orders: 0, rows: 0, tiny: 0, blobs: numbers["blobs"], ..Load::default() };
@@ -113,34 +116,47 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The parts, with their sizes. If arguments name some of them, the others are left out.
+const PARTS: [(&str, u64); 14] = [
+    ("rounds", 3),
+    ("restores", 3),
+    ("modes", 3),
+    ("encrypted", 3),
+    ("copies", 3),
+    ("swaps", 3),
+    ("distance", 3),
+    ("tiny", 2_000),
+    ("blobs", 64_000),
+    ("slices", 3),
+    ("replays", 1),
+    ("transaction", 1_024),
+    ("auto", 1),
+    ("codecs", 3),
+];
+
+/// The other arguments.
+const SIZES: [(&str, u64); 5] =
+    [("orders", 1_000_000), ("backlog", 5_120), ("operations", 270_000), ("lowest", 1), ("highest", 19)];
+
 /// The arguments, or their defaults.
 fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static str, u64>> {
-    let mut numbers = BTreeMap::from([
-        ("orders", 1_000_000),
-        ("rounds", 3),
-        ("restores", 3),
-        ("modes", 3),
-        ("encrypted", 3),
-        ("copies", 3),
-        ("swaps", 3),
-        ("distance", 3),
-        ("tiny", 2_000),
-        ("blobs", 64_000),
-        ("slices", 3),
-        ("backlog", 5_120),
-        ("replays", 1),
-        ("operations", 270_000),
-        ("transaction", 1_024),
-        ("auto", 1),
-        ("lowest", 1),
-        ("highest", 19),
-        ("codecs", 3),
-    ]);
+    let mut numbers: BTreeMap<_, _> = PARTS.into_iter().chain(SIZES).collect();
+    let mut named = BTreeSet::new();
     for argument in arguments {
-        let (name, value) = argument.split_once('=').context("arguments look like rounds=3")?;
-        let number =
+        let (name, value) =
+            argument.split_once('=').map_or((&*argument, None), |(name, value)| (name, Some(value)));
+        let (name, number) =
             numbers.iter_mut().find(|(n, _)| **n == name).with_context(|| format!("no argument {name}"))?;
-        *number.1 = value.parse()?;
+        if let Some(value) = value {
+            *number = value.parse()?;
+        }
+        if PARTS.iter().any(|(part, _)| part == name) && *number > 0 {
+            named.insert(*name);
+        }
+    }
+    if !named.is_empty() {
+        let others = PARTS.iter().filter(|(part, _)| !named.contains(part));
+        numbers.extend(others.map(|(part, _)| (*part, 0)));
     }
     Ok(numbers)
 }
