@@ -49,7 +49,7 @@ struct LevelControl {
     /// The codec's default.
     usual: i32,
     level: i32,
-    /// The level while the line could send more: the default or, while the compressors are the bottleneck, less.
+    /// The lowest level now: the default or, while the line could send more and the compressors are the bottleneck, less.
     least: i32,
     /// The number of blocks since `watched_from`, in which the reader is watched.
     watched: u32,
@@ -87,13 +87,17 @@ impl LevelControl {
         self.measure(&flow);
         let backlog = flow.packed.saturating_sub(flow.sent) as f64;
         let tolerated = self.part + (self.rate * TOLERATED).min(self.under_way);
-        let wanted = if backlog >= tolerated {
+        if backlog >= self.part {
+            // The line is busy: a level below the default would only give it more to send.
             (self.least, self.watched, self.watched_from) = (self.usual, 0, flow);
+        } else {
+            self.watch_reader(flow);
+        }
+        let wanted = if backlog >= tolerated {
             let steps = f64::from(self.levels.end() - self.usual);
             let raised = ((backlog - tolerated) / self.part * steps) as i32;
             self.usual.saturating_add(raised).saturating_add(1).min(*self.levels.end())
         } else {
-            self.watch_reader(flow);
             self.least
         };
         // A backlog also shrinks while the store answers for several parts at once. If the line can run dry, nothing waits.

@@ -61,6 +61,14 @@ fn the_level_falls_while_the_compressors_are_the_bottleneck_and_rises_again() {
 }
 
 #[test]
+fn the_level_does_not_fall_below_the_default_while_the_line_is_busy() {
+    let mut control = LevelControl::new(ZSTD, PART, 4);
+    for second in 1..100 {
+        assert_eq!(control.next(flow(second, second * (100 << 20), PART, true)), 3);
+    }
+}
+
+#[test]
 fn a_backlog_that_falls_in_one_step_lowers_the_level_slowly_but_a_dry_line_at_once() {
     let mut control = LevelControl::new(ZSTD, PART, 4);
     assert_eq!((1..20).map(|n| control.next(flow(n, n << 20, 6 * PART, true))).last(), Some(19));
