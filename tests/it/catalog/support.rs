@@ -4,7 +4,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::FORMAT;
 use uzima_backup::catalog::verdict::Verdict;
-use uzima_backup::model::manifest::Manifest;
+use uzima_backup::model::manifest::{Manifest, TOOL};
 
 use crate::cleanup::support::{JOB, Place, of_time};
 
@@ -15,7 +15,7 @@ pub fn verdict(manifest: &Manifest, at: DateTime<Utc>, sound: bool) -> Verdict {
         id: manifest.id.clone(),
         at,
         host: "db1".into(),
-        tool: "uzima-backup 0.1.0".into(),
+        tool: TOOL.into(),
         sound,
         findings: if sound { vec![] } else { vec!["shop.orders: a block is damaged".into()] },
         stored_bytes: 12,

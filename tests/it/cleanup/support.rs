@@ -141,7 +141,7 @@ pub fn of_time(job: &str, started: DateTime<Utc>) -> Manifest {
     let mut manifest = Manifest {
         format: FORMAT,
         job: job.into(),
-        tool: "uzima-backup 0.1.0".into(),
+        tool: TOOL.into(),
         host: "db1".into(),
         started_at: started,
         finished_at: started + TimeDelta::minutes(5),

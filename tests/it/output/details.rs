@@ -7,7 +7,7 @@ use uzima_backup::catalog::layout;
 use uzima_backup::catalog::marks::{FORMAT, FailedRun, Mark};
 use uzima_backup::catalog::verdict::{Drill, Verdict};
 use uzima_backup::model::losses::{Losses, NamespaceLoss};
-use uzima_backup::model::manifest::{IndexEntry, Manifest, NamespaceEntry, OplogSlice};
+use uzima_backup::model::manifest::{IndexEntry, Manifest, NamespaceEntry, OplogSlice, TOOL};
 use uzima_backup::model::namespace::Type;
 use uzima_backup::model::optime::OpTime;
 
@@ -113,7 +113,7 @@ fn list_with_an_id_shows_everything_about_a_backup() {
         id: backup.id.clone(),
         at: now,
         host: "db1".into(),
-        tool: "uzima-backup 0.1.0".into(),
+        tool: TOOL.into(),
         sound: true,
         findings: vec![],
         stored_bytes: 12,
@@ -287,7 +287,7 @@ fn list_with_an_id_explains_a_failed_run_and_a_fault() {
         format: FORMAT,
         id: id.clone(),
         job: "nightly".into(),
-        tool: "uzima-backup 0.1.0".into(),
+        tool: TOOL.into(),
         host: "db1".into(),
         started_at: id.started(),
         failed_at: id.started() + TimeDelta::minutes(4),
