@@ -17,11 +17,12 @@ use super::support::{Home, NOWHERE, run};
 /// Bytes per second: much less than a busy machine compresses.
 const NARROW: u64 = 3_000_000;
 
-/// A server with 38 MB that cannot be compressed, so that the artifact is far larger than the buffers of sockets.
+/// A server with 75 MB that cannot be compressed, so that the artifact is far larger than the buffers of sockets, which count as sent,
+/// and than what a fast line needs.
 async fn server() -> Mongod {
     let server = Mongod::builder().start().await.expect("mongod");
     let database = server.client().await.expect("a client").database("shop");
-    load::incompressible(&database, "blobs", 2_300, 16 << 10, 1).await.expect("blobs");
+    load::incompressible(&database, "blobs", 4_600, 16 << 10, 1).await.expect("blobs");
     server
 }
 
@@ -54,6 +55,13 @@ fn over_a_narrow_line(home: &Home, uri: &str, bucket: &S3Server, format: &str) -
     (manifest, artifact)
 }
 
+/// The mean level of a backup to a directory, which is as fast as the compressors.
+fn to_a_directory(uri: &str, format: &str) -> f64 {
+    let home = Home::new();
+    run(home.to_dir(uri).args(["backup", "--format", format, "--level", "auto"])).ends(0);
+    home.manifests()[0].artifact.mean_level.expect("a mean level")
+}
+
 /// Unpacks the artifact with a line for the shell, and returns the file of the collection.
 fn unpacked(home: &Path, artifact: &[u8], line: &str) -> Vec<u8> {
     std::fs::write(home.join("artifact"), artifact).expect("a file");
@@ -66,13 +74,15 @@ fn unpacked(home: &Path, artifact: &[u8], line: &str) -> Vec<u8> {
 async fn a_narrow_line_raises_the_level_and_stock_tools_read_the_artifact() {
     let (server, bucket) = (server().await, S3Server::start());
     let wanted = documents(&server).await;
-    for (format, usual, line) in
-        [("tar.zst", 3.0, "zstd -dc artifact | tar xf -"), ("tar.gz", 4.0, "gunzip -c < artifact | tar xf -")]
+    for (format, line) in
+        [("tar.zst", "zstd -dc artifact | tar xf -"), ("tar.gz", "gunzip -c < artifact | tar xf -")]
     {
         let home = Home::new();
         let (manifest, artifact) = over_a_narrow_line(&home, &server.uri(), &bucket, format);
         let mean = manifest.artifact.mean_level.expect("a mean level");
-        assert!(mean > usual, "{format}: {mean}");
+        // On a busy machine, the compressors may be the bottleneck at times.
+        let fast = to_a_directory(&server.uri(), format);
+        assert!(mean > fast, "{format}: {mean}, to a directory {fast}");
         assert_eq!(manifest.artifact.level, mean.round() as i32);
         assert!(unpacked(home.path(), &artifact, line) == wanted, "{format}: other documents");
 
