@@ -41,8 +41,9 @@ struct Flow {
 
 /// Chooses the level of the next block.
 ///
-/// Up to a backlog of one part, which has to be filled before it can be sent, and of what the line sends in two seconds, nothing
-/// is changed. One part more raises the level from the default to the highest, in equal steps.
+/// Below a backlog of one part, which has to be filled before it can be sent, the line may be idle: the level is the default, or less
+/// while the compressors are the bottleneck. Up to one part and what the line sends in two seconds, it is the default. One part more
+/// raises it to the highest, in equal steps.
 #[derive(Debug)]
 struct LevelControl {
     levels: RangeInclusive<i32>,

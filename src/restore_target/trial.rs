@@ -78,7 +78,7 @@ impl RestoreTarget {
         format!("{prefix}{}", self.trials.count.fetch_add(1, SeqCst))
     }
 
-    /// Those of the databases in which the user may create, index and drop any collection.
+    /// Returns the databases, of these, in which the user may create, index and drop any collection.
     pub(crate) async fn may_try<'a>(&self, databases: &BTreeSet<&'a str>) -> Result<BTreeSet<&'a str>> {
         let rights = |db: &&str| {
             [Right::Create, Right::Index, Right::Drop].map(|act| (act, (db.to_string(), PREFIX.into())))

@@ -11,7 +11,7 @@ use super::s3::to_s3;
 use super::signals::until;
 use super::support::{Home, files, run};
 
-const PASSWORD: &str = "canary@Pa55:word/1%$ü";
+pub const PASSWORD: &str = "canary@Pa55:word/1%$ü";
 
 /// The secret as it is, percent-encoded, and in base64.
 fn spellings(secret: &str) -> [String; 3] {
@@ -28,18 +28,20 @@ pub fn assert_clean(what: &str, bytes: &[u8], secrets: &[&str]) {
     }
 }
 
-async fn server() -> (Mongod, String) {
+/// A server with a user who has these roles and [`PASSWORD`], and its URI.
+pub async fn server(roles: &[(&str, &str)]) -> (Mongod, String) {
     let server = Mongod::builder().auth().start().await.expect("mongod");
     let rows = server.client().await.expect("a client").database("shop").collection("rows");
     rows.insert_one(bson::doc! {"_id": 1}).await.expect("a row");
-    server.create_user("canary", PASSWORD, &[("backup", "admin")]).await.expect("a user");
+    server.create_user("canary", PASSWORD, roles).await.expect("a user");
     let uri = format!("mongodb://canary:{}@{}/?authSource=admin", percent_encode(PASSWORD), server.host());
     (server, uri)
 }
 
 #[tokio::test]
 async fn no_secret_is_printed_logged_or_stored() {
-    let ((_server, uri), home, bucket) = (server().await, Home::new(), S3Server::start());
+    let ((_server, uri), home, bucket) =
+        (server(&[("backup", "admin")]).await, Home::new(), S3Server::start());
     let secrets = [PASSWORD, uzima_testkit::s3_server::SECRET_KEY];
     let tool = |args: &[&str]| {
         let mut command = to_s3(&home, &uri, &bucket);
@@ -80,7 +82,8 @@ async fn no_secret_is_printed_logged_or_stored() {
 /// Searches the arguments and the environment of both processes and the state folder during the run.
 #[tokio::test]
 async fn no_secret_is_visible_in_processes_or_files_during_a_run() {
-    let ((_server, uri), home, bucket) = (server().await, Home::new(), S3Server::start());
+    let ((_server, uri), home, bucket) =
+        (server(&[("backup", "admin")]).await, Home::new(), S3Server::start());
     let secrets = [PASSWORD, uzima_testkit::s3_server::SECRET_KEY];
     let play = Play::archive(fixture("full.archive.gz").expect("the recording"))
         .stop_at(40_000)

@@ -109,11 +109,11 @@ async fn a_plan_shows_the_hooks_and_runs_none() {
     assert!(shown.contains(&line) && shown.contains("hooks.timeout = 600 seconds  (default)"), "{shown}");
     assert!(!mark.exists(), "no hook ran");
     run(tool().args(["backup", "--db", "shop"])).ends(0);
-    let told = std::fs::read_to_string(&mark).expect("both hooks ran");
-    assert_eq!(told, "before_backup true\nafter_backup true\n");
+    let ran = std::fs::read_to_string(&mark).expect("both hooks ran");
+    assert_eq!(ran, "before_backup true\nafter_backup true\n");
     run(tool().args(["oplog", "--dry-run"]));
     run(tool().arg("list")).ends(0);
-    assert_eq!(std::fs::read_to_string(&mark).expect("the file"), told, "only backups have hooks");
+    assert_eq!(std::fs::read_to_string(&mark).expect("the file"), ran, "only backups have hooks");
 }
 
 /// A shell runs a hook only if a setting asks for it.

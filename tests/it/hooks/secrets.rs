@@ -2,29 +2,20 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use bson::doc;
-use uzima_testkit::mongod::{Mongod, percent_encode};
 use uzima_testkit::s3_server::{S3Server, SECRET_KEY};
 
 use super::support::{environment, hooked, writes_environment};
 use crate::cli::s3::to_s3;
-use crate::cli::secrets::assert_clean;
+use crate::cli::secrets::{PASSWORD, assert_clean, server};
 use crate::cli::support::run;
 use crate::night::support::{Nights, holds};
 use crate::notify::support::{KEY, asked};
 use crate::records::support::recorded;
 
-const PASSWORD: &str = "canary@Pa55:word/1%$ü";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_reaches_a_hook_or_leaves_through_one() {
     let secrets = [PASSWORD, KEY, SECRET_KEY];
-    let server = Mongod::builder().auth().start().await.expect("mongod");
-    let client = server.client().await.expect("a client");
-    client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");
-    let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
-    server.create_user("canary", PASSWORD, &roles).await.expect("a user");
-    let uri = format!("mongodb://canary:{}@{}/?authSource=admin", percent_encode(PASSWORD), server.host());
+    let (server, uri) = server(&[("backup", "admin"), ("readWrite", "uzima_backup")]).await;
     let (nights, bucket) = (Nights::new().await, S3Server::start());
     let home = &nights.home;
     let at = |name: &str| home.path().join(name);
@@ -32,7 +23,7 @@ async fn no_secret_reaches_a_hook_or_leaves_through_one() {
     std::fs::write(at("uri"), &uri).expect("a file");
     std::fs::set_permissions(at("uri"), std::fs::Permissions::from_mode(0o600)).expect("its mode");
     std::fs::write(at("password"), format!("the password is {PASSWORD}\n")).expect("a file");
-    let tells = |name: &str| {
+    let script = |name: &str| {
         let environment = writes_environment(&at(&format!("{name}.env")));
         let found = at(&format!("{name}.found"));
         format!(
@@ -49,7 +40,7 @@ async fn no_secret_reaches_a_hook_or_leaves_through_one() {
         command.env_remove("MONGO_URI").env("MONGO_URI_FILE", at("uri"));
         command.env_remove("BACKUP_RECORDS").env("BACKUP_JOB", "nightly").env("BACKUP_LOG_FILE", &log);
         let (before, after) =
-            (format!("{}\n{before}", tells("before")), format!("{}\n{after}", tells("after")));
+            (format!("{}\n{before}", script("before")), format!("{}\n{after}", script("after")));
         hooked(&mut command, home, &before, &after);
         let ran = run(command.args(["backup", "--json"]));
         assert_clean("the output", &[ran.stdout.as_bytes(), ran.stderr.as_bytes()].concat(), &secrets);
@@ -83,7 +74,7 @@ async fn no_secret_reaches_a_hook_or_leaves_through_one() {
         assert!(names.iter().all(ours), "{names:?}");
     }
     assert_clean("the log file", &std::fs::read(&log).expect("a log"), &secrets);
-    let records = format!("{:?}", recorded(&client).await);
+    let records = format!("{:?}", recorded(&server.client().await.expect("a client")).await);
     assert_eq!(records.matches("the password is ***").count(), 2, "{records}");
     assert_clean("the records", records.as_bytes(), &secrets);
     let mails = asked(&nights.service).await;

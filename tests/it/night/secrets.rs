@@ -1,17 +1,13 @@
 //! No secret appears in anything that a nightly run prints, stores, records or mails.
 
-use bson::doc;
-use uzima_testkit::mongod::{Mongod, percent_encode};
 use uzima_testkit::s3_server::{Fault, Rule, S3Server};
 
 use super::support::{Nights, holds};
 use crate::cli::s3::to_s3;
-use crate::cli::secrets::assert_clean;
+use crate::cli::secrets::{PASSWORD, assert_clean, server};
 use crate::cli::support::{Ran, files, run};
 use crate::notify::support::{KEY, accepted, asked, refused};
 use crate::records::support::recorded;
-
-const PASSWORD: &str = "canary@Pa55:word/1%$ü";
 
 struct Loud<'a> {
     nights: &'a Nights,
@@ -38,12 +34,7 @@ impl Loud<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_printed_stored_recorded_or_mailed_in_a_night() {
-    let server = Mongod::builder().auth().start().await.expect("mongod");
-    let client = server.client().await.expect("a client");
-    client.database("shop").collection("rows").insert_one(doc! {"_id": 1}).await.expect("a row");
-    let roles = [("backup", "admin"), ("readWrite", "uzima_backup")];
-    server.create_user("canary", PASSWORD, &roles).await.expect("a user");
-    let uri = format!("mongodb://canary:{}@{}/?authSource=admin", percent_encode(PASSWORD), server.host());
+    let (server, uri) = server(&[("backup", "admin"), ("readWrite", "uzima_backup")]).await;
     let answers = vec![accepted(), accepted(), refused(403, "invalid_api_key", &format!("no key {KEY}"))];
     let (nights, bucket) = (Nights::answering(answers).await, S3Server::start());
     let loud = Loud { nights: &nights, bucket: &bucket, uri };
@@ -73,7 +64,7 @@ async fn no_secret_is_printed_stored_recorded_or_mailed_in_a_night() {
     for (key, object) in objects {
         assert_clean(&key, &object, &Loud::SECRETS);
     }
-    let records = recorded(&client).await;
+    let records = recorded(&server.client().await.expect("a client")).await;
     assert!(records.iter().any(|record| record.get_str("error").is_ok_and(|e| e.contains("***"))));
     assert!(records.len() >= 4, "{records:?}");
     assert_clean("the records", format!("{records:?}").as_bytes(), &Loud::SECRETS);

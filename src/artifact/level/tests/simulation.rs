@@ -61,7 +61,7 @@ struct Machine {
     cores: usize,
     /// How much slower than the measured core a core is.
     slower: f64,
-    /// The part of the processor time that the compressors get in every other interval of so many seconds.
+    /// The part of the processor time that the compressors get in every other interval, and the length of an interval in seconds.
     starved: (f64, f64),
     /// Milliseconds of the client's reader, and of a server on the same machine, for 1 MB.
     reader: f64,
