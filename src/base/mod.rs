@@ -11,6 +11,7 @@ pub mod error;
 pub mod escape;
 pub mod exit;
 pub mod files;
+pub mod heap;
 pub mod keys;
 pub mod lock;
 pub mod minisign;

@@ -10,6 +10,7 @@ use super::units;
 use crate::base::error::Result;
 use crate::base::escape::{push_line, quoted};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::progress::Meter;
 use crate::notify::run::Run;
 use crate::ops::backup::{BackupPlan, BackupReport, BackupRequest, PlannedHook, plan_backup, run_backup};
@@ -18,7 +19,10 @@ pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -
     if args.dry_run {
         let hooks = run.config.hooks.clone()?;
         hooks.check()?;
-        let mut plan = run.cancel.or(plan_backup(run.config.job.as_ref()?, args.allow_empty)).await?;
+        let mut plan = {
+            let job = run.config.job.as_ref()?;
+            run.cancel.or(on_heap(|| plan_backup(job, args.allow_empty))).await?
+        };
         plan.hooks = PlannedHook::all(&hooks, &run.config.redactor);
         output.result(&plan, || plan_text(&plan));
         return Ok(Exit::Done);
@@ -26,7 +30,7 @@ pub async fn run(args: &BackupArgs, run: &Run<'_>, output: &Output, log: &Log) -
     let request = BackupRequest { allow_empty: args.allow_empty, new_place: args.new_place, wait: args.wait };
     let meter = Arc::new(Meter::default());
     let display = Display::start(meter.clone(), output.interactive(), &log.bars);
-    let report = run_backup(run, &request, &meter).await;
+    let report = on_heap(|| run_backup(run, &request, &meter)).await;
     drop(display);
     let report = report?;
     output.report(log, &report, report_text(&report));

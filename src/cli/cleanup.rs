@@ -7,6 +7,7 @@ use super::units;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::notify::run::Run;
 use crate::ops::cleanup::{
     CleanupOutcome, CleanupReport, CleanupRequest, Orphan, PlaceCleanup, SliceGroup, run_cleanup,
@@ -22,7 +23,7 @@ pub async fn run(args: &CleanupArgs, run: &Run<'_>, output: &Output, log: &Log) 
         wait: args.wait,
         place: args.target.place.clone(),
     };
-    let report = run_cleanup(run, &request).await?;
+    let report = on_heap(|| run_cleanup(run, &request)).await?;
     output.report(log, &report, report_text(&report, run.clock.now()));
     if output.quiet {
         // The exit code alone does not name the reason.

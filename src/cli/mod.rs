@@ -47,6 +47,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::units;
 use crate::base::{crash, process};
 use crate::catalog::choose::WhichBackup;
@@ -123,28 +124,30 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         let exit = runtime.block_on(async {
             cancel_by_signal(cancel.clone())?;
             let run = new_run(&config, &log, &cancel);
-            // Each future is on the heap, because all of them together would fill the stack of a thread.
+            // All of them together would fill the stack of a thread.
             let command: LocalBoxFuture<'_, Result<Exit>> = match &cli.command {
                 Command::Init(args) => {
-                    Box::pin(init::run(args, cli.common.config.as_deref(), &run, &output, &log))
+                    on_heap(|| init::run(args, cli.common.config.as_deref(), &run, &output, &log))
                 }
-                Command::Backup(args) => Box::pin(backup::run(args, &run, &output, &log)),
-                Command::Oplog(args) => Box::pin(oplog::run(args, &run, &output, &log)),
-                Command::Restore(args) => Box::pin(restore::run(args, &cli.common, &run, &output, &log.bars)),
-                Command::Get(args) => Box::pin(get::run(args, &run, &output)),
-                Command::List(args) => Box::pin(cancel.or(list::run(args, &run, &output))),
-                Command::Cleanup(args) => Box::pin(cleanup::run(args, &run, &output, &log)),
-                Command::Copy(args) => Box::pin(copy::run(args, &run, &output, &log)),
-                Command::Pin(args) => Box::pin(cancel.or(pin::pin(args, &run, &output))),
-                Command::Unpin(args) => Box::pin(cancel.or(pin::unpin(args, &run, &output))),
-                Command::Verify(args) => Box::pin(verify::run(args, &run, &output, &log)),
-                Command::Diff(args) => Box::pin(cancel.or(diff::run(args, &run, &output, &log.bars))),
-                Command::Stats(args) => Box::pin(cancel.or(stats::run(args, &run, &output, &log))),
-                Command::Timeline(args) => Box::pin(cancel.or(timeline::run(args, &run, &output))),
-                Command::Health(args) => Box::pin(health::run(args, &run, &output, &log)),
-                Command::Notify(args) => Box::pin(cancel.or(notify::run(args, &run, &output))),
-                Command::Keygen(args) => Box::pin(cancel.or(keygen::run(args, &run, &output))),
-                Command::Config => Box::pin(cancel.or(config::run(&config, &output))),
+                Command::Backup(args) => on_heap(|| backup::run(args, &run, &output, &log)),
+                Command::Oplog(args) => on_heap(|| oplog::run(args, &run, &output, &log)),
+                Command::Restore(args) => {
+                    on_heap(|| restore::run(args, &cli.common, &run, &output, &log.bars))
+                }
+                Command::Get(args) => on_heap(|| get::run(args, &run, &output)),
+                Command::List(args) => on_heap(|| cancel.or(list::run(args, &run, &output))),
+                Command::Cleanup(args) => on_heap(|| cleanup::run(args, &run, &output, &log)),
+                Command::Copy(args) => on_heap(|| copy::run(args, &run, &output, &log)),
+                Command::Pin(args) => on_heap(|| cancel.or(pin::pin(args, &run, &output))),
+                Command::Unpin(args) => on_heap(|| cancel.or(pin::unpin(args, &run, &output))),
+                Command::Verify(args) => on_heap(|| verify::run(args, &run, &output, &log)),
+                Command::Diff(args) => on_heap(|| cancel.or(diff::run(args, &run, &output, &log.bars))),
+                Command::Stats(args) => on_heap(|| cancel.or(stats::run(args, &run, &output, &log))),
+                Command::Timeline(args) => on_heap(|| cancel.or(timeline::run(args, &run, &output))),
+                Command::Health(args) => on_heap(|| health::run(args, &run, &output, &log)),
+                Command::Notify(args) => on_heap(|| cancel.or(notify::run(args, &run, &output))),
+                Command::Keygen(args) => on_heap(|| cancel.or(keygen::run(args, &run, &output))),
+                Command::Config => on_heap(|| cancel.or(config::run(&config, &output))),
             };
             command.await
         });

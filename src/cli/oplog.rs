@@ -7,12 +7,13 @@ use super::units;
 use crate::base::error::Result;
 use crate::base::escape::push_line;
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::notify::run::Run;
 use crate::ops::oplog::{OplogReport, OplogRequest, run_oplog};
 
 pub async fn run(args: &OplogArgs, run: &Run<'_>, output: &Output, log: &Log) -> Result<Exit> {
     let request = OplogRequest { dry_run: args.dry_run, wait: args.wait };
-    let report = run_oplog(run, &request).await?;
+    let report = on_heap(|| run_oplog(run, &request)).await?;
     output.report(log, &report, report_text(&report));
     if output.quiet {
         // The exit code alone does not name the reason.

@@ -19,6 +19,7 @@ use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::{line, push_line};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::catalog::CatalogOptions;
@@ -50,7 +51,7 @@ pub async fn run(
         return kept::run(wanted, args, run, output).await;
     }
     if guided::is_wanted(args) {
-        return guided::run(args, common, run, output, bars).await;
+        return on_heap(|| guided::run(args, common, run, output, bars)).await;
     }
     let options = options(args)?;
     if asks(args) && !ask::at_terminal() {
@@ -59,8 +60,8 @@ pub async fn run(
         )
         .hint("Check the plan with --dry-run, then add --yes"));
     }
-    let prepared = prepare(args, common, options, None, run).await?;
-    carry_out(prepared, args, "", run, output, bars).await
+    let prepared = on_heap(|| prepare(args, common, options, None, run)).await?;
+    on_heap(|| carry_out(prepared, args, "", run, output, bars)).await
 }
 
 /// Returns true if a person confirms the plan.

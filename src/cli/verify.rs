@@ -14,6 +14,7 @@ use crate::artifact::read::replicas::Replicas;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::{self, push_line};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::keys::Identities;
 use crate::base::progress::{Meter, Phase};
 use crate::catalog::choose::{SkippedBackup, WhichBackup};
@@ -101,7 +102,7 @@ pub async fn run(args: &VerifyArgs, run: &Run<'_>, output: &Output, log: &Log) -
             async move |manifest: &Manifest| {
                 let replicas = places.replicas(place, &manifest.id, Vec::new()).await;
                 let subject = DrillSubject { manifest, point };
-                run_drill((replicas, keys.clone()), subject, target, run, meter).await
+                on_heap(|| run_drill((replicas, keys.clone()), subject, target, run, meter)).await
             }
         });
         match verify::run_verify(&resources, &options, &mut rand::rng(), drill).await {

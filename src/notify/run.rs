@@ -14,6 +14,7 @@ use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::lock::{self, LockOutcome, LockRequest, Operation};
 use crate::catalog::CatalogOptions;
 use crate::config::notify::{Address, Event};
@@ -129,7 +130,7 @@ impl<'a> RunNotices<'a> {
                 Err(error) => vec![format!("{} could not be scheduled: {}", deadman::WHAT, line(&error))],
             }
         };
-        let problems = self.in_time(deadman::WHAT, renewed).await;
+        let problems = self.in_time(deadman::WHAT, on_heap(|| renewed)).await;
         problems.iter().map(|problem| self.notifier.redactor.clean(problem)).collect()
     }
 
@@ -143,7 +144,7 @@ impl<'a> RunNotices<'a> {
         }
         let channel = if self.notifier.mails() { "a mail could not be sent" } else { "webhook_url" };
         let (mut problems, ping) = tokio::join!(
-            self.in_time(channel, self.notifier.outcome(&of, outcome.clone(), now)),
+            self.in_time(channel, on_heap(|| self.notifier.outcome(&of, outcome.clone(), now))),
             self.in_time(self.ping_of(operation).1.0, self.ping_end(&of, &outcome, now)),
         );
         problems.extend(ping);
@@ -248,7 +249,8 @@ impl<'a> RunNotices<'a> {
 
     /// Mails a report. Returns a line for each notice that failed.
     pub async fn report(&self, event: Event, report: ReportMail) -> Vec<String> {
-        self.notifier.report(event, report, &self.run.fresh_id(), self.run.clock.now()).await
+        let id = self.run.fresh_id();
+        on_heap(|| self.notifier.report(event, report, &id, self.run.clock.now())).await
     }
 
     /// Returns true if a failing run sends a notice: mail, ping, metrics or webhook.

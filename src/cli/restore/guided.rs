@@ -20,6 +20,7 @@ use super::command::command_line;
 use super::{carry_out, options, unchanged};
 use crate::base::error::{Error, Result};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::config::Config;
 use crate::notify::run::Run;
 use guide::Guide;
@@ -52,7 +53,7 @@ pub(super) async fn run(
     }
     let begun = run.cancel.or(Guide::begin(AtTerminal::new(run.cancel), args, common, run)).await;
     let mut guide = begun.map_err(|error| unchanged(error, run.cancel))?;
-    let prepared = guide.ask().await.map_err(|error| unchanged(error, run.cancel))?;
+    let prepared = on_heap(|| guide.ask()).await.map_err(|error| unchanged(error, run.cancel))?;
     let line = command_line(&guide.args, common, guide.person.columns());
     let of_target = match guide.args.to_uri.is_none() && run.config.layers.is_set("restore_uri") {
         true => ", with the same RESTORE_URI",
@@ -64,7 +65,7 @@ pub(super) async fn run(
     }
     let config = guide.config();
     let run = with_config(run, &config);
-    carry_out(prepared, &guide.args, &words, &run, output, bars).await
+    on_heap(|| carry_out(prepared, &guide.args, &words, &run, output, bars)).await
 }
 
 fn with_config<'a>(run: &'a Run<'_>, config: &'a Config) -> Run<'a> {

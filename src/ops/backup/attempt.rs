@@ -16,6 +16,7 @@ use crate::artifact::seal::Sealing;
 use crate::artifact::sealed::SealedBegin;
 use crate::artifact::writer::{ArtifactSpec, WrittenArtifact, recovery_text};
 use crate::base::error::{Error, Result};
+use crate::base::heap::on_heap;
 use crate::base::minisign::SigningKey;
 use crate::base::progress::Phase;
 use crate::base::units;
@@ -50,7 +51,7 @@ pub(super) async fn attempt(
     resources.meter.enter(Phase::AskingServer);
     let mut engine = resources.cancel.or(engine::choose(&options.settings)).await?;
     // There is nothing to clean up yet, so a cancelled run ends at once.
-    let mut known = resources.cancel.or(Preflight::run(resources, options)).await?;
+    let mut known = resources.cancel.or(on_heap(|| Preflight::run(resources, options))).await?;
     // mongodump finds an unreadable collection only when it reaches it, and does not name the missing role.
     if engine.mongodump.is_some() {
         let proof = describe::prove_readable(&known.server, &known.description.namespaces);

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use super::attempt::Work;
 use super::place::{BackupPlace, BackupPlaceRow, PlaceOutcome};
 use crate::base::error::{Error, Result};
+use crate::base::heap::on_heap;
 use crate::base::units;
 use crate::catalog::objects::BackupObjects;
 use crate::catalog::place_files::KnownBackups;
@@ -48,7 +49,7 @@ impl Work<'_> {
                 outcome,
                 why: Some(why),
             };
-            match self.in_time(away.catch_up, self.reopen(away)).await {
+            match self.in_time(away.catch_up, on_heap(|| self.reopen(away))).await {
                 Ok(()) => row(PlaceOutcome::CaughtUp, away.why.chain()),
                 Err(e) => row(PlaceOutcome::Missing, e.chain_with_step()),
             }

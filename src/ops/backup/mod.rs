@@ -28,6 +28,7 @@ use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::exit::Exit;
+use crate::base::heap::on_heap;
 use crate::base::lock::Operation;
 use crate::base::progress::{Meter, Phase};
 use crate::catalog::place_files::KnownBackups;
@@ -232,7 +233,7 @@ pub struct BackupRequest {
 /// Returns an error if there is no backup. The failure is recorded and reported before.
 pub async fn run_backup(run: &Run<'_>, request: &BackupRequest, meter: &Arc<Meter>) -> Result<BackupReport> {
     let notices = RunNotices::new(run)?;
-    let mut report = match Box::pin(locked_backup(run, request, meter, &notices)).await {
+    let mut report = match on_heap(|| locked_backup(run, request, meter, &notices)).await {
         Ok(report) => report,
         Err(error) => {
             notices.failed(RunKind::Backup, &error).await;
@@ -267,7 +268,7 @@ async fn locked_backup(
         alone: taken.lock.is_some(),
     };
     let (new_id, log) = (run.new_id.clone(), run.log.clone());
-    let (places, away) = match cancel.or(open_places(run, request.new_place)).await {
+    let (places, away) = match cancel.or(on_heap(|| open_places(run, request.new_place))).await {
         Ok(places) => places,
         Err(error) => {
             let error = prevented.unwrap_or(error);
@@ -294,7 +295,7 @@ async fn locked_backup(
     let expected = if request.new_place { Expected::Nothing } else { Expected::default() };
     let hooked = Hooked { prevented, after: Some(hooks) };
     let options = BackupOptions { settings, allow_empty: request.allow_empty, expected, hooked };
-    let mut report = recorded_backup(resources, &options, &recording).await?;
+    let mut report = on_heap(|| recorded_backup(resources, &options, &recording)).await?;
     report.problems.extend(taken.problem.into_iter().chain(unsent));
     Ok(report)
 }
@@ -336,7 +337,7 @@ async fn open_places(run: &Run<'_>, new_place: bool) -> Result<(Vec<BackupPlace>
 /// Returns an error if there is no backup.
 pub async fn backup(resources: &Resources, options: &BackupOptions) -> Result<BackupReport> {
     // After a signal the data path ends by itself and cleans up. The other steps only read.
-    let outcome = resources.cancel.within(LastStep::Work, attempts(resources, options)).await;
+    let outcome = resources.cancel.within(LastStep::Work, on_heap(|| attempts(resources, options))).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     if outcome.is_err() {
         // There is no manifest to list the retries.
@@ -406,14 +407,14 @@ async fn attempts_led_by_the_first(
         }
         Ok((lines, problem))
     };
-    let (lines, problem) = resources.cancel.or(checked).await?;
+    let (lines, problem) = resources.cancel.or(on_heap(|| checked)).await?;
     lines.into_iter().for_each(|line| notes.add(line));
     let mut tries = Tries::new(options);
     let (mut plan, mut wanted) = (tries.first(), options.clone());
     loop {
         let mut seen = Seen::default();
-        let made = attempt::attempt(resources, &wanted, id, plan, &mut seen);
-        let error = match Box::pin(made).await {
+        let made = on_heap(|| attempt::attempt(resources, &wanted, id, plan, &mut seen));
+        let error = match made.await {
             Err(error) if error.calls_for_another_run() && resources.cancel.error().is_none() => error,
             Err(error) => return Err(error),
             Ok(mut report) => {

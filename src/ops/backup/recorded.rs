@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::{AttemptId, BackupOptions, BackupReport, Expected, Resources, backup, part};
 use crate::base::cancel::LastStep;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::heap::on_heap;
 use crate::base::progress::Phase;
 use crate::base::secret::{ExposeSecret, Redactor, Secret};
 use crate::catalog::history::{Deletions, RunContext, reconcile};
@@ -61,7 +62,7 @@ pub async fn recorded_backup(
         attempts.send_replace(Some((id.clone(), started)));
         id
     });
-    let made = async {
+    let made = on_heap(|| async {
         let expected = match &options.expected {
             Expected::Nothing => Expected::Nothing,
             Expected::Known(_) => {
@@ -70,9 +71,10 @@ pub async fn recorded_backup(
                 Expected::Known(resources.cancel.or(async { Ok(recorded.await) }).await?)
             }
         };
-        backup(&resources, &BackupOptions { expected, ..options.clone() }).await
-    };
-    let mut outcome = Box::pin(made).await;
+        let options = BackupOptions { expected, ..options.clone() };
+        backup(&resources, &options).await
+    });
+    let mut outcome = made.await;
     if let Some(hooks) = &options.hooked.after {
         let last = recorder.attempts.borrow().as_ref().map(|(id, _)| id.clone());
         hooks.after(&mut outcome, last.as_ref(), &resources.notes).await;
@@ -92,7 +94,7 @@ pub async fn recorded_backup(
         }
         Err(error) => {
             let Some(attempt) = recorder.attempts.borrow().clone() else { return Err(error) };
-            if is_misspelt_job(&error, options, &resources).await {
+            if on_heap(|| is_misspelt_job(&error, options, &resources)).await {
                 let forgotten = recorder.end(async |records| records.forget(&attempt.0).await);
                 if let Err(lost) = in_time(&resources, forgotten).await {
                     log::info!("{}", clean(&lost));

@@ -18,6 +18,7 @@ use crate::artifact::read::replicas::{Replica, Replicas};
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::heap::on_heap;
 use crate::base::keys::Identities;
 use crate::base::progress::Meter;
 use crate::base::retry::Patience;
@@ -125,8 +126,10 @@ pub async fn drill(
     };
     let subject = DrillSubject { manifest, ..subject };
     match target {
-        DrillTarget::Mongod { program, within } => in_mongod(resources, subject, program, within).await,
-        DrillTarget::Server(uri) => on_server(resources, subject, uri).await,
+        DrillTarget::Mongod { program, within } => {
+            on_heap(|| in_mongod(resources, subject, program, within)).await
+        }
+        DrillTarget::Server(uri) => on_heap(|| on_server(resources, subject, uri)).await,
     }
 }
 
@@ -142,7 +145,7 @@ async fn in_mongod(
     let mut mongod = resources.cancel.or(starting).await?;
     log::info!("drilling {} in a throw-away mongod ({})", subject.manifest.id, program.display());
     let scratch = Scratch { uri: mongod.uri(), names: None, target: OnceLock::new() };
-    let outcome = resources.cancel.or(scratch.drill(resources, subject)).await;
+    let outcome = resources.cancel.or(on_heap(|| scratch.drill(resources, subject))).await;
     outcome.map_err(|error| match mongod.ended() {
         None => error,
         Some(ended) => match ended.next_step() {
@@ -163,7 +166,7 @@ async fn on_server(resources: &DrillResources<'_>, subject: DrillSubject<'_>, ur
     let names = Some(databases.names.clone());
     let scratch = Scratch { uri: uri.clone(), names, target: OnceLock::new() };
     let outcome = match resources.cancel.or(databases.mark()).await {
-        Ok(()) => resources.cancel.or(scratch.drill(resources, subject)).await,
+        Ok(()) => resources.cancel.or(on_heap(|| scratch.drill(resources, subject))).await,
         Err(error) => Err(error),
     };
     if let Some(target) = scratch.target.get().filter(|_| outcome.is_err()) {

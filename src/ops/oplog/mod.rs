@@ -24,6 +24,7 @@ use crate::artifact::sealed::SealedBegin;
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::heap::on_heap;
 use crate::base::lock::{LockOutcome, Operation};
 use crate::base::minisign::SigningKey;
 use crate::base::units;
@@ -68,7 +69,7 @@ pub struct OplogRequest {
 /// Returns an error if the run failed. Slices that it stored before stay. The failure is reported before.
 pub async fn run_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogReport> {
     let notices = RunNotices::new(run)?;
-    let mut report = match Box::pin(locked_oplog(run, request)).await {
+    let mut report = match on_heap(|| locked_oplog(run, request)).await {
         Ok(report) => report,
         Err(error) => {
             if !request.dry_run {
@@ -101,9 +102,9 @@ async fn locked_oplog(run: &Run<'_>, request: &OplogRequest) -> Result<OplogRepo
     let mut report = match run.config.place_names().len() {
         1 => {
             let store = run.cancel.or(store::open_existing(run.config.place.as_ref()?)).await?;
-            capture(&*store, settings, request, run.cancel, run.clock).await?
+            on_heap(|| capture(&*store, settings, request, run.cancel, run.clock)).await?
         }
-        _ => places::capture_everywhere(run, request).await?,
+        _ => on_heap(|| places::capture_everywhere(run, request)).await?,
     };
     report.problems.extend(taken.problem);
     Ok(report)
@@ -174,7 +175,7 @@ async fn capture_until(
     let dry_run = request.dry_run;
     let capture =
         Capture { store, settings, cancel, clock, notes, set_id, selection, dry_run, until, signing, trust };
-    let outcome = cancel.within(LastStep::Work, Box::pin(capture.run(server, &mut report))).await;
+    let outcome = cancel.within(LastStep::Work, on_heap(|| capture.run(server, &mut report))).await;
     let outcome = outcome.unwrap_or_else(|| Err(Error::failed("the run did not end in time")));
     let state = match report.slices.len() {
         0 => "nothing new was stored".to_string(),
@@ -211,7 +212,7 @@ async fn known_selection(server: &Server, settings: &JobSettings) -> Result<Know
 impl Capture<'_> {
     async fn run(&self, mut server: Server, report: &mut OplogReport) -> Result<()> {
         let mut state = OplogState::of(&server).await?;
-        let (mut at, mut listed) = self.position(&mut server, &mut state).await?;
+        let (mut at, mut listed) = on_heap(|| self.position(&mut server, &mut state)).await?;
         report.member = server.hello.address.clone();
         let (mut contests, mut restarts) = (0, 0);
         loop {

@@ -36,6 +36,7 @@ use futures_util::{StreamExt, stream};
 use crate::base::cancel::{Cancel, LastStep};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::escape::quoted;
+use crate::base::heap::on_heap;
 use crate::base::progress::{Meter, Phase};
 use crate::base::suggest::escaped;
 use crate::dumpformat::oplog::NO_REPLAY;
@@ -94,8 +95,7 @@ impl Restore {
     ) -> Result<Restore> {
         let options = RestoreOptions { drop: options.drop || options.exact, ..options };
         let at_point = origin.continuation().is_some();
-        // Boxed, like the other large futures of a restore: a thread of tokio has a stack of 2 MiB.
-        let plan = match cancel.or(Box::pin(plan::make(&origin, &target, &options))).await {
+        let plan = match cancel.or(on_heap(|| plan::make(&origin, &target, &options))).await {
             Ok(plan) => plan,
             Err(error) => {
                 let dropping = tokio::time::timeout(DROPPING, target.end_trials());
@@ -189,7 +189,7 @@ impl Restore {
     ) -> Result<RestoreReport> {
         let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
         let (at_point, staging) = (self.origin.continuation().is_some(), Arc::clone(&self.staging));
-        let outcome = match cancel.or(Box::pin(self.check_and_write(meter, before_replay))).await {
+        let outcome = match cancel.or(on_heap(|| self.check_and_write(meter, before_replay))).await {
             // The text after the semicolon says that nothing was stored. It is meant for backups.
             Err(error) if matches!(error.kind(), Kind::Signal(_)) => {
                 let signal = error.to_string().split(';').next().unwrap_or_default().to_string();
@@ -238,8 +238,8 @@ impl Restore {
         }
         let chooses = self.options.sifts();
         let (mut outcomes, mut rest) = match chooses {
-            true => Box::pin(self.fill_chosen(meter)).await?,
-            false => (Box::pin(self.fill(meter)).await?, ChosenRest::default()),
+            true => on_heap(|| self.fill_chosen(meter)).await?,
+            false => (on_heap(|| self.fill(meter)).await?, ChosenRest::default()),
         };
         outcomes.sort_by(|a, b| a.to.cmp(&b.to));
         meter.enter(Phase::Finishing);

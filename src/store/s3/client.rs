@@ -40,6 +40,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::super::{StoreError, StoreErrorKind, StoreResult};
 use super::failure::{S3Failure, parse_date};
+use crate::base::heap::on_heap;
 use crate::base::secret::ExposeSecret;
 use crate::config::store::{ChecksumMode, S3Options};
 
@@ -115,7 +116,7 @@ impl Connection {
         send: impl Fn(Client) -> F,
     ) -> Result<T, S3Failure> {
         let client = self.client();
-        let failure = match send(client.clone()).await {
+        let failure = match on_heap(|| send(client.clone())).await {
             Ok(done) => return Ok(done),
             Err(e) => S3Failure::of(e),
         };
@@ -129,7 +130,7 @@ impl Connection {
         log::info!("the bucket is in {region}: sending requests there");
         let moved = Client::from_conf(client.config().to_builder().region(region).build());
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = moved.clone();
-        send(moved).await.map_err(S3Failure::of)
+        on_heap(|| send(moved)).await.map_err(S3Failure::of)
     }
 
     fn client(&self) -> Client {

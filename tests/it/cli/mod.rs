@@ -25,6 +25,7 @@ mod s3_tls;
 mod schedule;
 pub mod secrets;
 pub mod signals;
+mod stack;
 mod steps;
 pub mod support;
 pub mod terminal;

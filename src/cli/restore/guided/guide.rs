@@ -8,6 +8,7 @@ use super::person::{Entry, Person, Reply, width};
 use super::questions::{self, Existing, with_target};
 use super::with_config;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::heap::on_heap;
 use crate::catalog::choose::WhichBackup;
 use crate::catalog::fault::ShownStatus;
 use crate::catalog::run::Status;
@@ -173,7 +174,7 @@ impl<'a, P: Person> Guide<'a, P> {
                     }
                 };
             }
-            let error = match self.plan().await {
+            let error = match on_heap(|| self.plan()).await {
                 Ok(Prepared { restore, swap }) => match restore.plan.refusal() {
                     None => return Ok(Prepared { restore, swap }),
                     Some(_) if self.is_undecided(&restore.plan) => {
@@ -347,7 +348,8 @@ impl<'a, P: Person> Guide<'a, P> {
         let config = self.config();
         let run = with_config(self.run, &config);
         self.print("Looking at the backup and at the server …\n");
-        prepare(&self.args, self.common, options(&self.args)?, self.chosen.clone(), &run).await
+        let options = options(&self.args)?;
+        on_heap(|| prepare(&self.args, self.common, options, self.chosen.clone(), &run)).await
     }
 
     /// Returns true if namespaces exist at the target, and no argument or answer says what happens to them.
