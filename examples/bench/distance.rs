@@ -33,8 +33,9 @@ impl Far {
     }
 }
 
-/// Runs every way once a round, in turn, at each distance: backups of `source`, and restores into fresh replica sets.
-pub fn compare(source: Mongod, rounds: u64) -> Result<()> {
+/// Runs every way once a round, in turn, at each distance: backups of `source`, and restores into fresh servers, which are replica
+/// sets if `replicated`.
+pub fn compare(source: Mongod, rounds: u64, replicated: bool) -> Result<()> {
     let kept = tempfile::tempdir()?;
     let mut source = source;
     for round_trip in ROUND_TRIPS {
@@ -60,7 +61,8 @@ pub fn compare(source: Mongod, rounds: u64) -> Result<()> {
         let mut costs = Costs::default();
         for _ in 0..rounds {
             for way in &ways {
-                let target = Mongod::builder().cache_gb(2.0).replica_set("rs").oplog_mb(OPLOG_MB);
+                let target = Mongod::builder().cache_gb(2.0);
+                let target = if replicated { target.replica_set("rs").oplog_mb(OPLOG_MB) } else { target };
                 let far = Far::new(target.start_blocking()?, round_trip)?;
                 costs.add(way, measure_at(&far.mongod, &far.uri, way)?);
             }

@@ -7,8 +7,9 @@
 //! defaults:
 //!
 //! - `rounds=3` of backups, `modes=3` of each consistency, `encrypted=3` with and without encryption, `copies=3` to one directory
-//!   and to two, `swaps=3` of restores over a live collection, `restores=3`, `distance=3` of backups and restores over long lines:
-//!   of `orders=1000000` documents of 700 bytes, two collections of short rows, and 200 tiny ones.
+//!   and to two, `swaps=3` of restores over a live collection, `restores=3`, `distance=3` of backups and restores over long lines
+//!   (into replica sets with `replicated=1`): of `orders=1000000` documents of 700 bytes, two collections of short rows, and 200 tiny
+//!   ones.
 //! - `tiny=2000` collections; `blobs=64000` incompressible documents of 16 KiB, which is 1 GB.
 //! - `slices=3` rounds of slices of the oplog, with a last one of `backlog=5120` MiB; `replays=1` rounds of restores to a point in
 //!   time of `operations=270000` writes; `transaction=1024` MiB in one transaction.
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
             backups::compare(&serve(&orders)?, &backups::copies(), numbers["copies"])?;
         }
         if numbers["distance"] > 0 {
-            distance::compare(serve(&orders)?, numbers["distance"])?;
+            distance::compare(serve(&orders)?, numbers["distance"], numbers["replicated"] > 0)?;
         }
         if numbers["swaps"] > 0 {
             swaps::compare(&runtime, serve(&orders)?, numbers["swaps"])?;
@@ -135,8 +136,14 @@ const PARTS: [(&str, u64); 14] = [
 ];
 
 /// The other arguments.
-const SIZES: [(&str, u64); 5] =
-    [("orders", 1_000_000), ("backlog", 5_120), ("operations", 270_000), ("lowest", 1), ("highest", 19)];
+const SIZES: [(&str, u64); 6] = [
+    ("orders", 1_000_000),
+    ("replicated", 0),
+    ("backlog", 5_120),
+    ("operations", 270_000),
+    ("lowest", 1),
+    ("highest", 19),
+];
 
 /// The arguments, or their defaults.
 fn numbers(arguments: impl Iterator<Item = String>) -> Result<BTreeMap<&'static str, u64>> {
