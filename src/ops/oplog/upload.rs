@@ -225,7 +225,8 @@ mod tests {
     #[tokio::test]
     async fn an_end_longer_than_a_part_is_sent_in_several_parts() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DirStore::new(DirOptions::new(folder.path().join("store"))).unwrap();
+        let options = DirOptions { min_free: 0.0, ..DirOptions::new(folder.path().join("store")) };
+        let store = DirStore::new(options).unwrap();
         let part = store.limits().min_part as usize;
         let start = OpTime { t: 100, i: 1 };
         let upload = SliceUpload {
