@@ -213,6 +213,13 @@ fn versions() -> Vec<Version> {
     versions
 }
 
+/// In CI the larger numbers of readers.
+fn counts() -> Vec<usize> {
+    let counts = if std::env::var_os("UZIMA_TEST_FULL").is_some() { &COUNTS[..] } else { &COUNTS[2..] };
+    println!("{counts:?} readers");
+    counts.to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_at_one_instant_are_not_disturbed_by_writers() {
     for version in versions() {
@@ -235,7 +242,7 @@ async fn readers_at_one_instant_are_not_disturbed_by_writers() {
 async fn readers_beside_writers_and_the_oplog_give_one_instant() {
     for version in versions() {
         let (server, client, writer) = written(version, 2).await;
-        for readers in [4, 16] {
+        for readers in counts() {
             writer.wait_for(20).await;
             let home = Home::new();
             let mut backup = home.to_dir(&server.uri());
@@ -248,6 +255,46 @@ async fn readers_beside_writers_and_the_oplog_give_one_instant() {
             assert_equal(&found, &as_of(&client, at).await, &format!("{version:?}, {readers} readers"));
         }
         writer.stop().await;
+    }
+}
+
+/// MongoDB 4.4 cannot read as of an instant, so the writer ends while a reader is held: the backup is of a later instant.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_beside_writers_of_mongodb_4_4_lose_and_double_nothing() {
+    let server = Mongod::builder().version(Version::V4_4_2).replica_set("rs").start().await.expect("mongod");
+    let client = server.client().await.expect("a client");
+    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
+    for readers in counts() {
+        client.database("d").drop().await.expect("a drop");
+        fill(&client, Version::V4_4_2).await;
+        let gate = Gate::default();
+        let held =
+            proxy.add(Rule::on("getMore").namespace("d.sparse").nth(2).then(Action::Hold(gate.clone())));
+        let writer = Writer::start(client.clone(), 3);
+        writer.wait_for(20).await;
+        let uri = proxy.uri(&server.uri());
+        let backup = tokio::task::spawn_blocking(move || {
+            let home = Home::new();
+            let mut backup = home.to_dir(&uri);
+            let args = ["backup", "--include", "d.sparse", "--consistency", "oplog", "--engine", "native"];
+            run(backup.env("BACKUP_READERS", readers.to_string()).args(args)).ends(0);
+            home
+        });
+        while proxy.hits(held) == 0 {
+            assert!(!backup.is_finished(), "no reader was held");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        writer.wait_for(100).await;
+        writer.stop().await;
+        gate.open();
+        let home = backup.await.expect("a backup");
+        proxy.clear();
+        let manifest = home.manifests().pop().expect("a manifest");
+        assert_eq!(manifest.consistency.achieved, "oplog", "{}", manifest.consistency.why);
+        let want = read_documents(&client.database("d"), "sparse").await.expect("documents");
+        let (_target, restored) = by_restore(&Backup { home, manifest }).await;
+        let found = read_documents(&restored.database("d"), "sparse").await.expect("documents");
+        assert_equal(&found, &want, &format!("{readers} readers"));
     }
 }
 
