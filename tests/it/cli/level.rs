@@ -14,8 +14,8 @@ use uzima_testkit::tcp_proxy::{Line, TcpProxy};
 use super::s3::variables;
 use super::support::{Home, NOWHERE, run};
 
-/// Bytes per second: much less than a busy machine compresses.
-const NARROW: u64 = 3_000_000;
+/// Bytes per second, much less than a machine compresses. On a very busy machine the compressors may be slower than the first.
+const NARROW: [u64; 3] = [3_000_000, 1_000_000, 300_000];
 
 /// A server with 75 MB that cannot be compressed, so that the artifact is far larger than the buffers of sockets, which count as sent,
 /// and than what a fast line needs.
@@ -40,9 +40,9 @@ async fn documents(server: &Mongod) -> Vec<u8> {
         .expect("documents")
 }
 
-/// Backs up over a narrow line with `--level auto`. Returns the manifest and the artifact.
-fn over_a_narrow_line(home: &Home, uri: &str, bucket: &S3Server, format: &str) -> (Manifest, Vec<u8>) {
-    let line = Line { rate: Some(NARROW), ..Line::default() };
+/// Backs up over a line of `rate` bytes per second with `--level auto`. Returns the manifest and the artifact.
+fn over_a_line(rate: u64, home: &Home, uri: &str, bucket: &S3Server, format: &str) -> (Manifest, Vec<u8>) {
+    let line = Line { rate: Some(rate), ..Line::default() };
     let proxy = TcpProxy::start_line(bucket.address(), line);
     let mut backup = home.tool();
     backup.env("MONGO_URI", uri).envs(variables(&format!("http://{}", proxy.address())));
@@ -53,13 +53,6 @@ fn over_a_narrow_line(home: &Home, uri: &str, bucket: &S3Server, format: &str) -
     let manifest = Manifest::decode(manifest).expect("a manifest");
     let artifact = objects[&key.replace("manifest.json", &format!("dump.{format}"))].to_vec();
     (manifest, artifact)
-}
-
-/// The mean level of a backup to a directory, which is as fast as the compressors.
-fn to_a_directory(uri: &str, format: &str) -> f64 {
-    let home = Home::new();
-    run(home.to_dir(uri).args(["backup", "--format", format, "--level", "auto"])).ends(0);
-    home.manifests()[0].artifact.mean_level.expect("a mean level")
 }
 
 /// Unpacks the artifact with a line for the shell, and returns the file of the collection.
@@ -74,15 +67,19 @@ fn unpacked(home: &Path, artifact: &[u8], line: &str) -> Vec<u8> {
 async fn a_narrow_line_raises_the_level_and_stock_tools_read_the_artifact() {
     let (server, bucket) = (server().await, S3Server::start());
     let wanted = documents(&server).await;
-    for (format, line) in
-        [("tar.zst", "zstd -dc artifact | tar xf -"), ("tar.gz", "gunzip -c < artifact | tar xf -")]
+    for (format, usual, line) in
+        [("tar.zst", 3.0, "zstd -dc artifact | tar xf -"), ("tar.gz", 4.0, "gunzip -c < artifact | tar xf -")]
     {
         let home = Home::new();
-        let (manifest, artifact) = over_a_narrow_line(&home, &server.uri(), &bucket, format);
-        let mean = manifest.artifact.mean_level.expect("a mean level");
-        // On a busy machine, the compressors may be the bottleneck at times.
-        let fast = to_a_directory(&server.uri(), format);
-        assert!(mean > fast, "{format}: {mean}, to a directory {fast}");
+        let mut tried = Vec::new();
+        let raised = NARROW.into_iter().find_map(|rate| {
+            let (manifest, artifact) = over_a_line(rate, &home, &server.uri(), &bucket, format);
+            let mean = manifest.artifact.mean_level.expect("a mean level");
+            tried.push((rate, mean));
+            (mean > usual).then_some((manifest, artifact, mean))
+        });
+        let (manifest, artifact, mean) =
+            raised.unwrap_or_else(|| panic!("{format}: usually {usual}, over lines {tried:?}"));
         assert_eq!(manifest.artifact.level, mean.round() as i32);
         assert!(unpacked(home.path(), &artifact, line) == wanted, "{format}: other documents");
 

@@ -379,19 +379,25 @@ async fn each_reader_goes_on_after_a_lost_cursor() {
     }
 }
 
-/// Holds the first reader until the others have read everything else. Meanwhile a document that it has not reached is deleted and
+/// The record id behind which a find begins.
+fn resumed_after(find: &RawDocument) -> Option<i64> {
+    find.get_document("$_resumeAfter").ok()?.get_i64("$recordId").ok()
+}
+
+/// Holds the first reader until the other has read everything else. Meanwhile a document that it has not reached is deleted and
 /// inserted again, which moves it behind everything that they have read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_moves_behind_all_readers_is_not_lost() {
     let server = Mongod::builder().start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     insert(&client, "d", "c", &rows(0, DOCUMENTS, PAD)).await;
-    let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
-    let (gate, ended) = (Gate::default(), Arc::new(AtomicBool::new(false)));
-    // The first such find is that of the first reader.
-    proxy.add(
-        Rule::on("find").namespace("d.c").having("$_resumeAfter").nth(1).then(Action::Hold(gate.clone())),
-    );
+    let proxy = Arc::new(WireProxy::start(&[server.host()]).expect("the proxy"));
+    let (gates, ended) = ([Gate::default(), Gate::default()], Arc::new(AtomicBool::new(false)));
+    // The first two such finds are those of the two readers, in any order. A find that one rule holds is not seen by the next.
+    for gate in &gates {
+        let find = Rule::on("find").namespace("d.c").having("$_resumeAfter");
+        proxy.add(find.nth(1).then(Action::Hold(gate.clone())));
+    }
     for command in ["find", "getMore"] {
         let ended = ended.clone();
         let watch = Action::edit(move |answer| {
@@ -407,15 +413,24 @@ async fn a_document_that_moves_behind_all_readers_is_not_lost() {
     }
     let moved = 700;
     let move_it = tokio::spawn({
-        let client = client.clone();
+        let (client, proxy) = (client.clone(), proxy.clone());
         async move {
+            let after = loop {
+                let finds = proxy.commands("find").into_iter().filter_map(|find| resumed_after(&find.body?));
+                match finds.collect::<Vec<_>>()[..] {
+                    [one, other, ..] => break [one, other],
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            };
+            let first = usize::from(after[1] < after[0]);
+            gates[1 - first].open();
             while !ended.load(Ordering::SeqCst) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             let c = client.database("d").collection::<RawDocumentBuf>("c");
             c.delete_one(doc! { "_id": moved }).await.expect("a delete");
             c.insert_one(rows(moved, 1, PAD).remove(0)).await.expect("an insert");
-            gate.open();
+            gates[first].open();
         }
     });
     let shelf = Shelf::new();
