@@ -14,7 +14,7 @@ use uzima_testkit::tcp_proxy::{Line, TcpProxy};
 use super::s3::variables;
 use super::support::{Home, NOWHERE, run};
 
-/// Bytes per second, much less than a machine compresses. On a very busy machine the compressors may be slower than the first.
+/// Rates in bytes per second. The next one is tried if the machine is so busy that its compressors are slower than the line.
 const NARROW: [u64; 3] = [3_000_000, 1_000_000, 300_000];
 
 /// A server with 75 MB that cannot be compressed, so that the artifact is far larger than the buffers of sockets, which count as sent,

@@ -214,10 +214,27 @@ fn versions() -> Vec<Version> {
 }
 
 /// In CI the larger numbers of readers.
-fn counts() -> Vec<usize> {
+fn counts() -> &'static [usize] {
     let counts = if std::env::var_os("UZIMA_TEST_FULL").is_some() { &COUNTS[..] } else { &COUNTS[2..] };
     println!("{counts:?} readers");
-    counts.to_vec()
+    counts
+}
+
+/// Backs up `d.sparse` with an oplog slice.
+fn back_up_with_oplog(uri: &str, readers: usize) -> Backup {
+    let home = Home::new();
+    let mut backup = home.to_dir(uri);
+    let args = ["backup", "--include", "d.sparse", "--consistency", "oplog", "--engine", "native"];
+    run(backup.env("BACKUP_READERS", readers.to_string()).args(args)).ends(0);
+    let manifest = home.manifests().pop().expect("a manifest");
+    assert_eq!(manifest.consistency.achieved, "oplog", "{}", manifest.consistency.why);
+    Backup { home, manifest }
+}
+
+/// The documents of `d.sparse` that a restore brings back.
+async fn restored(backup: &Backup) -> Vec<Vec<u8>> {
+    let (_target, client) = by_restore(backup).await;
+    read_documents(&client.database("d"), "sparse").await.expect("documents")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,29 +259,24 @@ async fn readers_at_one_instant_are_not_disturbed_by_writers() {
 async fn readers_beside_writers_and_the_oplog_give_one_instant() {
     for version in versions() {
         let (server, client, writer) = written(version, 2).await;
-        for readers in counts() {
+        for &readers in counts() {
             writer.wait_for(20).await;
-            let home = Home::new();
-            let mut backup = home.to_dir(&server.uri());
-            let args = ["backup", "--include", "d.sparse", "--consistency", "oplog", "--engine", "native"];
-            run(backup.env("BACKUP_READERS", readers.to_string()).args(args)).ends(0);
-            let manifest = home.manifests().pop().expect("a manifest");
-            let at = manifest.consistency.at.expect("an instant");
-            let (_target, restored) = by_restore(&Backup { home, manifest }).await;
-            let found = read_documents(&restored.database("d"), "sparse").await.expect("documents");
-            assert_equal(&found, &as_of(&client, at).await, &format!("{version:?}, {readers} readers"));
+            let backup = back_up_with_oplog(&server.uri(), readers);
+            let at = backup.manifest.consistency.at.expect("an instant");
+            let what = format!("{version:?}, {readers} readers");
+            assert_equal(&restored(&backup).await, &as_of(&client, at).await, &what);
         }
         writer.stop().await;
     }
 }
 
-/// MongoDB 4.4 cannot read as of an instant, so the writer ends while a reader is held: the backup is of a later instant.
+/// MongoDB 4.4 cannot read as of an instant. So the writer ends while a reader is held, and the backup must equal what is there then.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_beside_writers_of_mongodb_4_4_lose_and_double_nothing() {
     let server = Mongod::builder().version(Version::V4_4_2).replica_set("rs").start().await.expect("mongod");
     let client = server.client().await.expect("a client");
     let proxy = WireProxy::start(&[server.host()]).expect("the proxy");
-    for readers in counts() {
+    for &readers in counts() {
         client.database("d").drop().await.expect("a drop");
         fill(&client, Version::V4_4_2).await;
         let gate = Gate::default();
@@ -273,13 +285,7 @@ async fn readers_beside_writers_of_mongodb_4_4_lose_and_double_nothing() {
         let writer = Writer::start(client.clone(), 3);
         writer.wait_for(20).await;
         let uri = proxy.uri(&server.uri());
-        let backup = tokio::task::spawn_blocking(move || {
-            let home = Home::new();
-            let mut backup = home.to_dir(&uri);
-            let args = ["backup", "--include", "d.sparse", "--consistency", "oplog", "--engine", "native"];
-            run(backup.env("BACKUP_READERS", readers.to_string()).args(args)).ends(0);
-            home
-        });
+        let backup = tokio::task::spawn_blocking(move || back_up_with_oplog(&uri, readers));
         while proxy.hits(held) == 0 {
             assert!(!backup.is_finished(), "no reader was held");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -287,14 +293,10 @@ async fn readers_beside_writers_of_mongodb_4_4_lose_and_double_nothing() {
         writer.wait_for(100).await;
         writer.stop().await;
         gate.open();
-        let home = backup.await.expect("a backup");
+        let backup = backup.await.expect("a backup");
         proxy.clear();
-        let manifest = home.manifests().pop().expect("a manifest");
-        assert_eq!(manifest.consistency.achieved, "oplog", "{}", manifest.consistency.why);
         let want = read_documents(&client.database("d"), "sparse").await.expect("documents");
-        let (_target, restored) = by_restore(&Backup { home, manifest }).await;
-        let found = read_documents(&restored.database("d"), "sparse").await.expect("documents");
-        assert_equal(&found, &want, &format!("{readers} readers"));
+        assert_equal(&restored(&backup).await, &want, &format!("{readers} readers"));
     }
 }
 
